@@ -1,0 +1,342 @@
+//! What can happen in a session: one variant per fact, named as on the wire.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{ContentBlock, Usage};
+use crate::id::{EventId, ThreadId};
+
+/// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum EventBody {
+    /// The user says something. Queued while the session runs.
+    #[serde(rename = "user.message")]
+    UserMessage {
+        /// What was said.
+        content: Vec<ContentBlock>,
+    },
+    /// The user stops the turn and keeps the session.
+    #[serde(rename = "user.interrupt")]
+    UserInterrupt {},
+    /// The user answers a tool call that waits for permission.
+    #[serde(rename = "user.tool_confirmation")]
+    UserToolConfirmation {
+        /// The `agent.tool_use` event.
+        tool_use_id: EventId,
+        /// The answer.
+        result: Confirmation,
+        /// What the model is told about a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deny_message: Option<String>,
+    },
+
+    /// The model says something.
+    #[serde(rename = "agent.message")]
+    AgentMessage {
+        /// What was said.
+        content: Vec<ContentBlock>,
+    },
+    /// The model thought. Progress only: the text is in `internal.thinking`.
+    #[serde(rename = "agent.thinking")]
+    AgentThinking {},
+    /// The model calls a built-in tool.
+    #[serde(rename = "agent.tool_use")]
+    AgentToolUse {
+        /// The tool's name.
+        name: String,
+        /// The arguments.
+        input: Map<String, Value>,
+        /// What the policy said.
+        evaluated_permission: Permission,
+        /// How the policy came to it; absent if the call was refused before any policy applied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluation: Option<Evaluation>,
+    },
+    /// The answer to a tool call; exactly one for each call.
+    #[serde(rename = "agent.tool_result")]
+    AgentToolResult {
+        /// The `agent.tool_use` event.
+        tool_use_id: EventId,
+        /// What the tool returned.
+        content: Vec<ContentBlock>,
+        /// Whether the tool failed.
+        is_error: bool,
+    },
+
+    /// The session works.
+    #[serde(rename = "session.status_running")]
+    StatusRunning {},
+    /// The session waits for input.
+    #[serde(rename = "session.status_idle")]
+    StatusIdle {
+        /// Why it stopped.
+        stop_reason: StopReason,
+        /// More about a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_details: Option<RefusalDetails>,
+    },
+    /// The session waits for a model server and will go on by itself.
+    #[serde(rename = "session.status_rescheduled")]
+    StatusRescheduled {},
+    /// The session has ended for good.
+    #[serde(rename = "session.status_terminated")]
+    StatusTerminated {},
+    /// A thread works.
+    #[serde(rename = "session.thread_status_running")]
+    ThreadStatusRunning {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// The name of its agent.
+        agent_name: String,
+    },
+    /// A thread waits for input.
+    #[serde(rename = "session.thread_status_idle")]
+    ThreadStatusIdle {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// The name of its agent.
+        agent_name: String,
+        /// Why it stopped.
+        stop_reason: StopReason,
+        /// More about a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_details: Option<RefusalDetails>,
+    },
+    /// Something went wrong outside of a tool.
+    #[serde(rename = "session.error")]
+    SessionError {
+        /// What, and whether the session goes on by itself.
+        error: ErrorDetail,
+    },
+    /// The session's token counts so far.
+    #[serde(rename = "session.usage")]
+    SessionUsage {
+        /// Summed over the session.
+        usage: Usage,
+    },
+
+    /// A request to the model begins.
+    #[serde(rename = "span.model_request_start")]
+    ModelRequestStart {},
+    /// A request to the model ended; exactly one for each start.
+    #[serde(rename = "span.model_request_end")]
+    ModelRequestEnd {
+        /// The matching `span.model_request_start` event.
+        model_request_start_id: EventId,
+        /// Whether it failed or was interrupted.
+        is_error: bool,
+        /// Its tokens.
+        model_usage: Usage,
+    },
+
+    /// A thinking block as the model signed it, to be carried back unchanged.
+    #[serde(rename = "internal.thinking")]
+    Thinking {
+        /// The text; empty if the provider withholds it.
+        thinking: String,
+        /// The provider's seal, if it gave one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+    },
+    /// A thinking block that the provider encrypted, to be carried back unchanged.
+    #[serde(rename = "internal.redacted_thinking")]
+    RedactedThinking {
+        /// The encrypted bytes, as given.
+        data: String,
+    },
+    /// Why the model stopped; committed together with its answer.
+    #[serde(rename = "internal.model_stop")]
+    ModelStop {
+        /// The provider's reason, in the Messages API's words.
+        reason: String,
+        /// The provider and model that answered, as `PROVIDER/MODEL`.
+        model: String,
+    },
+    /// A tool call is about to have its first effect.
+    #[serde(rename = "internal.tool_started")]
+    ToolStarted {
+        /// The `agent.tool_use` event.
+        tool_use_id: EventId,
+    },
+    /// A sandbox came up for this session.
+    #[serde(rename = "internal.sandbox_ready")]
+    SandboxReady {
+        /// The tier's name.
+        tier: String,
+        /// The layers in force.
+        layers: Vec<String>,
+    },
+}
+
+/// Who may see an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Clients of the protocol.
+    Public,
+    /// Only casemate itself, and its owner when asked for.
+    Internal,
+}
+
+impl EventBody {
+    /// Who may see this event: the single place where visibility is decided.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        use EventBody as E;
+        match self {
+            E::UserMessage { .. }
+            | E::UserInterrupt {}
+            | E::UserToolConfirmation { .. }
+            | E::AgentMessage { .. }
+            | E::AgentThinking {}
+            | E::AgentToolUse { .. }
+            | E::AgentToolResult { .. }
+            | E::StatusRunning {}
+            | E::StatusIdle { .. }
+            | E::StatusRescheduled {}
+            | E::StatusTerminated {}
+            | E::ThreadStatusRunning { .. }
+            | E::ThreadStatusIdle { .. }
+            | E::SessionError { .. }
+            | E::SessionUsage { .. }
+            | E::ModelRequestStart {}
+            | E::ModelRequestEnd { .. } => Audience::Public,
+            E::Thinking { .. }
+            | E::RedactedThinking { .. }
+            | E::ModelStop { .. }
+            | E::ToolStarted { .. }
+            | E::SandboxReady { .. } => Audience::Internal,
+        }
+    }
+
+    /// The `type` on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        use EventBody as E;
+        match self {
+            E::UserMessage { .. } => "user.message",
+            E::UserInterrupt {} => "user.interrupt",
+            E::UserToolConfirmation { .. } => "user.tool_confirmation",
+            E::AgentMessage { .. } => "agent.message",
+            E::AgentThinking {} => "agent.thinking",
+            E::AgentToolUse { .. } => "agent.tool_use",
+            E::AgentToolResult { .. } => "agent.tool_result",
+            E::StatusRunning {} => "session.status_running",
+            E::StatusIdle { .. } => "session.status_idle",
+            E::StatusRescheduled {} => "session.status_rescheduled",
+            E::StatusTerminated {} => "session.status_terminated",
+            E::ThreadStatusRunning { .. } => "session.thread_status_running",
+            E::ThreadStatusIdle { .. } => "session.thread_status_idle",
+            E::SessionError { .. } => "session.error",
+            E::SessionUsage { .. } => "session.usage",
+            E::ModelRequestStart {} => "span.model_request_start",
+            E::ModelRequestEnd { .. } => "span.model_request_end",
+            E::Thinking { .. } => "internal.thinking",
+            E::RedactedThinking { .. } => "internal.redacted_thinking",
+            E::ModelStop { .. } => "internal.model_stop",
+            E::ToolStarted { .. } => "internal.tool_started",
+            E::SandboxReady { .. } => "internal.sandbox_ready",
+        }
+    }
+}
+
+/// The user's answer to a tool call that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmation {
+    /// Run it.
+    Allow,
+    /// Do not.
+    Deny,
+}
+
+/// What the permission policy says of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Run it.
+    Allow,
+    /// Wait for a confirmation.
+    Ask,
+    /// Refuse it.
+    Deny,
+}
+
+/// How the policy came to its verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Evaluation {
+    /// The tool is always allowed.
+    AlwaysAllow,
+    /// The tool always asks.
+    AlwaysAsk,
+}
+
+/// Why a session is idle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StopReason {
+    /// The model was done, or the user stopped it.
+    EndTurn,
+    /// Tool calls wait for a confirmation.
+    RequiresAction {
+        /// The `agent.tool_use` events that wait.
+        event_ids: Vec<EventId>,
+    },
+    /// The turn was given up; a `session.error` before says why.
+    RetriesExhausted,
+    /// The model refused.
+    Refusal,
+}
+
+/// More about a refusal, as the provider gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalDetails {
+    /// Always `refusal`.
+    pub r#type: String,
+    /// The provider's category.
+    pub category: Option<String>,
+    /// The provider's words.
+    pub explanation: Option<String>,
+}
+
+/// What a `session.error` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// The kind.
+    pub r#type: ErrorKind,
+    /// What happened and what to do about it.
+    pub message: String,
+    /// Whether the session goes on by itself.
+    pub retry_status: RetryStatus,
+}
+
+/// Kinds of `session.error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Nothing more is known.
+    UnknownError,
+    /// The model's server is overloaded.
+    ModelOverloadedError,
+    /// The model's server limits the rate.
+    ModelRateLimitedError,
+    /// The model's server refused or broke off.
+    ModelRequestFailedError,
+    /// The account cannot pay.
+    BillingError,
+    /// The turn's limit of model requests is reached, or it makes no progress.
+    ToolUseLimitReachedError,
+}
+
+/// Whether a session goes on by itself after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RetryStatus {
+    /// It tries again.
+    Retrying,
+    /// The turn is over; a new message starts another.
+    Exhausted,
+    /// The session is over.
+    Terminal,
+}

@@ -1,0 +1,27 @@
+//! casemate runs AI agents by itself: it asks the model, runs the tools in a sandbox and keeps every event.
+//!
+//! | layer | modules | may import | must not know |
+//! |---|---|---|---|
+//! | 5 doors | [`cli`] | runtime, vocabulary | SQL, vendors, Linux |
+//! | 4 | [`runtime`] | session and below | terminals |
+//! | 3 | [`session`] | tool, provider, store, vocabulary | SQL, vendor JSON, namespaces |
+//! | 2 | [`tool`] | sandbox (`wire`, `Guest`), vocabulary | sessions, store, models |
+//! | 1 | [`store`], [`provider`], [`sandbox`]: strangers to each other | vocabulary | everything above |
+//! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`] | std, serde | I/O, tokio |
+//!
+//! Imports go strictly down; `tests/it/tidy.rs` checks it. Invariants of the whole: the log is the session; a fact is
+//! committed before it is acted upon; tools see the world only from inside of the sandbox.
+
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod environment;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod provider;
+pub mod runtime;
+pub mod sandbox;
+pub mod session;
+pub mod store;
+pub mod tool;

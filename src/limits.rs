@@ -1,0 +1,90 @@
+//! Every bound of the program, each with its reason. Sizes are bytes unless the name says otherwise.
+
+use std::time::Duration;
+
+/// Largest request or definition text that a person may hand in as a task: what a model can read at all.
+pub const MAX_TASK_BYTES: usize = 1024 * 1024;
+
+/// Most events in one append: a model answer with [`MAX_TOOL_CALLS_PER_ANSWER`] calls and their results fits twice.
+pub const MAX_EVENTS_PER_APPEND: usize = 1024;
+/// Largest single event body. A tool result holds at most one image of [`MAX_MEDIA_BYTES`] in base64.
+pub const MAX_EVENT_BYTES: usize = 24 * 1024 * 1024;
+/// Appends that may wait for the writer before callers are held back.
+pub const WRITER_QUEUE: usize = 256;
+/// Most appends that one transaction carries: bounds the time until the first of them is acknowledged.
+pub const GROUP_COMMIT_MAX: usize = 128;
+/// Events read from the store in one page.
+pub const SCAN_PAGE: usize = 512;
+/// Pages in the write-ahead log after which a checkpoint is started off the writer thread (SQLite's own default).
+pub const CHECKPOINT_PAGES: u32 = 1000;
+
+/// Tool calls taken from one model answer; the rest are answered with an error. Real answers stay below 30.
+pub const MAX_TOOL_CALLS_PER_ANSWER: usize = 128;
+/// Largest arguments of one tool call: a whole source file in one `write`.
+pub const MAX_TOOL_INPUT_BYTES: usize = 4 * 1024 * 1024;
+/// Largest streamed model answer, all blocks together.
+pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Largest single line of an event stream: one whole tool call in one chunk, escaped.
+pub const MAX_SSE_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Largest error body that is read from a model server.
+pub const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+
+/// Time to reach a model server.
+pub const MODEL_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time from the request to the first byte of the answer's body or a keep-alive: a local model reads a long prompt for minutes.
+pub const MODEL_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Silence allowed within a streamed answer, comments counted as life.
+pub const MODEL_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Model requests tried for one answer before the turn is given up.
+pub const MODEL_ATTEMPTS: u32 = 6;
+/// First back-off between two tries; doubles up to [`MODEL_BACKOFF_MAX`].
+pub const MODEL_BACKOFF: Duration = Duration::from_millis(500);
+/// Longest back-off of our own; a server's `retry-after` may ask for more.
+pub const MODEL_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest `retry-after` that is obeyed; beyond it the turn is given up and says when to come back.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// Model requests per turn unless the user says otherwise: stops a loop long before it is expensive.
+pub const DEFAULT_MAX_TURNS: u32 = 200;
+/// The same call with the same result this many times in a row is no progress.
+pub const NO_PROGRESS_REPEATS: usize = 5;
+/// Tokens that an answer may have unless the agent says otherwise.
+pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
+
+/// Largest frame between host and guest: an image or PDF of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
+pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+/// Tool calls that a guest runs at the same time.
+pub const GUEST_PARALLEL_CALLS: usize = 16;
+/// Time for the sandbox to come up: 7 ms here, a thousand times that on a host that swaps.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a cancelled or late call has to end by itself before its guest is killed.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// Default deadline of a `bash` call (the hosted tool's own default).
+pub const BASH_TIMEOUT_MS: u64 = 120_000;
+/// Longest deadline that a `bash` call may ask for.
+pub const BASH_TIMEOUT_MAX_MS: u64 = 3_600_000;
+/// Deadline of a file tool: a grep over a large tree on a cold disk.
+pub const FILE_TOOL_TIMEOUT_MS: u64 = 60_000;
+
+/// Characters of tool output that go to the model; a longer output is kept in a file (the protocol's bound).
+pub const TOOL_OUTPUT_CHARS: usize = 100_000;
+/// Characters shown of an output that went to a file: head and tail, half each.
+pub const TOOL_PREVIEW_CHARS: usize = 8_000;
+/// Output kept of one call, in its file; what comes after is counted and dropped.
+pub const TOOL_SPOOL_BYTES: usize = 64 * 1024 * 1024;
+/// Largest text file that `read` shows whole, and that `edit` changes.
+pub const MAX_TEXT_FILE_BYTES: usize = 16 * 1024 * 1024;
+/// Largest image or PDF that `read` hands to the model (base64 makes a third more of it).
+pub const MAX_MEDIA_BYTES: usize = 8 * 1024 * 1024;
+/// Paths that `glob` returns.
+pub const GLOB_RESULTS: usize = 200;
+/// Characters shown of one line by `grep` and `read`: minified files.
+pub const MAX_LINE_CHARS: usize = 2_000;
+
+/// All `AGENTS.md` text in a prompt together (the convention of other agents).
+pub const AGENTS_MD_BYTES: usize = 32 * 1024;
+/// Time that a shutdown gives running work before it is dropped: it resumes like after a crash.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Previews that a feed holds for a reader that lags; older ones are lost, events never are.
+pub const PREVIEW_QUEUE: usize = 1024;

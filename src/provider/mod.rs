@@ -1,0 +1,328 @@
+//! The only door to models.
+//!
+//! Owns: the [`Model`] trait, what a request and a streamed answer are, one adapter per wire format, routes from model
+//! ids to providers, and the classification of failures into "try again" and "give up".
+//! Does not: know sessions, events beyond content blocks and usage, tools beyond their schemas, or read the environment.
+//! Invariants: an adapter never retries; dropping the stream cancels the request; keys appear in no error and no `Debug`;
+//! every wait has a deadline and every buffer a bound.
+//! How to add one: a file with a decoder (`feed(&[u8]) -> Deltas`, pure) and a `Model`; a variant in the routes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use serde_json::{Map, Value};
+
+use crate::agent::Effort;
+use crate::event::{ContentBlock, Usage};
+
+/// What a model is asked: everything that may influence the answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The model's own name at its provider, without the provider's prefix.
+    pub model: String,
+    /// The system prompt; may be empty.
+    pub system: Arc<str>,
+    /// The tools, in an order that never changes within a session.
+    pub tools: Arc<[ToolSpec]>,
+    /// The conversation; append-only from one request to the next, so that caches hit.
+    pub messages: Vec<Arc<Message>>,
+    /// Most tokens of the answer.
+    pub max_tokens: u32,
+    /// How hard to think; the provider's default if absent.
+    pub effort: Option<Effort>,
+}
+
+/// A tool as the model sees it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ToolSpec {
+    /// `[A-Za-z0-9_-]{1,128}`.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its input, type `object`.
+    pub input_schema: Value,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The user, and the results of tools.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message of the conversation. Roles alternate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said; never empty. Tool results come first in a user message.
+    pub blocks: Vec<Block>,
+}
+
+/// One block of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Block {
+    /// Text, image or document.
+    Content(ContentBlock),
+    /// A thinking block, carried back as it came.
+    Thinking {
+        /// The text.
+        thinking: String,
+        /// The provider's seal.
+        signature: Option<String>,
+    },
+    /// An encrypted thinking block, carried back as it came.
+    RedactedThinking {
+        /// The encrypted bytes, as given.
+        data: String,
+    },
+    /// A tool call. Its id is casemate's own, unique in the session.
+    ToolUse {
+        /// `[A-Za-z0-9_-]+`.
+        id: String,
+        /// The tool.
+        name: String,
+        /// The arguments.
+        input: Map<String, Value>,
+    },
+    /// The answer to a tool call of the message before.
+    ToolResult {
+        /// The call's id.
+        tool_use_id: String,
+        /// What the tool returned; may be empty.
+        content: Vec<ContentBlock>,
+        /// Whether it failed.
+        is_error: bool,
+    },
+}
+
+/// A piece of a streamed answer. Blocks are keyed by `index`; deltas of different blocks may interleave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delta {
+    /// A text block begins or grows.
+    Text {
+        /// The block.
+        index: usize,
+        /// More text; may be empty.
+        text: String,
+    },
+    /// A thinking block begins or grows.
+    Thinking {
+        /// The block.
+        index: usize,
+        /// More text; may be empty.
+        text: String,
+    },
+    /// The seal of a thinking block, or more of it.
+    Signature {
+        /// The block.
+        index: usize,
+        /// More of the seal.
+        signature: String,
+    },
+    /// An encrypted thinking block, whole.
+    RedactedThinking {
+        /// The block.
+        index: usize,
+        /// The encrypted bytes.
+        data: String,
+    },
+    /// A tool call begins.
+    ToolUse {
+        /// The block.
+        index: usize,
+        /// The tool's name, as the model wrote it.
+        name: String,
+    },
+    /// The arguments of a tool call grow, as JSON text.
+    ToolInput {
+        /// The block.
+        index: usize,
+        /// More JSON text.
+        json: String,
+    },
+    /// The block is whole. Not every provider says so.
+    BlockStop {
+        /// The block.
+        index: usize,
+    },
+    /// Token counts; each field replaces the one before if it is larger.
+    Usage(Usage),
+    /// The answer ended by itself; the last delta of a good stream.
+    Stop(Stop),
+}
+
+/// Why the model stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// It was done.
+    EndTurn,
+    /// It wants tools to run.
+    ToolUse,
+    /// The answer reached the token limit.
+    MaxTokens,
+    /// A stop sequence matched.
+    StopSequence,
+    /// The provider paused a long turn; send the conversation again to go on.
+    PauseTurn,
+    /// The model or its provider refused.
+    Refusal {
+        /// The provider's category.
+        category: Option<String>,
+        /// The provider's words.
+        explanation: Option<String>,
+    },
+    /// The conversation filled the model's context.
+    ContextFull,
+    /// Something else, in the provider's word.
+    Other(String),
+}
+
+impl Stop {
+    /// The reason in the Messages API's words.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::EndTurn => "end_turn",
+            Self::ToolUse => "tool_use",
+            Self::MaxTokens => "max_tokens",
+            Self::StopSequence => "stop_sequence",
+            Self::PauseTurn => "pause_turn",
+            Self::Refusal { .. } => "refusal",
+            Self::ContextFull => "model_context_window_exceeded",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+/// A streamed answer. Dropping it ends the request.
+pub type DeltaStream = Pin<Box<dyn Stream<Item = Result<Delta, ModelError>> + Send>>;
+
+/// Something that answers requests.
+pub trait Model: Send + Sync {
+    /// Sends the request and streams the answer. A good stream ends with exactly one [`Delta::Stop`]; after an error
+    /// nothing follows.
+    fn stream(&self, request: Request) -> DeltaStream;
+}
+
+/// Why a request failed. Display texts are fragments that fit after "failed to ask the model: ", and contain no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// No key for a provider that wants one.
+    #[error("no API key for provider `{provider}`: set {variable}")]
+    MissingKey {
+        /// The provider's name.
+        provider: String,
+        /// The environment variable that is empty.
+        variable: String,
+    },
+    /// The key is wrong (401, 403).
+    #[error("{provider} refused the API key ({status}): {message}")]
+    Auth {
+        /// The provider's name.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// The account cannot pay (402, or the provider's own word for it).
+    #[error("{provider} refused for lack of credit: {message}")]
+    Billing {
+        /// The provider's name.
+        provider: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The server does not know the model.
+    #[error("{provider} does not know the model `{model}`: {message}")]
+    UnknownModel {
+        /// The provider's name.
+        provider: String,
+        /// The model that was asked for.
+        model: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The conversation does not fit into the model's context.
+    #[error("the conversation is too long for the model: {message}")]
+    ContextTooLong {
+        /// The server's words.
+        message: String,
+    },
+    /// Any other refusal.
+    #[error("{provider} answered {status}: {message}")]
+    Status {
+        /// The provider's name.
+        provider: String,
+        /// The HTTP status, or 200 for an error inside of a stream.
+        status: u16,
+        /// The provider's error type, such as `overloaded_error`; may be empty.
+        kind: String,
+        /// The server's words.
+        message: String,
+        /// How long the server asks to wait, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// The server could not be reached.
+    #[error("could not reach {url}: {reason}")]
+    Connect {
+        /// Scheme, host and port.
+        url: String,
+        /// The cause.
+        reason: String,
+    },
+    /// A deadline passed.
+    #[error("no answer from {provider} within {seconds} s while waiting for {phase}")]
+    Timeout {
+        /// The provider's name.
+        provider: String,
+        /// What was awaited: `the connection`, `the first byte`, `more of the answer`.
+        phase: &'static str,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The stream ended before the answer did.
+    #[error("the answer of {provider} broke off: {reason}")]
+    BrokenStream {
+        /// The provider's name.
+        provider: String,
+        /// The cause.
+        reason: String,
+    },
+    /// The bytes are not what the format says.
+    #[error("{provider} sent what is not {format}: {reason}")]
+    Protocol {
+        /// The provider's name.
+        provider: String,
+        /// The wire format.
+        format: &'static str,
+        /// What was wrong, with an excerpt.
+        reason: String,
+    },
+    /// The answer is larger than any honest one.
+    #[error("the answer of {provider} is larger than {limit} bytes")]
+    TooLarge {
+        /// The provider's name.
+        provider: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// A scripted model met a request that its script does not allow.
+    #[error("the script does not fit: {reason}")]
+    Script {
+        /// Which turn, and what was expected.
+        reason: String,
+    },
+    /// The request cannot be put into the provider's format.
+    #[error("{provider} cannot be asked this: {reason}")]
+    Unsupported {
+        /// The provider's name.
+        provider: String,
+        /// What, and the way out.
+        reason: String,
+    },
+}

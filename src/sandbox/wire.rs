@@ -1,0 +1,170 @@
+//! Host ⇄ guest frames: a little-endian `u32` length, then that many bytes of JSON.
+//!
+//! One stream socket carries both directions. The host sends [`ToGuest`], the guest [`FromGuest`]. Frames over
+//! [`crate::limits::MAX_FRAME_BYTES`] and unknown fields are refused: to the host, the guest is a stranger.
+
+use std::io::{self, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::event::ContentBlock;
+use crate::limits::MAX_FRAME_BYTES;
+
+/// Spoken by both sides; a guest of another version is refused.
+pub const VERSION: u32 = 1;
+
+/// Names one call between host and guest; the host counts up from 1.
+pub type CallId = u64;
+
+/// A tool call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCall {
+    /// The tool's name.
+    pub name: String,
+    /// The model's arguments, unchecked.
+    pub input: Map<String, Value>,
+}
+
+/// What a tool returned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolReply {
+    /// For the model; may be empty.
+    pub content: Vec<ContentBlock>,
+    /// Whether the tool failed.
+    pub is_error: bool,
+}
+
+impl ToolReply {
+    /// A text answer.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { content: vec![ContentBlock::text(text)], is_error: false }
+    }
+
+    /// A failure, in a sentence that the model can act on.
+    pub fn error(text: impl Into<String>) -> Self {
+        Self { content: vec![ContentBlock::text(text)], is_error: true }
+    }
+}
+
+/// Host to guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToGuest {
+    /// Run a tool. Answered by exactly one [`FromGuest::Reply`].
+    Call {
+        /// Chosen by the host.
+        id: CallId,
+        /// What to run.
+        call: ToolCall,
+    },
+    /// End the call now; it is still answered.
+    Cancel {
+        /// The call.
+        id: CallId,
+    },
+}
+
+/// Guest to host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromGuest {
+    /// Set-up is done and every layer holds.
+    Ready {
+        /// [`VERSION`].
+        version: u32,
+        /// The layers in force, such as `landlock (ABI 7)`.
+        layers: Vec<String>,
+    },
+    /// Set-up failed; the process ends.
+    Failed {
+        /// What was being set up, such as `user namespace`.
+        stage: String,
+        /// What went wrong, with the system's words.
+        reason: String,
+        /// The errno, or 0.
+        errno: i32,
+    },
+    /// The answer to a call.
+    Reply {
+        /// The call.
+        id: CallId,
+        /// What it returned.
+        reply: ToolReply,
+    },
+    /// The one command of `sandbox exec` ended.
+    Exited {
+        /// As a shell counts: the exit code, or 128 and the signal.
+        code: u8,
+    },
+}
+
+/// A frame as bytes.
+///
+/// # Errors
+/// `InvalidData` for a frame over the bound.
+pub fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, frame)?;
+    let length = bytes.len() - 4;
+    if length > MAX_FRAME_BYTES {
+        let text = format!("a frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let prefix = u32::try_from(length).expect("the bound fits 32 bits").to_le_bytes();
+    bytes[..4].copy_from_slice(&prefix);
+    Ok(bytes)
+}
+
+/// A frame from the bytes after its length.
+///
+/// # Errors
+/// `InvalidData` for anything that is not exactly one frame.
+pub fn decode<F: DeserializeOwned>(body: &[u8]) -> io::Result<F> {
+    serde_json::from_slice(body).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Checks a length prefix.
+///
+/// # Errors
+/// `InvalidData` for a length over the bound.
+pub fn body_length(prefix: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_le_bytes(prefix) as usize;
+    if length > MAX_FRAME_BYTES {
+        let text = format!("a frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(length)
+}
+
+/// Writes one frame, blocking.
+///
+/// # Errors
+/// The socket's, and those of [`encode`].
+pub fn write_frame(to: &mut impl Write, frame: &impl Serialize) -> io::Result<()> {
+    to.write_all(&encode(frame)?)
+}
+
+/// Reads one frame, blocking; `None` at a clean end between frames.
+///
+/// # Errors
+/// The socket's, `UnexpectedEof` within a frame, and those of [`decode`].
+pub fn read_frame<F: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<F>> {
+    let mut prefix = [0; 4];
+    let mut filled = 0;
+    while filled < prefix.len() {
+        match from.read(&mut prefix[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let mut body = vec![0; body_length(prefix)?];
+    from.read_exact(&mut body)?;
+    decode(&body).map(Some)
+}

@@ -1,0 +1,1 @@
+//! The one integration binary. A file in this directory that is not named here fails `tidy`.
