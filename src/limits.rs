@@ -37,6 +37,8 @@ pub const MODEL_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const MODEL_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Model requests tried for one answer before the turn is given up.
 pub const MODEL_ATTEMPTS: u32 = 6;
+/// Requests tried when the model answers nothing at all: asking the same again seldom helps.
+pub const EMPTY_ANSWER_ATTEMPTS: u32 = 3;
 /// First back-off between two tries; doubles up to [`MODEL_BACKOFF_MAX`].
 pub const MODEL_BACKOFF: Duration = Duration::from_millis(500);
 /// Longest back-off of our own; a server's `retry-after` may ask for more.
@@ -88,3 +90,5 @@ pub const AGENTS_MD_BYTES: usize = 32 * 1024;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Previews that a feed holds for a reader that lags; older ones are lost, events never are.
 pub const PREVIEW_QUEUE: usize = 1024;
+/// Files looked at for the closing summary: a second on a large tree, and nobody waits longer for a number.
+pub const CHANGES_LOOKED_AT: usize = 50_000;

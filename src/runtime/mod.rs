@@ -1,1 +1,383 @@
-//! To be written.
+//! Everything that a door can do: open, create, submit, subscribe, shut down.
+//!
+//! Owns: the configuration, which sessions are being driven, the feeds, the health of the machine ([`doctor`]).
+//! Does not: know HTTP serving or terminals; decide what a session does next (`session`).
+//! Invariants: an input is in the log before anybody acts on it; a feed misses no event and repeats none; dropping the
+//! runtime stops all work, and every session resumes from its log.
+//! How to add an ability: a method on [`Runtime`]; doors stay thin.
+
+mod changes;
+pub mod config;
+pub mod doctor;
+mod drivers;
+mod feed;
+mod instructions;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use crate::session::{Definition, Preview};
+pub use crate::store::{SessionRow, SessionStatus};
+pub use changes::{Changes, changed_since};
+pub use config::{Config, ConfigError, Overrides};
+pub use feed::{Feed, FeedError, FeedItem};
+
+use crate::agent::Agent;
+use crate::clock::{Clock, SystemClock};
+use crate::environment::Environment;
+use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
+use crate::id::{EventId, SessionId, ThreadId};
+use crate::limits::{MAX_TASK_BYTES, SHUTDOWN_GRACE};
+use crate::provider::routes::{Catalog, Route, RouteError};
+use crate::provider::{Model, ModelError};
+use crate::sandbox::{self, Guest};
+use crate::session::prompt::{self, Facts};
+use crate::session::{Launcher, Parts, Sandboxed};
+use crate::store::{Append, Author, NewSession, Reader, Store, StoreError};
+use drivers::Drivers;
+
+/// Why the runtime could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No provider for the model.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The provider cannot be asked.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The workspace cannot be used.
+    #[error("the workspace {path} cannot be used: {reason}")]
+    Workspace {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The sandbox profile cannot be used.
+    #[error("the sandbox profile cannot be used: {0}")]
+    Profile(String),
+    /// There is nothing to do.
+    #[error("the message is empty")]
+    EmptyMessage,
+    /// More than a model can read.
+    #[error("the message has {bytes} bytes; at most {MAX_TASK_BYTES} can be sent")]
+    MessageTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Tool calls wait for an answer first.
+    #[error("the session waits for an answer to: {}", join(.waiting))]
+    WaitsForConfirmation {
+        /// The calls.
+        waiting: Vec<EventId>,
+    },
+    /// The call does not wait for an answer.
+    #[error("{call} does not wait for an answer{}", hint(.waiting))]
+    NotWaiting {
+        /// What was answered.
+        call: EventId,
+        /// What waits.
+        waiting: Vec<EventId>,
+    },
+    /// The session has ended for good.
+    #[error("session {0} has ended; start a new one")]
+    Terminated(SessionId),
+    /// No such session.
+    #[error("there is no session {0}")]
+    NoSession(SessionId),
+}
+
+fn join(ids: &[EventId]) -> String {
+    ids.iter().map(EventId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn hint(waiting: &[EventId]) -> String {
+    if waiting.is_empty() { String::new() } else { format!("; these do: {}", join(waiting)) }
+}
+
+/// What a client says to a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The user says something.
+    Message(String),
+    /// Stop the turn, keep the session.
+    Interrupt,
+    /// The answer to a call that waits.
+    Confirm {
+        /// The `agent.tool_use` event.
+        call: EventId,
+        /// The answer.
+        result: Confirmation,
+        /// For the model, with a refusal.
+        message: Option<String>,
+    },
+}
+
+/// What a new session is made of.
+#[derive(Debug, Clone)]
+pub struct SessionSpec {
+    /// The agent.
+    pub agent: Agent,
+    /// Where its tools run.
+    pub environment: Environment,
+    /// For lists; cut from the first message if absent.
+    pub title: Option<String>,
+    /// Most model requests for one message.
+    pub max_turns: u32,
+}
+
+/// The running program behind every door. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    catalog: Catalog,
+    drivers: Drivers,
+}
+
+impl Runtime {
+    /// Opens the data directory and takes it for this process.
+    ///
+    /// # Errors
+    /// The store's: in use by another process, of a newer version, unreadable.
+    pub fn open(config: Config) -> Result<Self, RuntimeError> {
+        let store = Store::open(&config.data_dir)?;
+        if let Some(crash) = config.crash_at {
+            store.on_commit(crash.hook());
+        }
+        let catalog = config.catalog();
+        let clock = Arc::new(SystemClock);
+        let drivers = Drivers::default();
+        Ok(Self { shared: Arc::new(Shared { store, clock, config, catalog, drivers }) })
+    }
+
+    /// Looks at a data directory without taking it: works beside a running process.
+    ///
+    /// # Errors
+    /// The store's: not there, of a newer version, unreadable.
+    pub fn reader(config: &Config) -> Result<Reader, RuntimeError> {
+        Ok(Store::open_read_only(&config.data_dir)?)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Reads of the store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Finds the provider for a model id and makes sure that it can be asked.
+    ///
+    /// # Errors
+    /// An unknown route, or a key that is missing.
+    pub fn check_model(&self, model: &str) -> Result<Route, RuntimeError> {
+        let (route, _) = self.model(model)?;
+        Ok(route)
+    }
+
+    fn model(&self, id: &str) -> Result<(Route, Arc<dyn Model>), RuntimeError> {
+        let route = self.shared.catalog.resolve(id)?;
+        let model = self.shared.catalog.model(&route)?;
+        Ok((route, model))
+    }
+
+    /// Creates an idle session. Nothing runs until it is given a message.
+    ///
+    /// # Errors
+    /// Anything that would keep its first turn from running: route, key, workspace, profile, store.
+    pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+        self.check_model(&spec.agent.model)?;
+        check_workspace(&spec.environment.workspace)?;
+        sandbox::plan_for(&spec.environment).map_err(|e| RuntimeError::Profile(e.to_string()))?;
+        let now = self.shared.clock.now();
+        let date = now.to_string();
+        let instructions = instructions::find(
+            &spec.environment.workspace,
+            self.shared.config.global_instructions.as_deref(),
+        );
+        let facts = Facts {
+            workspace: &spec.environment.workspace,
+            date: &date[..10],
+            offline: spec.environment.tier != crate::environment::Tier::None,
+        };
+        let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
+        let workspace = spec.environment.workspace.clone();
+        let definition = Definition {
+            agent: spec.agent,
+            environment: spec.environment,
+            thread: ThreadId::mint(now),
+            system,
+            max_turns: spec.max_turns,
+        };
+        let new = NewSession {
+            id: SessionId::mint(now),
+            title: spec.title,
+            workspace,
+            definition: serde_json::to_value(definition).expect("a definition is JSON"),
+            created_at: now,
+        };
+        Ok(self.shared.store.create_session(new).await?)
+    }
+
+    /// Puts an input into the session's log and sees to it that somebody acts on it.
+    ///
+    /// # Errors
+    /// An input that the session cannot take now; nothing is stored then.
+    pub async fn submit(&self, id: &SessionId, input: Input) -> Result<Event, RuntimeError> {
+        let row = self.row(id)?;
+        let event = self.admit(&row, &input)?;
+        let append = Append { events: vec![event], processed: Vec::new() };
+        let mut events = self.shared.store.append(id, Author::Client, append).await?;
+        let event = events.pop().expect("one event was appended");
+        if input == Input::Interrupt {
+            self.shared.drivers.interrupt(id);
+        }
+        self.drive(id)?;
+        Ok(event)
+    }
+
+    fn row(&self, id: &SessionId) -> Result<SessionRow, RuntimeError> {
+        self.shared.store.session(id)?.ok_or_else(|| RuntimeError::NoSession(id.clone()))
+    }
+
+    fn admit(&self, row: &SessionRow, input: &Input) -> Result<NewEvent, RuntimeError> {
+        if row.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(row.id.clone()));
+        }
+        let waiting = match (&row.status, &row.stop_reason) {
+            (SessionStatus::Idle, Some(StopReason::RequiresAction { event_ids })) => {
+                event_ids.clone()
+            }
+            _ => Vec::new(),
+        };
+        let now = self.shared.clock.now();
+        match input {
+            Input::Message(text) => {
+                if text.trim().is_empty() {
+                    return Err(RuntimeError::EmptyMessage);
+                }
+                if text.len() > MAX_TASK_BYTES {
+                    return Err(RuntimeError::MessageTooLarge { bytes: text.len() });
+                }
+                if !waiting.is_empty() {
+                    return Err(RuntimeError::WaitsForConfirmation { waiting });
+                }
+                let content = vec![ContentBlock::text(text)];
+                Ok(NewEvent::queued(now, EventBody::UserMessage { content }))
+            }
+            Input::Interrupt => Ok(NewEvent::queued(now, EventBody::UserInterrupt {})),
+            Input::Confirm { call, result, message } => {
+                if !waiting.contains(call) {
+                    return Err(RuntimeError::NotWaiting { call: call.clone(), waiting });
+                }
+                let body = EventBody::UserToolConfirmation {
+                    tool_use_id: call.clone(),
+                    result: *result,
+                    deny_message: message.clone(),
+                };
+                Ok(NewEvent::now(now, body))
+            }
+        }
+    }
+
+    /// Sees to it that the session is being driven: after a crash this is all that resuming takes.
+    ///
+    /// # Errors
+    /// If its model has no route or no key.
+    pub fn drive(&self, id: &SessionId) -> Result<(), RuntimeError> {
+        if self.shared.drivers.wake(id) {
+            return Ok(());
+        }
+        let row = self.row(id)?;
+        let definition: Definition = serde_json::from_value(row.definition).map_err(|e| {
+            RuntimeError::Profile(format!("the definition of {id} is not readable: {e}"))
+        })?;
+        let (route, model) = self.model(&definition.agent.model)?;
+        let (previews, interrupt) = self.shared.drivers.channel(id);
+        let parts = Parts {
+            store: self.shared.store.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            model,
+            model_name: route.to_string(),
+            model_id: route.model,
+            launcher: launcher(definition.environment),
+            previews,
+            interrupt,
+        };
+        self.shared.drivers.start(id, parts);
+        Ok(())
+    }
+
+    /// Everything that happens in a session after `from`, in order, without end.
+    #[must_use]
+    pub fn subscribe(&self, id: &SessionId, from: Seq) -> Feed {
+        Feed::open(&self.shared.store, &self.shared.drivers, id, from)
+    }
+
+    /// Deletes a session and its log.
+    ///
+    /// # Errors
+    /// If it is not there or is at work.
+    pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
+        self.row(id)?;
+        Ok(self.shared.store.delete_session(id).await?)
+    }
+
+    /// Stops all work and closes the store. What was running resumes like after a crash.
+    pub async fn shutdown(self) {
+        let work = async {
+            self.shared.drivers.stop().await;
+            self.shared.store.clone().close().await;
+        };
+        // Past the grace the process ends anyway; the log does not mind.
+        drop(tokio::time::timeout(SHUTDOWN_GRACE, work).await);
+    }
+}
+
+/// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
+fn launcher(environment: Environment) -> Launcher {
+    Arc::new(move || -> Sandboxed {
+        let environment = environment.clone();
+        Box::pin(async move {
+            let plan = sandbox::plan_for(&environment).map_err(|e| e.to_string())?;
+            Guest::launch(&plan).await.map_err(|e| e.to_string())
+        })
+    })
+}
+
+/// The workspace as an absolute directory that can be read.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn resolve_workspace(path: &Path) -> Result<PathBuf, RuntimeError> {
+    let refuse = |reason: String| RuntimeError::Workspace { path: path.to_owned(), reason };
+    let absolute = path.canonicalize().map_err(|e| refuse(e.to_string()))?;
+    check_workspace(&absolute)?;
+    Ok(absolute)
+}
+
+fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
+    let refuse =
+        |reason: &str| RuntimeError::Workspace { path: path.to_owned(), reason: reason.to_owned() };
+    let facts = std::fs::metadata(path).map_err(|e| refuse(&e.to_string()))?;
+    if !facts.is_dir() {
+        return Err(refuse("it is not a directory"));
+    }
+    if path == Path::new("/") {
+        return Err(refuse("it is the whole filesystem; name a directory below it"));
+    }
+    std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
+}

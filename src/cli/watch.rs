@@ -1,0 +1,181 @@
+//! Watching a session until it is idle: its feed to the renderer, Ctrl-C and typed lines to the session.
+
+use std::io::BufRead as _;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::render::{Outcome, Renderer};
+use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
+use crate::id::{EventId, SessionId};
+use crate::runtime::{FeedItem, Input, Runtime};
+
+/// How often a spinner moves.
+const TICK: Duration = Duration::from_millis(100);
+/// Lines typed ahead before the reader waits.
+const TYPED_AHEAD: usize = 16;
+
+/// What the person in front of the terminal may do while a session works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Presence {
+    /// Somebody can type: lines steer the session, and questions are asked.
+    pub(super) interactive: bool,
+    /// Every tool that asks is allowed.
+    pub(super) allow_all: bool,
+}
+
+/// How watching ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The session is idle; the renderer knows why.
+    Idle,
+    /// The person left without waiting for it; it resumes.
+    Left,
+}
+
+struct Watcher<'a> {
+    runtime: &'a Runtime,
+    id: &'a SessionId,
+    renderer: &'a mut Renderer,
+    presence: Presence,
+    /// Messages in the log that no model request has taken up.
+    queued: usize,
+    /// Calls that the person is being asked about, first first.
+    asking: Vec<EventId>,
+    interrupted: bool,
+}
+
+/// Shows everything after `from` until the session is idle.
+pub(super) async fn watch(
+    runtime: &Runtime,
+    id: &SessionId,
+    from: Seq,
+    renderer: &mut Renderer,
+    presence: Presence,
+) -> Result<Ended, Failure> {
+    let mut feed = runtime.subscribe(id, from);
+    let mut typed = presence.interactive.then(typed_lines);
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let listen = |kind| signal(kind).map_err(|e| Failure::failed("could not listen for signals", &e));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut watcher =
+        Watcher { runtime, id, renderer, presence, queued: 0, asking: Vec::new(), interrupted: false };
+    loop {
+        tokio::select! {
+            item = feed.next() => match item.map_err(Failure::from)? {
+                FeedItem::Preview(preview) => watcher.renderer.preview(&preview)?,
+                FeedItem::Event(event) => {
+                    if watcher.event(&event).await? {
+                        return Ok(Ended::Idle);
+                    }
+                }
+            },
+            _ = interrupt.recv() => {
+                if watcher.interrupted {
+                    return Ok(Ended::Left);
+                }
+                watcher.interrupted = true;
+                runtime.submit(id, Input::Interrupt).await?;
+            }
+            _ = terminate.recv() => return Ok(Ended::Left),
+            _ = hangup.recv() => return Ok(Ended::Left),
+            line = next_line(&mut typed) => match line {
+                Some(line) => watcher.typed(&line).await?,
+                None => typed = None,
+            },
+            _ = tick.tick() => watcher.renderer.tick()?,
+        }
+    }
+}
+
+impl Watcher<'_> {
+    /// Takes an event; true when there is nothing left to wait for.
+    async fn event(&mut self, event: &Event) -> Result<bool, Failure> {
+        self.renderer.event(event)?;
+        match &event.body {
+            EventBody::UserMessage { .. } => self.queued += 1,
+            EventBody::ModelRequestStart {} => self.queued = 0,
+            EventBody::StatusIdle { stop_reason: StopReason::RequiresAction { event_ids }, .. } => {
+                return self.asked(event_ids).await;
+            }
+            EventBody::StatusIdle { .. } => return Ok(self.queued == 0),
+            EventBody::StatusTerminated {} => return Ok(true),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Somebody must answer: the flag, the person, or whoever resumes the session later.
+    async fn asked(&mut self, calls: &[EventId]) -> Result<bool, Failure> {
+        if self.presence.allow_all {
+            for call in calls {
+                self.confirm(call.clone(), Confirmation::Allow, None).await?;
+            }
+            return Ok(false);
+        }
+        if !self.presence.interactive {
+            return Ok(true);
+        }
+        self.asking = calls.to_vec();
+        self.renderer.ask(&self.asking[0])?;
+        Ok(false)
+    }
+
+    /// A line is the answer to a question if there is one, else a message.
+    async fn typed(&mut self, line: &str) -> Result<(), Failure> {
+        let line = line.trim();
+        if self.asking.is_empty() {
+            if !line.is_empty() {
+                self.runtime.submit(self.id, Input::Message(line.to_owned())).await?;
+            }
+            return Ok(());
+        }
+        let call = self.asking.remove(0);
+        let (result, message) = match line {
+            "y" | "yes" => (Confirmation::Allow, None),
+            "" | "n" | "no" => (Confirmation::Deny, None),
+            reason => (Confirmation::Deny, Some(reason.to_owned())),
+        };
+        self.confirm(call, result, message).await?;
+        match self.asking.first() {
+            Some(next) => self.renderer.ask(next),
+            None => Ok(()),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        call: EventId,
+        result: Confirmation,
+        message: Option<String>,
+    ) -> Result<(), Failure> {
+        self.runtime.submit(self.id, Input::Confirm { call, result, message }).await?;
+        Ok(())
+    }
+}
+
+/// Lines from standard input, read on a thread of their own that ends with the process.
+fn typed_lines() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(TYPED_AHEAD);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn next_line(typed: &mut Option<mpsc::Receiver<String>>) -> Option<String> {
+    match typed {
+        Some(lines) => lines.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,418 @@
+//! Flags, file and environment become one checked value. The only place that reads the environment.
+//!
+//! Order, strongest first: flags, environment variables, the config file, defaults.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::provider::routes::{Api, Catalog, ProviderConfig, RouteRule, Secret};
+use crate::store::{CommitHook, CommitPhase};
+
+/// The model that is used with an Anthropic key when nobody names one.
+pub const ANTHROPIC_MODEL: &str = "claude-sonnet-5-5";
+/// The model that is used with an OpenAI key when nobody names one.
+pub const OPENAI_MODEL: &str = "gpt-5.4";
+
+/// The environment variables of this process, read once.
+#[derive(Clone, Default)]
+pub struct Env(HashMap<String, String>);
+
+impl Env {
+    /// The real ones. Variables that are not UTF-8 are passed over.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(std::env::vars_os().filter_map(utf8).collect())
+    }
+
+    /// A made-up environment, for tests.
+    #[must_use]
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    /// A variable that is set and not empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// What the command line says about the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--data-dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
+    /// `--route GLOB=PROVIDER[/MODEL]`, in order; before the file's.
+    pub routes: Vec<String>,
+}
+
+/// Why there is no configuration. Names the source and the field.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither HOME nor XDG variables.
+    #[error("no place for data: set CASEMATE_DATA_DIR, XDG_DATA_HOME or HOME")]
+    NoHome,
+    /// The file that was named is not there or not readable.
+    #[error("the config file {path} cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the config file {path} is wrong: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, field and what it must be.
+        reason: String,
+    },
+    /// A route on the command line is not one.
+    #[error("--route {given}: {reason}; write it as GLOB=PROVIDER or GLOB=PROVIDER/MODEL")]
+    Route {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A directory setting is not absolute.
+    #[error("{name} must be an absolute path, and is `{value}`")]
+    NotAbsolute {
+        /// The variable or flag.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// `CASEMATE_CRASH_AT` is not `N` or `N:before`.
+    #[error("CASEMATE_CRASH_AT must be a number of a commit, or that and `:before`; it is `{0}`")]
+    CrashAt(String),
+}
+
+/// A place to stop dead, for the crash sweep: `CASEMATE_CRASH_AT=N` aborts after the N-th commit, `N:before` before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashAt {
+    commit: u64,
+    phase: CommitPhase,
+}
+
+impl CrashAt {
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let (number, phase) = match text.strip_suffix(":before") {
+            Some(number) => (number, CommitPhase::Before),
+            None => (text, CommitPhase::After),
+        };
+        let commit = number.parse().map_err(|_| ConfigError::CrashAt(text.to_owned()))?;
+        Ok(Self { commit, phase })
+    }
+
+    /// Aborts the process where it was told to: no destructor runs, as in a real crash.
+    pub(super) fn hook(self) -> CommitHook {
+        Box::new(move |commit, phase| {
+            if (commit, phase) == (self.commit, self.phase) {
+                std::process::abort();
+            }
+        })
+    }
+}
+
+/// The configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the store is. Absolute.
+    pub data_dir: PathBuf,
+    /// The model of runs that name none.
+    pub model: Option<String>,
+    /// The user's own `AGENTS.md`, if there is one.
+    pub global_instructions: Option<PathBuf>,
+    /// See [`CrashAt`].
+    pub crash_at: Option<CrashAt>,
+    /// More certificates to trust, as PEM.
+    pub extra_certificates: Vec<u8>,
+    providers: Vec<ProviderConfig>,
+    routes: Vec<RouteRule>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    model: Option<String>,
+    data_dir: Option<PathBuf>,
+    #[serde(default)]
+    providers: BTreeMap<String, FileProvider>,
+    #[serde(default)]
+    routes: Vec<FileRoute>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileProvider {
+    api: Option<FileApi>,
+    base_url: Option<String>,
+    api_key_env: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FileApi {
+    Anthropic,
+    Openai,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRoute {
+    r#match: String,
+    to: String,
+}
+
+impl Config {
+    /// Puts flags, environment and file together.
+    ///
+    /// # Errors
+    /// Names what is wrong and where it stands.
+    pub fn load(env: &Env, flags: &Overrides) -> Result<Self, ConfigError> {
+        let config_dir = directory(env, "XDG_CONFIG_HOME", ".config")?;
+        let (path, file) = read_file(flags, config_dir.as_deref())?;
+        let at = |reason: String| ConfigError::File { path: path.clone(), reason };
+
+        let mut providers = ProviderConfig::built_in();
+        for (name, given) in file.providers {
+            merge_provider(&mut providers, name, given).map_err(&at)?;
+        }
+        for provider in &mut providers {
+            from_environment(provider, env);
+        }
+
+        let mut routes = Vec::new();
+        for given in &flags.routes {
+            let bad = |reason: &str| ConfigError::Route {
+                given: given.clone(),
+                reason: reason.to_owned(),
+            };
+            let (glob, to) = given.split_once('=').ok_or_else(|| bad("there is no `=`"))?;
+            routes.push(RouteRule::new(glob, to).map_err(|e| bad(&e.to_string()))?);
+        }
+        for (i, route) in file.routes.iter().enumerate() {
+            let rule = RouteRule::new(&route.r#match, &route.to);
+            routes.push(rule.map_err(|e| at(format!("routes[{i}]: {e}")))?);
+        }
+
+        let global =
+            config_dir.map(|dir| dir.join("casemate/AGENTS.md")).filter(|path| path.is_file());
+        Ok(Self {
+            data_dir: data_dir(env, flags, file.data_dir)?,
+            model: file.model,
+            global_instructions: global,
+            crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
+            extra_certificates: certificates(env)?,
+            providers,
+            routes,
+        })
+    }
+
+    /// The model of a run that names none: the file's, or that of the first key that is set.
+    #[must_use]
+    pub fn default_model(&self) -> Option<String> {
+        let has_key = |name: &str| {
+            self.providers.iter().any(|provider| provider.name == name && provider.key.is_some())
+        };
+        self.model.clone().or_else(|| {
+            let known = [("anthropic", ANTHROPIC_MODEL), ("openai", OPENAI_MODEL)];
+            let found = known.into_iter().find(|(provider, _)| has_key(provider));
+            found.map(|(provider, model)| format!("{provider}/{model}"))
+        })
+    }
+
+    /// The providers, built-in and own.
+    #[must_use]
+    pub fn providers(&self) -> &[ProviderConfig] {
+        &self.providers
+    }
+
+    /// The catalog of models that these settings reach.
+    #[must_use]
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.providers.clone(), self.routes.clone(), self.extra_certificates.clone())
+    }
+}
+
+fn read_file(flags: &Overrides, config_dir: Option<&Path>) -> Result<(PathBuf, File), ConfigError> {
+    let named = flags.config_file.clone();
+    let path = named.clone().or_else(|| config_dir.map(|dir| dir.join("casemate/config.toml")));
+    let Some(path) = path else { return Ok((PathBuf::new(), File::default())) };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
+        Err(source) => return Err(ConfigError::Read { path, source }),
+    };
+    match toml::from_str(&text) {
+        Ok(file) => Ok((path, file)),
+        Err(e) => Err(ConfigError::File { path, reason: e.to_string() }),
+    }
+}
+
+fn merge_provider(
+    providers: &mut Vec<ProviderConfig>,
+    name: String,
+    given: FileProvider,
+) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    if name.is_empty() || !name.chars().all(plain) || name == "scripted" {
+        return Err(format!("providers.{name}: a name has letters, digits, `-`, `_` and `.`"));
+    }
+    let api = given.api.map(|api| match api {
+        FileApi::Anthropic => Api::Anthropic,
+        FileApi::Openai => Api::OpenAi,
+    });
+    if let Some(known) = providers.iter_mut().find(|provider| provider.name == name) {
+        known.api = api.unwrap_or(known.api);
+        known.base_url = given.base_url.unwrap_or_else(|| known.base_url.clone());
+        known.key_variable = given.api_key_env.or_else(|| known.key_variable.clone());
+        return Ok(());
+    }
+    let (Some(api), Some(base_url)) = (api, given.base_url) else {
+        return Err(format!(
+            "providers.{name}: a provider of your own needs `api` (\"anthropic\" or \"openai\") and `base_url`"
+        ));
+    };
+    let key_required = given.api_key_env.is_some();
+    providers.push(ProviderConfig {
+        name,
+        api,
+        base_url,
+        key: None,
+        key_variable: given.api_key_env,
+        key_required,
+    });
+    Ok(())
+}
+
+/// Keys come from the environment alone; the two vendors' own variables also move their base URL.
+fn from_environment(provider: &mut ProviderConfig, env: &Env) {
+    let variable = provider.key_variable.as_deref();
+    provider.key = variable.and_then(|name| env.get(name)).map(Secret::new);
+    let moved = match provider.name.as_str() {
+        "anthropic" => env.get("ANTHROPIC_BASE_URL"),
+        "openai" => env.get("OPENAI_BASE_URL"),
+        _ => None,
+    };
+    if let Some(url) = moved {
+        url.clone_into(&mut provider.base_url);
+    }
+}
+
+fn data_dir(env: &Env, flags: &Overrides, file: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    if let Some(dir) = &flags.data_dir {
+        return std::path::absolute(dir).map_err(|_| ConfigError::NotAbsolute {
+            name: "--data-dir",
+            value: dir.display().to_string(),
+        });
+    }
+    if let Some(dir) = env.get("CASEMATE_DATA_DIR") {
+        return absolute("CASEMATE_DATA_DIR", dir);
+    }
+    if let Some(dir) = file {
+        return absolute("data_dir", &dir.to_string_lossy());
+    }
+    let home = directory(env, "XDG_DATA_HOME", ".local/share")?;
+    home.map(|dir| dir.join("casemate")).ok_or(ConfigError::NoHome)
+}
+
+/// An XDG directory: its variable, or its place below HOME.
+fn directory(
+    env: &Env,
+    variable: &'static str,
+    below_home: &str,
+) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(dir) = env.get(variable) {
+        return absolute(variable, dir).map(Some);
+    }
+    let home = env.get("HOME").map(|home| absolute("HOME", home)).transpose()?;
+    Ok(home.map(|home| home.join(below_home)))
+}
+
+fn absolute(name: &'static str, value: &str) -> Result<PathBuf, ConfigError> {
+    let path = PathBuf::from(value);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(ConfigError::NotAbsolute { name, value: value.to_owned() })
+}
+
+/// Certificates of a company's own authority, where OpenSSL and its users look for them.
+fn certificates(env: &Env) -> Result<Vec<u8>, ConfigError> {
+    let Some(path) = env.get("SSL_CERT_FILE") else { return Ok(Vec::new()) };
+    std::fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(env: &[(&str, &str)], file: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), file.as_bytes())
+            .unwrap();
+        let flags = Overrides { config_file: Some(path), ..Overrides::default() };
+        let env = Env::of(&[&[("HOME", "/home/u")], env].concat());
+        Config::load(&env, &flags).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_data_directory_follows_its_order() {
+        let check = |env: &[(&str, &str)], file: &str, expected: &str| {
+            assert_eq!(load(env, file).unwrap().data_dir, Path::new(expected));
+        };
+        check(&[], "", "/home/u/.local/share/casemate");
+        check(&[("XDG_DATA_HOME", "/x")], "", "/x/casemate");
+        check(&[("XDG_DATA_HOME", "/x")], "data_dir = '/f'", "/f");
+        check(&[("XDG_DATA_HOME", "/x"), ("CASEMATE_DATA_DIR", "/e")], "data_dir = '/f'", "/e");
+        check(&[("CASEMATE_DATA_DIR", "")], "", "/home/u/.local/share/casemate");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |env: &[(&str, &str)], file: &str, expected: &str| {
+            let error = load(env, file).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&[("CASEMATE_DATA_DIR", "rel")], "", "CASEMATE_DATA_DIR must be an absolute path");
+        check(&[], "modle = 'x'", "unknown field `modle`");
+        check(&[], "[providers.mine]\napi = 'openai'", "providers.mine");
+        check(&[], "[providers.scripted]\napi = 'openai'", "providers.scripted");
+        check(&[], "[[routes]]\nmatch = '['\nto = 'openai'", "routes[0]");
+        check(&[("CASEMATE_CRASH_AT", "soon")], "", "CASEMATE_CRASH_AT");
+        check(&[("SSL_CERT_FILE", "/nowhere")], "", "/nowhere");
+    }
+
+    #[test]
+    fn the_default_model_is_the_files_or_that_of_the_first_key() {
+        let check = |env: &[(&str, &str)], file: &str, expected: Option<&str>| {
+            assert_eq!(load(env, file).unwrap().default_model().as_deref(), expected);
+        };
+        check(&[], "", None);
+        check(&[("OPENAI_API_KEY", "k")], "", Some("openai/gpt-5.4"));
+        check(
+            &[("OPENAI_API_KEY", "k"), ("ANTHROPIC_API_KEY", "k")],
+            "",
+            Some("anthropic/claude-sonnet-5-5"),
+        );
+        check(&[("ANTHROPIC_API_KEY", "k")], "model = 'ollama/q'", Some("ollama/q"));
+    }
+
+    #[test]
+    fn keys_do_not_show() {
+        let config = load(&[("ANTHROPIC_API_KEY", "sk-very-secret")], "").unwrap();
+        assert!(!format!("{config:?}").contains("very-secret"));
+    }
+}

@@ -1,0 +1,114 @@
+//! Can this machine keep the promises? Every check does the thing rather than reading about it.
+
+use serde::Serialize;
+
+use super::Config;
+use crate::provider::routes::{Detected, detect_local};
+use crate::sandbox::probe;
+use crate::store::{Store, StoreError};
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It works.
+    Ok,
+    /// It does not, and only something optional is lost.
+    Warn,
+    /// It does not, and `run` would refuse.
+    Fail,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// `sandbox`, `store` or `models`.
+    pub area: &'static str,
+    /// What was tried.
+    pub name: String,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// Tries everything. Bounded by the deadlines of its parts, some seconds in all.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings: Vec<_> = probe::probe().await.into_iter().map(of_sandbox).collect();
+    findings.push(store(config));
+    findings.extend(models(config).await);
+    findings
+}
+
+fn of_sandbox(check: probe::Check) -> Finding {
+    let verdict = match (check.ok, check.required) {
+        (true, _) => Verdict::Ok,
+        (false, true) => Verdict::Fail,
+        (false, false) => Verdict::Warn,
+    };
+    Finding {
+        area: "sandbox",
+        name: check.name,
+        verdict,
+        detail: check.detail,
+        remedy: check.remedy,
+    }
+}
+
+fn store(config: &Config) -> Finding {
+    let dir = config.data_dir.display();
+    let finding = |verdict, detail: String, remedy: Option<&str>| Finding {
+        area: "store",
+        name: "data directory".to_owned(),
+        verdict,
+        detail,
+        remedy: remedy.map(str::to_owned),
+    };
+    match Store::open(&config.data_dir) {
+        Ok(_) => finding(Verdict::Ok, format!("{dir} can be written"), None),
+        Err(e @ StoreError::Locked { .. }) => {
+            finding(Verdict::Warn, e.to_string(), Some("this is well if that process is yours"))
+        }
+        Err(e) => finding(
+            Verdict::Fail,
+            e.to_string(),
+            Some("set CASEMATE_DATA_DIR to a directory of your own, or mend this one"),
+        ),
+    }
+}
+
+async fn models(config: &Config) -> Vec<Finding> {
+    let keys = config.providers().iter().filter(|provider| provider.key_required).map(|provider| {
+        let variable = provider.key_variable.as_deref().unwrap_or("a key");
+        let (verdict, detail) = match provider.key {
+            Some(_) => (Verdict::Ok, format!("{variable} is set")),
+            None => (Verdict::Warn, format!("{variable} is not set")),
+        };
+        let remedy = provider.key.is_none().then(|| format!("export {variable}=…"));
+        Finding { area: "models", name: provider.name.clone(), verdict, detail, remedy }
+    });
+    let mut findings: Vec<_> = keys.collect();
+    for Detected { provider, models, .. } in detect_local(config.providers()).await {
+        findings.push(Finding {
+            area: "models",
+            name: provider,
+            verdict: Verdict::Ok,
+            detail: format!("a local server offers {}", models.join(", ")),
+            remedy: None,
+        });
+    }
+    if config.default_model().is_none() && !findings.iter().any(|f| f.verdict == Verdict::Ok) {
+        findings.push(Finding {
+            area: "models",
+            name: "default model".to_owned(),
+            verdict: Verdict::Fail,
+            detail: "no key and no local server".to_owned(),
+            remedy: Some(
+                "export ANTHROPIC_API_KEY=…, or start a local server such as Ollama".to_owned(),
+            ),
+        });
+    }
+    findings
+}

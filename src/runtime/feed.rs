@@ -1,0 +1,111 @@
+//! A reader's way through a session: durable events by cursor, previews as they come and only if there is time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, watch};
+
+use super::drivers::{Drivers, Fault};
+use crate::event::{Event, Seq};
+use crate::id::SessionId;
+use crate::limits::SCAN_PAGE;
+use crate::session::{DriveError, Preview};
+use crate::store::{Store, StoreError};
+
+/// What a feed yields.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeedItem {
+    /// A committed fact. None is missed, none repeated, in order.
+    Event(Event),
+    /// A piece of an answer. May be lost.
+    Preview(Preview),
+}
+
+/// Why a feed ends.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The log cannot be read.
+    #[error("could not read the session's log")]
+    Store(#[from] StoreError),
+    /// Nobody works on the session any more.
+    #[error("the session stopped")]
+    Driver(#[source] Arc<DriveError>),
+}
+
+/// A reader's place in a session.
+pub struct Feed {
+    store: Store,
+    session: SessionId,
+    cursor: Seq,
+    page: VecDeque<Event>,
+    head: watch::Receiver<Seq>,
+    previews: broadcast::Receiver<Preview>,
+    fault: watch::Receiver<Fault>,
+}
+
+impl Feed {
+    pub(super) fn open(store: &Store, drivers: &Drivers, session: &SessionId, from: Seq) -> Self {
+        let (previews, fault) = drivers.watch(session);
+        Self {
+            store: store.clone(),
+            session: session.clone(),
+            cursor: from,
+            page: VecDeque::new(),
+            head: store.head(session),
+            previews: previews.subscribe(),
+            fault,
+        }
+    }
+
+    /// The next item; waits for it. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or the driver had to stop.
+    pub async fn next(&mut self) -> Result<FeedItem, FeedError> {
+        loop {
+            if let Some(event) = self.next_committed()? {
+                return Ok(FeedItem::Event(event));
+            }
+            let fault = self.fault.borrow_and_update().clone();
+            if let Some(error) = fault {
+                return Err(FeedError::Driver(error));
+            }
+            tokio::select! {
+                biased;
+                preview = self.previews.recv() => match preview {
+                    Ok(preview) => return Ok(FeedItem::Preview(preview)),
+                    // What was lost is in the log as soon as it is whole.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => self.moved().await,
+                },
+                () = changed(&mut self.head) => {}
+                () = changed(&mut self.fault) => {}
+            }
+        }
+    }
+
+    async fn moved(&mut self) {
+        tokio::select! {
+            () = changed(&mut self.head) => {}
+            () = changed(&mut self.fault) => {}
+        }
+    }
+
+    fn next_committed(&mut self) -> Result<Option<Event>, StoreError> {
+        if self.page.is_empty() && *self.head.borrow_and_update() > self.cursor {
+            self.page = self.store.scan(&self.session, self.cursor, SCAN_PAGE)?.into();
+        }
+        let event = self.page.pop_front();
+        if let Some(event) = &event {
+            self.cursor = event.seq;
+        }
+        Ok(event)
+    }
+}
+
+/// Resolves when the value changed, and never if nobody can change it any more.
+async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,72 @@
+//! Performs `Run`: calls that were allowed go to the guest, the others get their refusal. One result for each.
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Driver, Performed};
+use super::state::{Call, CallState};
+use super::step::error_result;
+use crate::agent::ToolName;
+use crate::event::EventBody;
+use crate::id::EventId;
+use crate::sandbox::wire::{ToolCall, ToolReply};
+use crate::sandbox::{Guest, GuestError};
+
+impl Driver {
+    pub(super) async fn dispatch(
+        &mut self,
+        ids: &[EventId],
+        token: &CancellationToken,
+    ) -> Performed {
+        let guest = self.guest.get_if_up();
+        let calls =
+            ids.iter().map(|id| self.session.call(id).expect("a step names calls of its session"));
+        let results =
+            join_all(calls.map(|call| self.result_of(call, guest.as_deref(), token))).await;
+        Performed { facts: self.at_once(results), pause: None }
+    }
+
+    async fn result_of(
+        &self,
+        call: &Call,
+        guest: Option<&Guest>,
+        token: &CancellationToken,
+    ) -> EventBody {
+        if let CallState::Denied(message) = &call.state {
+            return error_result(&call.id, &self.refusal_text(call, message.as_deref()));
+        }
+        let guest = guest.expect("the driver made a sandbox before it committed the intent");
+        let wire = ToolCall { name: call.name.clone(), input: call.input.clone() };
+        match guest.call(wire, token).await {
+            Ok(ToolReply { content, is_error }) => {
+                EventBody::AgentToolResult { tool_use_id: call.id.clone(), content, is_error }
+            }
+            Err(failure) => error_result(&call.id, &broken(&failure)),
+        }
+    }
+
+    fn refusal_text(&self, call: &Call, message: Option<&str>) -> String {
+        let agent = &self.session.definition().agent;
+        if agent.grant(&call.name).is_some() {
+            return match message {
+                Some(message) => format!("The user did not allow this call: {message}"),
+                None => "The user did not allow this call.".to_owned(),
+            };
+        }
+        let names: Vec<_> = agent.tools.iter().map(|grant| grant.name.as_str()).collect();
+        match ToolName::parse(&call.name) {
+            Some(_) => {
+                format!("The tool `{}` is disabled. Tools: {}.", call.name, names.join(", "))
+            }
+            None => format!("There is no tool `{}`. Tools: {}.", call.name, names.join(", ")),
+        }
+    }
+}
+
+/// A guest that broke in the middle of a call: what it did until then is unknown.
+fn broken(failure: &GuestError) -> String {
+    format!(
+        "The sandbox broke while this call ran: {failure}. Its effect is unknown. The next call gets a new sandbox: \
+         files in the working directory are kept, the shell's state and everything else is gone."
+    )
+}

@@ -1,0 +1,282 @@
+//! The loop: ask for the next step, commit what is known together with the step's intent, perform it, ask again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::guest::GuestSlot;
+use super::previews::Previews;
+use super::state::{Call, CallState};
+use super::step::{self, Step};
+use super::{Definition, Session, recover};
+use crate::clock::Clock;
+use crate::event::{Event, EventBody, NewEvent};
+use crate::id::{EventId, SessionId};
+use crate::limits::SCAN_PAGE;
+use crate::provider::{Model, ToolSpec};
+use crate::store::{Append, Author, Epoch, Store, StoreError};
+
+pub use super::guest::{Launcher, Sandboxed};
+
+/// What a driver works with. All of it is shared with the runtime.
+#[derive(Clone)]
+pub struct Parts {
+    /// The log.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The model that answers.
+    pub model: Arc<dyn Model>,
+    /// The model's own name at its provider.
+    pub model_id: String,
+    /// The provider and model, as `PROVIDER/MODEL`.
+    pub model_name: String,
+    /// Makes sandboxes.
+    pub launcher: Launcher,
+    /// Where pieces of answers go.
+    pub previews: Previews,
+    /// Cancelled by `user.interrupt`, then replaced.
+    pub interrupt: Interrupt,
+}
+
+/// The switch between whoever appends a `user.interrupt` and the step that it stops.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<std::sync::Mutex<CancellationToken>>);
+
+impl Interrupt {
+    /// Stops the step that is being performed. The event must be in the log before.
+    pub fn trip(&self) {
+        self.current().cancel();
+    }
+
+    fn current(&self) -> CancellationToken {
+        self.0.lock().expect("nothing panics under this lock").clone()
+    }
+
+    fn renew(&self) {
+        *self.0.lock().expect("nothing panics under this lock") = CancellationToken::new();
+    }
+}
+
+/// Why a driver had to stop. The session resumes with the next driver.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The log could not be read or written.
+    #[error("could not keep the session's log")]
+    Store(#[from] StoreError),
+    /// The log belongs to a session that is not there.
+    #[error("there is no session {0}")]
+    NoSession(SessionId),
+    /// The definition beside the log cannot be read.
+    #[error("the definition of session {session} is not readable")]
+    Definition {
+        /// The session.
+        session: SessionId,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// What performing a step yields.
+#[derive(Default)]
+pub(super) struct Performed {
+    /// To be committed with the next intent.
+    pub(super) facts: Vec<NewEvent>,
+    /// Wait this long before the next step, with the facts committed.
+    pub(super) pause: Option<Duration>,
+}
+
+/// Drives one session. Dropping it stops the work where it is; the log stays whole.
+pub struct Driver {
+    pub(super) parts: Parts,
+    pub(super) id: SessionId,
+    pub(super) session: Session,
+    pub(super) guest: GuestSlot,
+    pub(super) system: Arc<str>,
+    pub(super) tools: Arc<[ToolSpec]>,
+    epoch: Epoch,
+    /// Inputs that were taken up and are not marked yet.
+    unmarked: Vec<EventId>,
+}
+
+impl Driver {
+    /// Takes the session over: fences every earlier driver, folds the log and repairs it.
+    ///
+    /// # Errors
+    /// If the session is not there or its log cannot be read or written.
+    pub async fn start(parts: Parts, id: SessionId) -> Result<Self, DriveError> {
+        let epoch = parts.store.claim(&id).await?;
+        let row = parts.store.session(&id)?.ok_or_else(|| DriveError::NoSession(id.clone()))?;
+        let definition: Definition = serde_json::from_value(row.definition)
+            .map_err(|source| DriveError::Definition { session: id.clone(), source })?;
+        let definition = Arc::new(definition);
+        let guest = GuestSlot::new(parts.launcher.clone());
+        let system = Arc::from(definition.system.as_str());
+        let tools = crate::tool::specs(&definition.agent)
+            .map(|tool| ToolSpec {
+                name: tool.name.as_str().to_owned(),
+                description: tool.description.to_owned(),
+                input_schema: tool.input_schema.clone(),
+            })
+            .collect();
+        let session = Session::new(definition);
+        let mut driver =
+            Self { parts, id, session, guest, system, tools, epoch, unmarked: Vec::new() };
+        driver.catch_up(None)?;
+        let repairs = recover::repairs(&driver.session);
+        driver.commit_bodies(repairs).await?;
+        Ok(driver)
+    }
+
+    /// The session as the driver sees it.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Works until there is nothing to do. May be called again after new input.
+    ///
+    /// # Errors
+    /// If the log cannot be kept; nothing that was acknowledged is lost.
+    pub async fn run(&mut self) -> Result<(), DriveError> {
+        let mut facts = Vec::new();
+        loop {
+            self.catch_up(None)?;
+            let token = self.token();
+            let (step, intent) = self.decide(&facts);
+            let (step, intent) = match self.ready_for(&step).await {
+                Ok(()) => (step, intent),
+                Err(failure) => self.without_sandbox(&facts, failure),
+            };
+            facts.extend(self.at_once(intent));
+            self.commit(std::mem::take(&mut facts)).await?;
+            let performed = match &step {
+                Step::Rest => return Ok(()),
+                Step::Sample => self.sample(&token).await,
+                Step::Run(calls) => self.dispatch(calls, &token).await,
+                Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Performed::default(),
+            };
+            facts = performed.facts;
+            if let Some(pause) = performed.pause {
+                self.commit(std::mem::take(&mut facts)).await?;
+                // An interrupt ends the wait: the next step is then to stop.
+                let wait = tokio::time::timeout(pause, token.cancelled());
+                if wait.await.is_ok() {
+                    continue;
+                }
+            }
+        }
+    }
+
+    fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {
+        let ahead = self.session.ahead(facts);
+        let step = step::next_step(&ahead);
+        let intent = step::intent(&ahead, &step);
+        (step, intent)
+    }
+
+    /// Brings the sandbox up while the model thinks, and waits for it where tools are about to run.
+    async fn ready_for(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Sample if self.tools.is_empty() => Ok(()),
+            Step::Sample => {
+                self.guest.warm();
+                Ok(())
+            }
+            Step::Run(calls) if self.wants_guest(calls) => self.guest.get().await.map(drop),
+            Step::Run(_) => Ok(()),
+            Step::Rest | Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Ok(()),
+        }
+    }
+
+    /// Refusing a call takes no sandbox.
+    fn wants_guest(&self, calls: &[EventId]) -> bool {
+        let denied = |call: &Call| matches!(call.state, CallState::Denied(_));
+        calls.iter().any(|id| !self.session.call(id).is_some_and(denied))
+    }
+
+    /// No sandbox, no tools: the turn ends, and says what is missing.
+    pub(super) fn without_sandbox(
+        &self,
+        facts: &[NewEvent],
+        failure: String,
+    ) -> (Step, Vec<EventBody>) {
+        let ahead = self.session.ahead(facts);
+        let step = step::no_sandbox(&failure);
+        let mut intent = vec![EventBody::SandboxFailed { message: failure }];
+        intent.extend(step::intent(&ahead, &step));
+        (step, intent)
+    }
+
+    /// The token of the running turn. One that was tripped for a turn that is over is replaced.
+    fn token(&self) -> CancellationToken {
+        let token = self.parts.interrupt.current();
+        if !token.is_cancelled() || self.session.turn().interrupted {
+            return token;
+        }
+        self.parts.interrupt.renew();
+        self.parts.interrupt.current()
+    }
+
+    pub(super) fn at_once(&self, bodies: Vec<EventBody>) -> Vec<NewEvent> {
+        let now = self.parts.clock.now();
+        bodies.into_iter().map(|body| NewEvent::now(now, body)).collect()
+    }
+
+    async fn commit_bodies(&mut self, bodies: Vec<EventBody>) -> Result<(), DriveError> {
+        let facts = self.at_once(bodies);
+        self.commit(facts).await
+    }
+
+    /// Appends the facts and applies them, together with what clients appended before them.
+    async fn commit(&mut self, mut facts: Vec<NewEvent>) -> Result<(), DriveError> {
+        facts.extend(self.guest.news().map(|body| NewEvent::now(self.parts.clock.now(), body)));
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let starts = facts.iter().any(|fact| matches!(fact.body, EventBody::ModelRequestStart {}));
+        if starts {
+            self.unmarked.extend(self.session.queued().cloned());
+        }
+        self.unmarked.extend(self.session.interrupts().iter().cloned());
+        let now = self.parts.clock.now();
+        let processed = self.unmarked.drain(..).map(|id| (id, now)).collect();
+        let append = Append { events: facts, processed };
+        let events = self.parts.store.append(&self.id, Author::Driver(self.epoch), append).await?;
+        let first = events.first().map_or(0, |event| event.seq);
+        if first != self.session.head() + 1 {
+            let late = self.catch_up(Some(first))?;
+            if starts {
+                self.unmarked.extend(late);
+            }
+        }
+        events.iter().for_each(|event| self.session.apply(event));
+        Ok(())
+    }
+
+    /// Applies what others appended, up to but not including `until`; returns the messages among it.
+    fn catch_up(&mut self, until: Option<u64>) -> Result<Vec<EventId>, DriveError> {
+        let mut messages = Vec::new();
+        loop {
+            let next = self.session.head() + 1;
+            let room =
+                until.map_or(SCAN_PAGE, |until| usize::try_from(until - next).unwrap_or(SCAN_PAGE));
+            let wanted = room.min(SCAN_PAGE);
+            if wanted == 0 {
+                return Ok(messages);
+            }
+            let page: Vec<Event> = self.parts.store.scan(&self.id, self.session.head(), wanted)?;
+            let last = page.len() < wanted;
+            for event in page {
+                if matches!(event.body, EventBody::UserMessage { .. }) {
+                    messages.push(event.id.clone());
+                }
+                self.session.apply(&event);
+            }
+            if last {
+                return Ok(messages);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The session's sandbox from the driver's side: made ahead of need, replaced when it dies.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use crate::event::EventBody;
+use crate::sandbox::Guest;
+
+/// A future that makes a sandbox; its error says stage, cause and remedy.
+pub type Sandboxed = Pin<Box<dyn Future<Output = Result<Guest, String>> + Send>>;
+
+/// Makes sandboxes for one session.
+pub type Launcher = Arc<dyn Fn() -> Sandboxed + Send + Sync>;
+
+enum State {
+    Cold,
+    Launching(JoinHandle<Result<Guest, String>>),
+    Up(Arc<Guest>),
+}
+
+/// At most one live sandbox. Dropping the slot ends it and everything in it.
+pub(super) struct GuestSlot {
+    launcher: Launcher,
+    state: State,
+    news: Vec<EventBody>,
+}
+
+impl GuestSlot {
+    pub(super) fn new(launcher: Launcher) -> Self {
+        Self { launcher, state: State::Cold, news: Vec::new() }
+    }
+
+    /// Begins to make a sandbox unless there is one.
+    pub(super) fn warm(&mut self) {
+        let dead = matches!(&self.state, State::Up(guest) if guest.is_dead());
+        if dead || matches!(self.state, State::Cold) {
+            self.state = State::Launching(tokio::spawn((self.launcher)()));
+        }
+    }
+
+    /// The sandbox, made now if need be.
+    pub(super) async fn get(&mut self) -> Result<Arc<Guest>, String> {
+        self.warm();
+        if let State::Launching(launch) = &mut self.state {
+            let outcome = launch.await;
+            self.state = State::Cold;
+            let guest =
+                outcome.unwrap_or_else(|e| Err(format!("the launch itself failed: {e}")))?;
+            self.news.push(EventBody::SandboxReady {
+                tier: guest.tier().as_str().to_owned(),
+                layers: guest.layers().to_vec(),
+            });
+            self.state = State::Up(Arc::new(guest));
+        }
+        match &self.state {
+            State::Up(guest) => Ok(Arc::clone(guest)),
+            State::Cold | State::Launching(_) => unreachable!("a launch ends in one of two ways"),
+        }
+    }
+
+    /// The sandbox, if one is up.
+    pub(super) fn get_if_up(&self) -> Option<Arc<Guest>> {
+        match &self.state {
+            State::Up(guest) => Some(Arc::clone(guest)),
+            State::Cold | State::Launching(_) => None,
+        }
+    }
+
+    /// Resolves when a launch under way has failed, and never otherwise.
+    pub(super) async fn failed(&mut self) -> String {
+        match &self.state {
+            State::Launching(_) => match self.get().await {
+                Err(failure) => failure,
+                Ok(_) => std::future::pending().await,
+            },
+            State::Cold | State::Up(_) => std::future::pending().await,
+        }
+    }
+
+    /// What happened to sandboxes since the last time.
+    pub(super) fn news(&mut self) -> impl Iterator<Item = EventBody> {
+        std::mem::take(&mut self.news).into_iter()
+    }
+}
+
+impl Drop for GuestSlot {
+    fn drop(&mut self) {
+        if let State::Launching(launch) = &self.state {
+            launch.abort();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the model is told: the system prompt, fixed at creation, and the request for a session. Pure.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::state::Session;
+use crate::provider::{Request, ToolSpec};
+
+/// A file of instructions that was found in or above the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instructions {
+    /// Where it is, as the model may name it.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// The facts of the environment that a model needs in order to act in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// The directory that the agent works in.
+    pub workspace: &'a Path,
+    /// Today, as `2026-11-24`.
+    pub date: &'a str,
+    /// The sandbox has no way to the network.
+    pub offline: bool,
+}
+
+/// The system prompt: a short rule of conduct, the facts, the agent's own words, then instructions, nearest last.
+///
+/// It is made once per session, so that the prefix of every request is the same bytes.
+#[must_use]
+pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions]) -> String {
+    let mut text = String::from(
+        "You are an agent that completes the user's task by calling tools. Act, then check what you did. \
+         When the task is done, answer with a short summary and no tool call.\n",
+    );
+    let network = if facts.offline { " There is no network." } else { "" };
+    let workspace = facts.workspace.display();
+    let date = facts.date;
+    write!(
+        text,
+        "\nWorking directory: {workspace}\nPlatform: Linux, in a sandbox: the working directory is shared with \
+         the user, everything else you change is private to this session.{network}\nDate: {date}\n",
+    )
+    .expect("writing to a string cannot fail");
+    if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
+        write!(text, "\n{own}\n").expect("writing to a string cannot fail");
+    }
+    for file in instructions {
+        let (path, body) = (&file.path, file.text.trim());
+        write!(text, "\n<instructions file=\"{path}\">\n{body}\n</instructions>\n")
+            .expect("writing to a string cannot fail");
+    }
+    text
+}
+
+/// The next request. `tools` is the same for the whole session.
+#[must_use]
+pub fn request(
+    session: &Session,
+    model: &str,
+    system: &Arc<str>,
+    tools: &Arc<[ToolSpec]>,
+) -> Request {
+    let agent = &session.definition().agent;
+    Request {
+        model: model.to_owned(),
+        system: Arc::clone(system),
+        tools: Arc::clone(tools),
+        messages: session.messages().to_vec(),
+        max_tokens: agent.max_tokens,
+        effort: agent.effort,
+    }
+}

@@ -1,0 +1,31 @@
+//! After a crash: the facts that make a log whole again. Pure; the loop then goes on as always.
+
+use super::state::{CallState, Session};
+use super::step::error_result;
+use crate::agent::Effect;
+use crate::event::{EventBody, Usage};
+
+/// What the model is told of a call that was under way when the process ended.
+pub const OUTCOME_UNKNOWN: &str = "The runtime restarted while this call ran; its effect is unknown. \
+     Look at the current state before you decide whether to repeat it. The shell is a new one: its directory, \
+     variables and background jobs are gone.";
+
+/// The facts that are missing. A request without an end gets one (asking again only costs tokens); a started call that
+/// changes things gets a result that says so. A call that only reads, or never started, simply runs.
+#[must_use]
+pub fn repairs(session: &Session) -> Vec<EventBody> {
+    let mut facts = Vec::new();
+    if let Some(start) = session.request() {
+        facts.push(EventBody::ModelRequestEnd {
+            model_request_start_id: start.clone(),
+            is_error: true,
+            model_usage: Usage::default(),
+        });
+    }
+    let lost = session
+        .calls()
+        .iter()
+        .filter(|call| call.state == CallState::Started && call.effect() != Effect::Reads);
+    facts.extend(lost.map(|call| error_result(&call.id, OUTCOME_UNKNOWN)));
+    facts
+}

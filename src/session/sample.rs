@@ -1,0 +1,235 @@
+//! Performs `Sample`: stream the answer, show it as it comes, turn it into facts.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use super::driver::{Driver, Performed};
+use super::previews::Preview;
+use super::prompt;
+use super::step::error_result;
+use crate::event::{
+    ContentBlock, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
+};
+use crate::id::EventId;
+use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS};
+use crate::provider::assemble::{Answer, AnswerBlock, Assembler};
+use crate::provider::retry::{self, Verdict};
+use crate::provider::{Delta, ModelError, Stop};
+use crate::tool::policy;
+
+/// How a request ended.
+enum Outcome {
+    Answered(Answer),
+    Failed(ModelError),
+    Interrupted,
+    NoSandbox(String),
+}
+
+impl Driver {
+    pub(super) async fn sample(&mut self, token: &CancellationToken) -> Performed {
+        let start = self.session.request().cloned().expect("the intent of a sample is committed");
+        let mut ids = HashMap::new();
+        let outcome = self.stream(token, &mut ids).await;
+        let end = |is_error, usage| EventBody::ModelRequestEnd {
+            model_request_start_id: start.clone(),
+            is_error,
+            model_usage: usage,
+        };
+        if !matches!(outcome, Outcome::Answered(_)) {
+            self.parts.previews.send(Preview::Discarded);
+        }
+        match outcome {
+            Outcome::Answered(answer) => {
+                let usage = answer.usage;
+                let mut facts = self.facts_of(answer, &ids);
+                facts.extend(self.at_once(vec![end(false, usage)]));
+                Performed { facts, pause: None }
+            }
+            Outcome::Interrupted => {
+                Performed { facts: self.at_once(vec![end(true, Usage::default())]), pause: None }
+            }
+            Outcome::Failed(error) => self.failed(end(true, Usage::default()), &error),
+            Outcome::NoSandbox(failure) => {
+                let mut facts = self.at_once(vec![end(true, Usage::default())]);
+                let (_, closing) = self.without_sandbox(&facts, failure);
+                facts.extend(self.at_once(closing));
+                Performed { facts, pause: None }
+            }
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        token: &CancellationToken,
+        ids: &mut HashMap<usize, EventId>,
+    ) -> Outcome {
+        let request =
+            prompt::request(&self.session, &self.parts.model_id, &self.system, &self.tools);
+        let mut deltas = self.parts.model.stream(request);
+        let mut assembler = Assembler::new();
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = token.cancelled() => return Outcome::Interrupted,
+                next = deltas.next() => next,
+                failure = self.guest.failed() => return Outcome::NoSandbox(failure),
+            };
+            let pushed = match next {
+                Some(Ok(delta)) => {
+                    self.preview(&delta, ids);
+                    assembler.push(delta)
+                }
+                Some(Err(error)) => Err(error),
+                None => break,
+            };
+            if let Err(error) = pushed {
+                return Outcome::Failed(error);
+            }
+        }
+        match assembler.finish() {
+            Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer),
+            Ok(answer) => Outcome::Answered(answer),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    /// Shows a piece. A message's id is minted with its first piece, so that previews can name it.
+    fn preview(&self, delta: &Delta, ids: &mut HashMap<usize, EventId>) {
+        let preview = match delta {
+            Delta::Text { index, text } => {
+                let mint = || EventId::mint(self.parts.clock.now());
+                let event = ids.entry(*index).or_insert_with(mint).clone();
+                Preview::Message { event, text: text.clone() }
+            }
+            Delta::Thinking { text, .. } => Preview::Thinking { text: text.clone() },
+            Delta::RedactedThinking { .. } => Preview::Thinking { text: String::new() },
+            Delta::ToolUse { name, .. } => Preview::ToolUse { name: name.clone() },
+            Delta::Signature { .. }
+            | Delta::ToolInput { .. }
+            | Delta::BlockStop { .. }
+            | Delta::Usage(_)
+            | Delta::Stop(_) => return,
+        };
+        self.parts.previews.send(preview);
+    }
+
+    fn facts_of(&self, answer: Answer, ids: &HashMap<usize, EventId>) -> Vec<NewEvent> {
+        let mut facts = Vec::new();
+        for (index, block) in answer.blocks {
+            self.block_facts(block, ids.get(&index), &mut facts);
+        }
+        let refusal = match &answer.stop {
+            Stop::Refusal { category, explanation } => Some(RefusalDetails {
+                r#type: "refusal".to_owned(),
+                category: category.clone(),
+                explanation: explanation.clone(),
+            }),
+            _ => None,
+        };
+        facts.extend(self.at_once(vec![EventBody::ModelStop {
+            reason: answer.stop.as_str().to_owned(),
+            model: self.parts.model_name.clone(),
+            refusal,
+        }]));
+        facts
+    }
+
+    fn block_facts(&self, block: AnswerBlock, id: Option<&EventId>, facts: &mut Vec<NewEvent>) {
+        let now = self.parts.clock.now();
+        let mut push = |body| facts.push(NewEvent::now(now, body));
+        match block {
+            AnswerBlock::Text(text) => {
+                let body = EventBody::AgentMessage { content: vec![ContentBlock::text(text)] };
+                let mut fact = NewEvent::now(now, body);
+                if let Some(id) = id {
+                    fact.id = id.clone();
+                }
+                facts.push(fact);
+            }
+            AnswerBlock::Thinking { thinking, signature } => {
+                push(EventBody::AgentThinking {});
+                push(EventBody::Thinking { thinking, signature });
+            }
+            AnswerBlock::RedactedThinking { data } => {
+                push(EventBody::AgentThinking {});
+                push(EventBody::RedactedThinking { data });
+            }
+            AnswerBlock::ToolCall { name, input } => {
+                let verdict = policy::evaluate(&self.session.definition().agent, &name);
+                let (input, problem) = match input {
+                    Ok(input) => (input, None),
+                    Err(bad) => (serde_json::Map::new(), Some(bad)),
+                };
+                let call = NewEvent::now(
+                    now,
+                    EventBody::AgentToolUse {
+                        name,
+                        input,
+                        evaluated_permission: verdict.permission,
+                        evaluation: verdict.evaluation,
+                    },
+                );
+                let result = problem.map(|bad| error_result(&call.id, &bad.to_string()));
+                facts.push(call);
+                facts.extend(result.map(|body| NewEvent::now(now, body)));
+            }
+        }
+    }
+
+    /// The facts of a failed request: its end, and whether the session tries again by itself.
+    fn failed(&self, end: EventBody, error: &ModelError) -> Performed {
+        let failures = self.session.turn().failures + 1;
+        let most = match error {
+            ModelError::EmptyAnswer => EMPTY_ANSWER_ATTEMPTS,
+            _ => MODEL_ATTEMPTS,
+        };
+        let pause = match retry::verdict(error) {
+            Verdict::Retry { after } if failures < most => {
+                retry::backoff(failures, after, self.jitter())
+            }
+            Verdict::Retry { .. } | Verdict::Fatal => None,
+        };
+        let retry_status =
+            if pause.is_some() { RetryStatus::Retrying } else { RetryStatus::Exhausted };
+        let detail = ErrorDetail {
+            r#type: retry::error_kind(error),
+            message: describe(error, failures, pause),
+            retry_status,
+        };
+        let mut bodies = vec![end, EventBody::SessionError { error: detail }];
+        if pause.is_some() {
+            bodies.push(EventBody::StatusRescheduled {});
+        }
+        Performed { facts: self.at_once(bodies), pause }
+    }
+
+    /// Between 0 and 1, different for every process and moment: clients that failed together come back apart.
+    fn jitter(&self) -> f64 {
+        let mut hasher = DefaultHasher::new();
+        (std::process::id(), self.id.as_str(), self.parts.clock.now()).hash(&mut hasher);
+        f64::from(u32::try_from(hasher.finish() >> 32).expect("32 bits remain"))
+            / f64::from(u32::MAX)
+    }
+}
+
+/// An answer that neither says nor asks anything, for no reason that the model gave.
+fn says_nothing(answer: &Answer) -> bool {
+    let thought_only = answer.blocks.iter().all(|(_, block)| match block {
+        AnswerBlock::Thinking { .. } | AnswerBlock::RedactedThinking { .. } => true,
+        AnswerBlock::Text(_) | AnswerBlock::ToolCall { .. } => false,
+    });
+    thought_only && matches!(answer.stop, Stop::EndTurn | Stop::ToolUse | Stop::Other(_))
+}
+
+/// The error with its causes, and what happens next.
+fn describe(error: &ModelError, failures: u32, pause: Option<Duration>) -> String {
+    match pause {
+        Some(pause) => format!("{error}; trying again in {:.1} s", pause.as_secs_f64()),
+        None if failures > 1 => format!("{error}; gave up after {failures} tries"),
+        None => error.to_string(),
+    }
+}

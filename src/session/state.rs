@@ -1,0 +1,417 @@
+//! The fold: a session's state as a function of its log. No other mutation exists.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Definition;
+use crate::agent::{Effect, ToolName};
+use crate::event::{
+    Confirmation, ContentBlock, Event, EventBody, Permission, RefusalDetails, RetryStatus, Seq,
+    StopReason, Usage,
+};
+use crate::id::EventId;
+use crate::provider::{Block, Message, Role};
+
+/// Whether a session works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It waits for input.
+    Idle,
+    /// It works.
+    Running,
+    /// It waits for a model server.
+    Rescheduling,
+    /// It has ended for good.
+    Terminated,
+}
+
+/// How far a tool call has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallState {
+    /// It may run.
+    Ready,
+    /// It waits for the user.
+    Waiting,
+    /// It must not run; the model is told why.
+    Denied(Option<String>),
+    /// It may have had an effect.
+    Started,
+    /// It has its one result.
+    Answered {
+        /// What the tool returned.
+        content: Vec<ContentBlock>,
+        /// Whether it failed.
+        is_error: bool,
+    },
+}
+
+/// A tool call of the model's last answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The `agent.tool_use` event.
+    pub id: EventId,
+    /// The tool, as the model named it.
+    pub name: String,
+    /// The arguments.
+    pub input: Map<String, Value>,
+    /// How far it has come.
+    pub state: CallState,
+}
+
+impl Call {
+    /// What the call may do; a tool that does not exist does nothing.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        ToolName::parse(&self.name).map_or(Effect::Reads, ToolName::effect)
+    }
+
+    /// Whether the call still lacks its result.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.state, CallState::Answered { .. })
+    }
+}
+
+/// What happened since the user last spoke.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Turn {
+    /// Model requests begun.
+    pub requests: u32,
+    /// Model requests that failed in a row.
+    pub failures: u32,
+    /// The user wants it to stop.
+    pub interrupted: bool,
+    /// It was given up; a `session.error` says why.
+    pub given_up: bool,
+    /// Why the model stopped last, in the Messages API's words.
+    pub stop: Option<String>,
+    /// The same call had the same result this many times in a row.
+    pub repeats: usize,
+    last_result: u64,
+}
+
+/// A session's state.
+#[derive(Debug, Clone)]
+pub struct Session {
+    definition: Arc<Definition>,
+    head: Seq,
+    status: Status,
+    stop_reason: Option<StopReason>,
+    messages: Vec<Arc<Message>>,
+    answer: Vec<Block>,
+    calls: Vec<Call>,
+    queue: VecDeque<(EventId, Vec<ContentBlock>)>,
+    interrupts: Vec<EventId>,
+    request: Option<EventId>,
+    turn: Turn,
+    refusal: Option<RefusalDetails>,
+    usage: Usage,
+}
+
+impl Session {
+    /// A session before its first event.
+    #[must_use]
+    pub fn new(definition: Arc<Definition>) -> Self {
+        Self {
+            definition,
+            head: 0,
+            status: Status::Idle,
+            stop_reason: None,
+            messages: Vec::new(),
+            answer: Vec::new(),
+            calls: Vec::new(),
+            queue: VecDeque::new(),
+            interrupts: Vec::new(),
+            request: None,
+            turn: Turn::default(),
+            refusal: None,
+            usage: Usage::default(),
+        }
+    }
+
+    /// The state after these events, from the first on.
+    #[must_use]
+    pub fn fold<'e>(
+        definition: Arc<Definition>,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Self {
+        let mut session = Self::new(definition);
+        for event in events {
+            session.apply(event);
+        }
+        session
+    }
+
+    /// What the session was created with.
+    #[must_use]
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    /// The last event that was applied.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// Whether it works.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Why it is idle, if it ever worked.
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<&StopReason> {
+        self.stop_reason.as_ref()
+    }
+
+    /// The conversation as sent in the last request, and the answer to it.
+    #[must_use]
+    pub fn messages(&self) -> &[Arc<Message>] {
+        &self.messages
+    }
+
+    /// The tool calls of the last answer, in the model's order.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// The call of that id.
+    #[must_use]
+    pub fn call(&self, id: &EventId) -> Option<&Call> {
+        self.calls.iter().find(|call| call.id == *id)
+    }
+
+    /// The inputs that wait to be taken up: messages, then interrupts.
+    pub fn queued(&self) -> impl Iterator<Item = &EventId> {
+        self.queue.iter().map(|(id, _)| id)
+    }
+
+    /// The interrupts that this turn has to obey.
+    #[must_use]
+    pub fn interrupts(&self) -> &[EventId] {
+        &self.interrupts
+    }
+
+    /// The model request that has no end yet.
+    #[must_use]
+    pub fn request(&self) -> Option<&EventId> {
+        self.request.as_ref()
+    }
+
+    /// What happened since the user last spoke.
+    #[must_use]
+    pub fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
+    /// What the provider said about its last refusal.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&RefusalDetails> {
+        self.refusal.as_ref()
+    }
+
+    /// All tokens so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Takes the next event of the log.
+    ///
+    /// # Panics
+    /// On an event that no correct log has at this place: the log is ours, and going on would make it worse.
+    pub fn apply(&mut self, event: &Event) {
+        assert_eq!(event.seq, self.head + 1, "the log of {} has a gap", event.session);
+        self.head = event.seq;
+        self.apply_body(&event.id, &event.body);
+    }
+
+    /// The state as if these facts were in the log.
+    #[must_use]
+    pub(super) fn ahead(&self, facts: &[crate::event::NewEvent]) -> Self {
+        let mut session = self.clone();
+        for fact in facts {
+            session.apply_body(&fact.id, &fact.body);
+        }
+        session
+    }
+
+    fn apply_body(&mut self, id: &EventId, body: &EventBody) {
+        use EventBody as E;
+        match body {
+            E::UserMessage { content } => self.queue.push_back((id.clone(), content.clone())),
+            E::UserInterrupt {} => self.interrupt(id),
+            E::UserToolConfirmation { tool_use_id, result, deny_message } => {
+                self.confirm(tool_use_id, *result, deny_message.clone());
+            }
+            E::AgentMessage { content } => {
+                self.answer.extend(content.iter().cloned().map(Block::Content));
+            }
+            E::StatusTerminated {} => self.status = Status::Terminated,
+            // Told to clients; the state does not depend on them.
+            E::AgentThinking {}
+            | E::SandboxFailed { .. }
+            | E::SandboxReady { .. }
+            | E::ThreadStatusRunning { .. }
+            | E::ThreadStatusIdle { .. }
+            | E::SessionUsage { .. } => {}
+            E::Thinking { thinking, signature } => self
+                .answer
+                .push(Block::Thinking { thinking: thinking.clone(), signature: signature.clone() }),
+            E::RedactedThinking { data } => {
+                self.answer.push(Block::RedactedThinking { data: data.clone() });
+            }
+            E::AgentToolUse { name, input, evaluated_permission, .. } => {
+                self.tool_use(id, name, input, *evaluated_permission);
+            }
+            E::ToolStarted { tool_use_id } => self.call_mut(tool_use_id).state = CallState::Started,
+            E::AgentToolResult { tool_use_id, content, is_error } => {
+                self.tool_result(tool_use_id, content, *is_error);
+            }
+            E::StatusRunning {} => self.status = Status::Running,
+            E::StatusRescheduled {} => self.status = Status::Rescheduling,
+            E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
+            E::SessionError { error } => match error.retry_status {
+                RetryStatus::Retrying => self.turn.failures += 1,
+                RetryStatus::Exhausted | RetryStatus::Terminal => self.turn.given_up = true,
+            },
+            E::ModelRequestStart {} => self.request_start(id),
+            E::ModelStop { reason, refusal, .. } => {
+                self.turn.stop = Some(reason.clone());
+                self.refusal.clone_from(refusal);
+            }
+            E::ModelRequestEnd { model_request_start_id, is_error, model_usage } => {
+                assert_eq!(
+                    self.request.as_ref(),
+                    Some(model_request_start_id),
+                    "an end without its start"
+                );
+                self.request_end(*is_error, *model_usage);
+            }
+        }
+    }
+
+    fn interrupt(&mut self, id: &EventId) {
+        let works = matches!(self.status, Status::Running | Status::Rescheduling);
+        // A session that waits for a confirmation is idle, but its open calls can be stopped.
+        if works || self.calls.iter().any(Call::is_open) {
+            self.turn.interrupted = true;
+            self.interrupts.push(id.clone());
+        }
+    }
+
+    fn confirm(&mut self, id: &EventId, result: Confirmation, message: Option<String>) {
+        // Of two clients that answer the same call, the first wins.
+        let waiting = |call: &&mut Call| call.id == *id && call.state == CallState::Waiting;
+        if let Some(call) = self.calls.iter_mut().find(waiting) {
+            call.state = match result {
+                Confirmation::Allow => CallState::Ready,
+                Confirmation::Deny => CallState::Denied(message),
+            };
+        }
+    }
+
+    fn tool_use(
+        &mut self,
+        id: &EventId,
+        name: &str,
+        input: &Map<String, Value>,
+        permission: Permission,
+    ) {
+        self.answer.push(Block::ToolUse {
+            id: id.as_str().to_owned(),
+            name: name.to_owned(),
+            input: input.clone(),
+        });
+        let state = match permission {
+            Permission::Allow => CallState::Ready,
+            Permission::Ask => CallState::Waiting,
+            Permission::Deny => CallState::Denied(None),
+        };
+        self.calls.push(Call {
+            id: id.clone(),
+            name: name.to_owned(),
+            input: input.clone(),
+            state,
+        });
+    }
+
+    fn tool_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
+        let call = self.call_mut(id);
+        assert!(call.is_open(), "{id} has two results");
+        call.state = CallState::Answered { content: content.to_vec(), is_error };
+        let mut hasher = DefaultHasher::new();
+        call.name.hash(&mut hasher);
+        serde_json::to_string(&call.input).expect("JSON is JSON").hash(&mut hasher);
+        serde_json::to_string(content).expect("content is JSON").hash(&mut hasher);
+        let hash = hasher.finish();
+        let same = self.turn.repeats > 0 && self.turn.last_result == hash;
+        self.turn.repeats = if same { self.turn.repeats + 1 } else { 1 };
+        self.turn.last_result = hash;
+    }
+
+    fn settle(&mut self, reason: &StopReason) {
+        self.status = Status::Idle;
+        self.stop_reason = Some(reason.clone());
+        self.interrupts.clear();
+        if !matches!(reason, StopReason::RequiresAction { .. }) {
+            self.turn = Turn::default();
+        }
+    }
+
+    /// Everything that waited goes into the conversation: results first, in the order of the calls, then messages.
+    fn request_start(&mut self, id: &EventId) {
+        assert_eq!(self.request, None, "a request within a request");
+        self.request = Some(id.clone());
+        let mut blocks = Vec::new();
+        for call in self.calls.drain(..) {
+            let CallState::Answered { content, is_error } = call.state else {
+                panic!("{} is sent without a result", call.id);
+            };
+            let tool_use_id = call.id.as_str().to_owned();
+            blocks.push(Block::ToolResult { tool_use_id, content, is_error });
+        }
+        if !self.queue.is_empty() {
+            self.turn = Turn { failures: self.turn.failures, ..Turn::default() };
+        }
+        let said = self.queue.drain(..).flat_map(|(_, content)| content);
+        blocks.extend(said.map(Block::Content));
+        self.push(Role::User, blocks);
+        self.turn.requests += 1;
+        self.turn.stop = None;
+    }
+
+    fn request_end(&mut self, is_error: bool, usage: Usage) {
+        self.request = None;
+        self.usage += usage;
+        let answer = std::mem::take(&mut self.answer);
+        if is_error {
+            assert!(answer.is_empty(), "a failed request has no answer");
+            return;
+        }
+        self.turn.failures = 0;
+        self.push(Role::Assistant, answer);
+    }
+
+    fn push(&mut self, role: Role, blocks: Vec<Block>) {
+        if blocks.is_empty() {
+            return;
+        }
+        match self.messages.last_mut() {
+            // A request failed, or an answer was paused: the same side goes on.
+            Some(last) if last.role == role => Arc::make_mut(last).blocks.extend(blocks),
+            _ => self.messages.push(Arc::new(Message { role, blocks })),
+        }
+    }
+
+    fn call_mut(&mut self, id: &EventId) -> &mut Call {
+        let call = self.calls.iter_mut().find(|call| call.id == *id);
+        call.unwrap_or_else(|| panic!("{id} is not a call of the last answer"))
+    }
+}

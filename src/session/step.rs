@@ -1,0 +1,231 @@
+//! The whole policy of the loop: given a session, what comes next. Pure.
+
+use super::state::{Call, CallState, Session, Status};
+use crate::agent::Effect;
+use crate::event::{ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};
+use crate::id::EventId;
+use crate::limits::{GUEST_PARALLEL_CALLS, NO_PROGRESS_REPEATS};
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nothing until there is input.
+    Rest,
+    /// Ask the model.
+    Sample,
+    /// Run these calls together, or refuse them.
+    Run(Vec<EventId>),
+    /// The turn is over; calls that are still open wait for the user.
+    Settle(StopReason),
+    /// The user wants it to stop: answer open calls, end the turn.
+    Stop,
+    /// The turn cannot go on: say why, answer open calls, end the turn.
+    GiveUp(ErrorDetail),
+}
+
+/// Decides. Called with a session that has no request under way.
+#[must_use]
+pub fn next_step(session: &Session) -> Step {
+    debug_assert_eq!(session.request(), None, "a request is under way");
+    if session.status() == Status::Terminated {
+        return Step::Rest;
+    }
+    if session.turn().interrupted {
+        return Step::Stop;
+    }
+    if session.turn().given_up {
+        return Step::Settle(StopReason::RetriesExhausted);
+    }
+    if session.calls().iter().any(Call::is_open) {
+        return next_call(session);
+    }
+    if wants_sample(session) { sample_or_give_up(session) } else { end_of_turn(session) }
+}
+
+/// Calls run in the model's order; calls that only read run together with their neighbours.
+fn next_call(session: &Session) -> Step {
+    let mut open = session.calls().iter().filter(|call| call.is_open()).peekable();
+    let first = open.peek().expect("the caller saw an open call");
+    if first.state == CallState::Waiting {
+        return wait_for_user(session);
+    }
+    if first.effect() != Effect::Reads {
+        return Step::Run(vec![first.id.clone()]);
+    }
+    let together =
+        |call: &&Call| call.effect() == Effect::Reads && call.state != CallState::Waiting;
+    let batch = open.take_while(together).take(GUEST_PARALLEL_CALLS);
+    Step::Run(batch.map(|call| call.id.clone()).collect())
+}
+
+fn wait_for_user(session: &Session) -> Step {
+    let waiting = session.calls().iter().filter(|call| call.state == CallState::Waiting);
+    let reason =
+        StopReason::RequiresAction { event_ids: waiting.map(|call| call.id.clone()).collect() };
+    if session.status() == Status::Idle && session.stop_reason() == Some(&reason) {
+        return Step::Rest;
+    }
+    Step::Settle(reason)
+}
+
+/// Whether the model owes an answer: there is input, there are results, or its last request failed or was paused.
+fn wants_sample(session: &Session) -> bool {
+    if session.queued().next().is_some() {
+        return true;
+    }
+    let owed = match session.turn().stop.as_deref() {
+        None | Some("pause_turn") => true,
+        Some(_) => !session.calls().is_empty(),
+    };
+    session.status() != Status::Idle && owed
+}
+
+fn sample_or_give_up(session: &Session) -> Step {
+    let turn = session.turn();
+    let fresh = session.queued().next().is_some();
+    if !fresh && turn.requests >= session.definition().max_turns {
+        let limit = session.definition().max_turns;
+        return give_up(format!(
+            "the limit of {limit} model requests for one message is reached; send a message to go on, \
+             or raise --max-turns"
+        ));
+    }
+    if !fresh && turn.repeats >= NO_PROGRESS_REPEATS {
+        return give_up(format!(
+            "no progress: the same tool call had the same result {NO_PROGRESS_REPEATS} times in a row; \
+             send a message that says what to do instead"
+        ));
+    }
+    Step::Sample
+}
+
+fn give_up(message: String) -> Step {
+    Step::GiveUp(ErrorDetail {
+        r#type: ErrorKind::ToolUseLimitReachedError,
+        message,
+        retry_status: RetryStatus::Exhausted,
+    })
+}
+
+/// The step for a session whose tools have nowhere to run.
+#[must_use]
+pub fn no_sandbox(failure: &str) -> Step {
+    Step::GiveUp(ErrorDetail {
+        r#type: ErrorKind::UnknownError,
+        message: format!("no sandbox: {failure}"),
+        retry_status: RetryStatus::Exhausted,
+    })
+}
+
+fn end_of_turn(session: &Session) -> Step {
+    if session.status() == Status::Idle {
+        return Step::Rest;
+    }
+    let failed = |message: &str| {
+        Step::GiveUp(ErrorDetail {
+            r#type: ErrorKind::ModelRequestFailedError,
+            message: message.to_owned(),
+            retry_status: RetryStatus::Exhausted,
+        })
+    };
+    match session.turn().stop.as_deref() {
+        Some("refusal") => Step::Settle(StopReason::Refusal),
+        Some("max_tokens") => failed(
+            "the answer was cut at the token limit; send a message to go on, or raise `max_tokens` \
+             in the agent file",
+        ),
+        Some("model_context_window_exceeded") => failed(
+            "the conversation fills the model's context; start a new session, or use a model with a \
+             larger context",
+        ),
+        _ => Step::Settle(StopReason::EndTurn),
+    }
+}
+
+/// What a step must have in the log before it is performed; for steps that end the turn, all there is to it.
+#[must_use]
+pub fn intent(session: &Session, step: &Step) -> Vec<EventBody> {
+    match step {
+        Step::Rest => Vec::new(),
+        Step::Sample => {
+            let mut facts = wake(session);
+            facts.push(EventBody::ModelRequestStart {});
+            facts
+        }
+        Step::Run(ids) => {
+            let mut facts = wake(session);
+            facts.extend(
+                ids.iter()
+                    .filter(|id| needs_start_mark(session, id))
+                    .map(|id| EventBody::ToolStarted { tool_use_id: (*id).clone() }),
+            );
+            facts
+        }
+        Step::Settle(reason) => idle_group(session, reason),
+        Step::Stop => {
+            let mut facts =
+                close_calls(session, "The user interrupted the turn before this call ended.");
+            facts.extend(idle_group(session, &StopReason::EndTurn));
+            facts
+        }
+        Step::GiveUp(error) => {
+            let mut facts = close_calls(session, "This call was not run: the turn was given up.");
+            facts.push(EventBody::SessionError { error: error.clone() });
+            facts.extend(idle_group(session, &StopReason::RetriesExhausted));
+            facts
+        }
+    }
+}
+
+/// A call that only reads may run twice, so nobody needs to know whether it began.
+fn needs_start_mark(session: &Session, id: &EventId) -> bool {
+    let call = session.call(id).expect("a step names calls of its session");
+    call.state == CallState::Ready && call.effect() != Effect::Reads
+}
+
+fn wake(session: &Session) -> Vec<EventBody> {
+    if session.status() == Status::Running {
+        return Vec::new();
+    }
+    let definition = session.definition();
+    vec![
+        EventBody::StatusRunning {},
+        EventBody::ThreadStatusRunning {
+            session_thread_id: definition.thread.clone(),
+            agent_name: definition.agent.name.clone(),
+        },
+    ]
+}
+
+/// Error results for every call that has none.
+#[must_use]
+pub fn close_calls(session: &Session, why: &str) -> Vec<EventBody> {
+    let open = session.calls().iter().filter(|call| call.is_open());
+    open.map(|call| error_result(&call.id, why)).collect()
+}
+
+/// A result that tells the model what went wrong.
+#[must_use]
+pub fn error_result(id: &EventId, text: &str) -> EventBody {
+    EventBody::AgentToolResult {
+        tool_use_id: id.clone(),
+        content: vec![crate::event::ContentBlock::text(text)],
+        is_error: true,
+    }
+}
+
+fn idle_group(session: &Session, reason: &StopReason) -> Vec<EventBody> {
+    let definition = session.definition();
+    let refused = *reason == StopReason::Refusal;
+    let details = if refused { session.refusal().cloned() } else { None };
+    vec![
+        EventBody::ThreadStatusIdle {
+            session_thread_id: definition.thread.clone(),
+            agent_name: definition.agent.name.clone(),
+            stop_reason: reason.clone(),
+            stop_details: details.clone(),
+        },
+        EventBody::SessionUsage { usage: session.usage() },
+        EventBody::StatusIdle { stop_reason: reason.clone(), stop_details: details },
+    ]
+}

@@ -1,0 +1,362 @@
+//! The policy of the loop, as tables: a log, and the step that follows from it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::recover::{self, OUTCOME_UNKNOWN};
+use super::state::{CallState, Session, Status};
+use super::step::{Step, intent, next_step};
+use super::{Definition, prompt};
+use crate::agent::Agent;
+use crate::clock::from_millis;
+use crate::environment::Environment;
+use crate::event::{
+    Confirmation, ContentBlock, ErrorDetail, ErrorKind, Event, EventBody, Permission, RetryStatus,
+    StopReason, Usage,
+};
+use crate::id::{EventId, SessionId, ThreadId};
+use crate::provider::{Block, Role};
+
+fn id(name: &str) -> EventId {
+    format!("sevt_{name}").parse().unwrap()
+}
+
+fn definition() -> Arc<Definition> {
+    Arc::new(Definition {
+        agent: Agent::with_model("test/model"),
+        environment: Environment::new("/w".into()),
+        thread: ThreadId::mint(from_millis(0)),
+        system: "system".to_owned(),
+        max_turns: 3,
+    })
+}
+
+/// A log under construction.
+struct Log {
+    definition: Arc<Definition>,
+    events: Vec<Event>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { definition: definition(), events: Vec::new() }
+    }
+
+    fn add(mut self, name: &str, body: EventBody) -> Self {
+        let seq = self.events.len() as u64 + 1;
+        let at = from_millis(0);
+        let session: SessionId = "sesn_1".parse().unwrap();
+        self.events.push(Event {
+            seq,
+            id: id(name),
+            session,
+            created_at: at,
+            processed_at: Some(at),
+            body,
+        });
+        self
+    }
+
+    fn then(self, body: EventBody) -> Self {
+        let name = format!("e{}", self.events.len());
+        self.add(&name, body)
+    }
+
+    fn says(self, text: &str) -> Self {
+        self.then(EventBody::UserMessage { content: vec![ContentBlock::text(text)] })
+    }
+
+    fn asks_model(self) -> Self {
+        let name = format!("r{}", self.events.len());
+        let running = self.session().status() == Status::Running;
+        let log = if running { self } else { self.then(EventBody::StatusRunning {}) };
+        log.add(&name, EventBody::ModelRequestStart {})
+    }
+
+    fn calls(self, name: &str, tool: &str, permission: Permission) -> Self {
+        let input = json!({"command": name}).as_object().unwrap().clone();
+        let body = EventBody::AgentToolUse {
+            name: tool.to_owned(),
+            input,
+            evaluated_permission: permission,
+            evaluation: None,
+        };
+        self.add(name, body)
+    }
+
+    fn answers(self, reason: &str) -> Self {
+        let stop = EventBody::ModelStop {
+            reason: reason.to_owned(),
+            model: "test/model".to_owned(),
+            refusal: None,
+        };
+        self.then(stop).ends(false)
+    }
+
+    fn says_and_ends(self, text: &str, reason: &str) -> Self {
+        self.then(EventBody::AgentMessage { content: vec![ContentBlock::text(text)] })
+            .answers(reason)
+    }
+
+    fn ends(self, is_error: bool) -> Self {
+        let start = self.session().request().cloned().unwrap();
+        self.then(EventBody::ModelRequestEnd {
+            model_request_start_id: start,
+            is_error,
+            model_usage: Usage { input_tokens: 1, ..Usage::default() },
+        })
+    }
+
+    fn starts(self, name: &str) -> Self {
+        self.then(EventBody::ToolStarted { tool_use_id: id(name) })
+    }
+
+    fn results(self, name: &str, text: &str) -> Self {
+        self.then(EventBody::AgentToolResult {
+            tool_use_id: id(name),
+            content: vec![ContentBlock::text(text)],
+            is_error: false,
+        })
+    }
+
+    fn fails(self, retry_status: RetryStatus) -> Self {
+        let error = ErrorDetail {
+            r#type: ErrorKind::ModelOverloadedError,
+            message: "busy".to_owned(),
+            retry_status,
+        };
+        self.ends(true).then(EventBody::SessionError { error })
+    }
+
+    /// Performs a step that is nothing but its intent.
+    fn settles(mut self) -> Self {
+        let session = self.session();
+        for body in intent(&session, &next_step(&session)) {
+            self = self.then(body);
+        }
+        self
+    }
+
+    fn session(&self) -> Session {
+        Session::fold(Arc::clone(&self.definition), &self.events)
+    }
+}
+
+#[track_caller]
+fn check(log: &Log, expected: &Step) {
+    assert_eq!(next_step(&log.session()), *expected);
+}
+
+fn run(names: &[&str]) -> Step {
+    Step::Run(names.iter().map(|name| id(name)).collect())
+}
+
+fn called(calls: &[(&str, &str)]) -> Log {
+    let log = Log::new().says("go").asks_model();
+    let log = calls.iter().fold(log, |log, (name, tool)| log.calls(name, tool, Permission::Allow));
+    log.answers("tool_use")
+}
+
+#[test]
+fn an_idle_session_rests_until_it_is_spoken_to() {
+    check(&Log::new(), &Step::Rest);
+    check(&Log::new().says("hello"), &Step::Sample);
+    check(
+        &Log::new().says("hello").asks_model().says_and_ends("hi", "end_turn"),
+        &Step::Settle(StopReason::EndTurn),
+    );
+    check(
+        &Log::new().says("hello").asks_model().says_and_ends("hi", "end_turn").settles(),
+        &Step::Rest,
+    );
+}
+
+#[test]
+fn reads_run_together_and_everything_else_alone_in_the_models_order() {
+    let log = called(&[("a", "read"), ("b", "grep"), ("c", "bash"), ("d", "bash"), ("e", "glob")]);
+    check(&log, &run(&["a", "b"]));
+    let log = log.results("a", "1").results("b", "2");
+    check(&log, &run(&["c"]));
+    let log = log.starts("c").results("c", "3");
+    check(&log, &run(&["d"]));
+    let log = log.starts("d").results("d", "4");
+    check(&log, &run(&["e"]));
+    check(&log.results("e", "5"), &Step::Sample);
+}
+
+#[test]
+fn only_calls_that_change_things_are_marked_as_started() {
+    let log = called(&[("a", "read"), ("b", "bash")]);
+    let marks = |log: &Log| {
+        let session = log.session();
+        intent(&session, &next_step(&session)).len()
+    };
+    assert_eq!(marks(&log), 0, "a read has no start mark");
+    assert_eq!(marks(&log.results("a", "x")), 1, "a bash call has one");
+}
+
+#[test]
+fn a_call_that_asks_waits_and_what_follows_waits_with_it() {
+    let log = Log::new().says("go").asks_model();
+    let log = log.calls("a", "read", Permission::Allow).calls("b", "bash", Permission::Ask);
+    let log = log.calls("c", "bash", Permission::Allow).answers("tool_use");
+    check(&log, &run(&["a"]));
+    let log = log.results("a", "x");
+    let waits = Step::Settle(StopReason::RequiresAction { event_ids: vec![id("b")] });
+    check(&log, &waits);
+    let log = log.settles();
+    check(&log, &Step::Rest);
+    let answered = |result, deny_message| EventBody::UserToolConfirmation {
+        tool_use_id: id("b"),
+        result,
+        deny_message,
+    };
+    let allowed = log.then(answered(Confirmation::Allow, None));
+    check(&allowed, &run(&["b"]));
+    // The second answer to the same call changes nothing.
+    let twice = allowed.then(answered(Confirmation::Deny, None));
+    assert_eq!(twice.session().call(&id("b")).unwrap().state, CallState::Ready);
+}
+
+#[test]
+fn a_refused_call_is_answered_without_a_start_mark() {
+    let log =
+        Log::new().says("go").asks_model().calls("a", "bash", Permission::Deny).answers("tool_use");
+    let session = log.session();
+    assert_eq!(next_step(&session), run(&["a"]));
+    assert_eq!(intent(&session, &next_step(&session)), []);
+}
+
+#[test]
+fn an_interrupt_closes_open_calls_and_ends_the_turn() {
+    let log = called(&[("a", "bash"), ("b", "bash")]).starts("a").then(EventBody::UserInterrupt {});
+    check(&log, &Step::Stop);
+    let log = log.settles();
+    check(&log, &Step::Rest);
+    let session = log.session();
+    assert!(session.calls().iter().all(|call| !call.is_open()));
+    assert_eq!(session.stop_reason(), Some(&StopReason::EndTurn));
+    // An interrupt of an idle session is nothing, and a message after it starts a turn.
+    check(&log.then(EventBody::UserInterrupt {}).says("again"), &Step::Sample);
+}
+
+#[test]
+fn what_the_user_types_meanwhile_is_taken_up_with_the_results() {
+    let log =
+        called(&[("a", "bash")]).starts("a").says("and faster").results("a", "ok").asks_model();
+    let session = log.session();
+    let last = session.messages().last().unwrap();
+    assert_eq!(last.role, Role::User);
+    assert!(matches!(&last.blocks[..], [Block::ToolResult { .. }, Block::Content(_)]), "{last:?}");
+}
+
+#[test]
+fn failures_are_tried_again_until_they_are_final() {
+    let asked = || Log::new().says("go").asks_model();
+    let again = asked().fails(RetryStatus::Retrying).then(EventBody::StatusRescheduled {});
+    check(&again, &Step::Sample);
+    assert_eq!(again.session().turn().failures, 1);
+    let over = asked().fails(RetryStatus::Exhausted);
+    check(&over, &Step::Settle(StopReason::RetriesExhausted));
+    check(&over.settles(), &Step::Rest);
+}
+
+#[test]
+fn every_stop_reason_has_its_end() {
+    let ended = |reason: &str| Log::new().says("go").asks_model().says_and_ends("text", reason);
+    check(&ended("stop_sequence"), &Step::Settle(StopReason::EndTurn));
+    check(&ended("refusal"), &Step::Settle(StopReason::Refusal));
+    check(&ended("pause_turn"), &Step::Sample);
+    check(&ended("some_new_reason"), &Step::Settle(StopReason::EndTurn));
+    for (reason, words) in
+        [("max_tokens", "token limit"), ("model_context_window_exceeded", "context")]
+    {
+        match next_step(&ended(reason).session()) {
+            Step::GiveUp(error) => assert!(error.message.contains(words), "{}", error.message),
+            other => panic!("{reason} leads to {other:?}"),
+        }
+    }
+    // A refusal without a word must not ask again for ever.
+    let silent = Log::new().says("go").asks_model().answers("refusal");
+    check(&silent, &Step::Settle(StopReason::Refusal));
+}
+
+#[test]
+fn the_turn_limit_counts_from_the_last_message() {
+    let mut log = Log::new().says("go");
+    for n in 0..3 {
+        let name = format!("c{n}");
+        log = log.asks_model().calls(&name, "bash", Permission::Allow).answers("tool_use");
+        log = log.starts(&name).results(&name, &n.to_string());
+    }
+    assert!(
+        matches!(next_step(&log.session()), Step::GiveUp(error) if error.message.contains("limit of 3"))
+    );
+    let log = log.settles();
+    check(&log, &Step::Rest);
+    check(&log.says("go on"), &Step::Sample);
+}
+
+#[test]
+fn the_same_call_with_the_same_result_is_no_progress() {
+    let definition = Arc::new(Definition { max_turns: 100, ..(*definition()).clone() });
+    let mut log = Log { definition, events: Vec::new() }.says("go");
+    for n in 0..5 {
+        // The name is part of the id only: the input is what `calls` was given, so it must be the same.
+        let name = format!("c{n}");
+        log = log.asks_model();
+        let input = json!({"command": "make"}).as_object().unwrap().clone();
+        let body = EventBody::AgentToolUse {
+            name: "bash".to_owned(),
+            input,
+            evaluated_permission: Permission::Allow,
+            evaluation: None,
+        };
+        log = log.add(&name, body).answers("tool_use").starts(&name).results(&name, "failed");
+    }
+    assert!(
+        matches!(next_step(&log.session()), Step::GiveUp(error) if error.message.contains("no progress"))
+    );
+}
+
+#[test]
+fn repairs_close_what_a_crash_left_open() {
+    let nothing = |log: &Log| assert_eq!(recover::repairs(&log.session()), []);
+    nothing(&Log::new());
+    nothing(&called(&[("a", "bash")]));
+    nothing(&called(&[("a", "read")]));
+    let lost = called(&[("a", "bash"), ("b", "bash")]).starts("a");
+    match &recover::repairs(&lost.session())[..] {
+        [EventBody::AgentToolResult { tool_use_id, is_error: true, content }] => {
+            assert_eq!(*tool_use_id, id("a"));
+            assert_eq!(*content, [ContentBlock::text(OUTCOME_UNKNOWN)]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let asked = Log::new().says("go").asks_model();
+    assert!(matches!(
+        &recover::repairs(&asked.session())[..],
+        [EventBody::ModelRequestEnd { is_error: true, .. }]
+    ));
+    check(&asked.ends(true), &Step::Sample);
+}
+
+#[test]
+fn a_request_only_ever_grows() {
+    let log = called(&[("a", "bash")]);
+    let first = Log::new().says("go").asks_model().session().messages().to_vec();
+    let log = log.starts("a").results("a", "ok").asks_model();
+    let second = log.session().messages().to_vec();
+    assert_eq!(first[..], second[..first.len()]);
+    let system = Arc::from("system");
+    let request = prompt::request(&log.session(), "model", &system, &Arc::from([]));
+    assert_eq!(request.messages, second);
+}
+
+#[test]
+fn usage_adds_up_over_requests() {
+    let log = Log::new().says("a").asks_model().says_and_ends("b", "end_turn").settles();
+    let log = log.says("c").asks_model().says_and_ends("d", "end_turn");
+    assert_eq!(log.session().usage().input_tokens, 2);
+}

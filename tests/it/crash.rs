@@ -1,0 +1,168 @@
+//! The crash sweep: stop the process dead at every commit of a scenario, resume, and demand the same story.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Casemate, Finished, OUTCOME_UNKNOWN};
+
+/// Every kind of step: parallel reads, writes, shell commands that leave marks, a failed model request, a bad call.
+const SCENARIO: &str = r#"
+turns:
+  - text: I begin.
+    tool_calls:
+      - write: { file_path: a.txt, content: "one\n" }
+      - bash: { command: "echo first >> marks; echo done" }
+  - errors: [529]
+    tool_calls:
+      - read: { file_path: a.txt }
+      - glob: { pattern: "*.txt" }
+      - bash: { command: "echo second >> marks; cat marks" }
+  - text: I go on.
+    tool_calls:
+      - edit: { file_path: a.txt, old_string: one, new_string: two }
+      - bash: { raw_input: "{not json" }
+      - bash: { command: "echo third >> marks; exit 3" }
+  - text: All done.
+"#;
+
+struct Story {
+    said: Vec<String>,
+    calls: Vec<(String, Value)>,
+    results: Vec<String>,
+}
+
+fn events(casemate: &Casemate) -> Vec<Value> {
+    let id = casemate.only_session();
+    casemate.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines()
+}
+
+fn story(events: &[Value]) -> Story {
+    let of = |kind: &'static str| events.iter().filter(move |event| event["type"] == kind);
+    let text = |event: &Value| event["content"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let call = |event: &Value| (event["name"].as_str().unwrap().to_owned(), event["input"].clone());
+    // Results in the order of their calls: a sweep may answer them in another.
+    let results = of("agent.tool_use").map(|call| {
+        let mut found = of("agent.tool_result").filter(|result| result["tool_use_id"] == call["id"]);
+        let result = found.next().unwrap_or_else(|| panic!("no result for {call}"));
+        assert!(found.next().is_none(), "two results for {call}");
+        text(result)
+    });
+    Story {
+        said: of("agent.message").map(text).collect(),
+        calls: of("agent.tool_use").map(call).collect(),
+        results: results.collect(),
+    }
+}
+
+fn check_log(events: &[Value]) {
+    for (i, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], i + 1, "the log has a gap");
+    }
+    let starts = events.iter().filter(|e| e["type"] == "span.model_request_start");
+    for start in starts {
+        let ends = events.iter().filter(|e| e["model_request_start_id"] == start["id"]).count();
+        assert_eq!(ends, 1, "{start} has {ends} ends");
+    }
+    for call in events.iter().filter(|e| e["type"] == "agent.tool_use") {
+        let starts = events.iter().filter(|e| e["type"] == "internal.tool_started" && e["tool_use_id"] == call["id"]);
+        assert!(starts.count() <= 1, "{call} was started twice");
+    }
+    let last = events.last().unwrap();
+    assert_eq!(last["type"], "session.status_idle");
+    assert_eq!(last["stop_reason"]["type"], "end_turn");
+}
+
+fn marks(workspace: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(workspace.join("marks")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn start(casemate: &Casemate, script: &Path, crash_at: Option<&str>) -> Finished {
+    let model = format!("scripted:{}", script.display());
+    let env: Vec<_> = crash_at.map(|at| ("CASEMATE_CRASH_AT", at)).into_iter().collect();
+    casemate.run_with(&env, &["run", "--model", &model, "do it"])
+}
+
+fn script(dir: &Path) -> PathBuf {
+    let path = dir.join("script.yaml");
+    crate::support::write(&path, SCENARIO);
+    path
+}
+
+#[test]
+fn stopped_at_every_commit_the_story_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = script(dir.path());
+    let whole = Casemate::new();
+    start(&whole, &script, None).expect(0);
+    let expected = story(&events(&whole));
+    check_log(&events(&whole));
+    assert_eq!(marks(whole.workspace()), ["first", "second", "third"]);
+
+    let mut stops = 0;
+    let mut unknown = 0;
+    for commit in 1.. {
+        let mut crashed = false;
+        for phase in ["before", ""] {
+            let at = if phase.is_empty() { commit.to_string() } else { format!("{commit}:{phase}") };
+            let casemate = Casemate::new();
+            let first = start(&casemate, &script, Some(&at));
+            if first.code() == Some(0) {
+                continue;
+            }
+            assert!(first.was_aborted(), "at {at}: {first:?}");
+            crashed = true;
+            stops += 1;
+            if casemate.sessions().is_empty() {
+                continue; // Nothing was acknowledged yet.
+            }
+            finish(&casemate, &at);
+            let log = events(&casemate);
+            check_log(&log);
+            let told = story(&log);
+            assert_eq!(told.said, expected.said, "at {at}");
+            assert_eq!(told.calls, expected.calls, "at {at}");
+            unknown += compare_results(&told, &expected, &marks(casemate.workspace()), &at);
+        }
+        if !crashed {
+            break;
+        }
+        assert!(commit < 200, "the sweep does not end");
+    }
+    println!("{stops} stops, {unknown} calls of unknown outcome");
+    assert!(stops > 20, "only {stops} stops: the hook does not work");
+    assert!(unknown > 0, "no call was ever cut: the sweep does not reach them");
+}
+
+/// A session that was cut before its message was stored has nothing to resume: it is told what to do.
+fn finish(casemate: &Casemate, at: &str) {
+    let resumed = casemate.run(&["resume"]);
+    if resumed.code() == Some(0) {
+        return;
+    }
+    assert_eq!(resumed.code(), Some(2), "at {at}: {resumed:?}");
+    casemate.run(&["resume", &casemate.only_session(), "do it"]).expect(0);
+}
+
+/// Results are those of the undisturbed run, or say that they are unknown; nothing was done twice. Returns how many are unknown.
+fn compare_results(told: &Story, expected: &Story, marks: &[String], at: &str) -> usize {
+    let mut unknown = 0;
+    for (i, (result, wanted)) in told.results.iter().zip(&expected.results).enumerate() {
+        if result.contains(OUTCOME_UNKNOWN) {
+            unknown += 1;
+        } else if wanted.contains("first") {
+            // Shows the marks so far, of which one may be missing.
+            assert!(result.contains("second"), "at {at}, call {i}: {result}");
+        } else if told.results[0] == expected.results[0] {
+            assert_eq!(result, wanted, "at {at}, call {i}");
+        }
+    }
+    assert!(unknown <= 1, "at {at}: one crash cuts one call at most");
+    for mark in ["first", "second", "third"] {
+        let times = marks.iter().filter(|seen| *seen == mark).count();
+        assert!(times <= 1, "at {at}: `{mark}` was done {times} times");
+        assert!(times == 1 || unknown == 1, "at {at}: `{mark}` was never done and nobody was told");
+    }
+    unknown
+}

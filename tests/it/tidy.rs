@@ -1,0 +1,211 @@
+//! The house rules that a compiler does not check: layers, headers, reasons, stray files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files_below(dir: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(dir)];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no .{extension} below {dir}");
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+/// The code of a file without its unit tests, which may look anywhere.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+/// The module names after `crate::` in a file's code.
+fn imports(code: &str) -> Vec<&str> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut names: Vec<_> = lines
+        .flat_map(|line| line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..]))
+        .map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
+    const VOCABULARY: &[&str] = &["id", "clock", "limits", "event", "agent", "environment"];
+    const SESSION: &[&str] = &[
+        "id", "clock", "limits", "event", "agent", "environment", "store", "provider", "sandbox", "tool", "session",
+    ];
+    const RUNTIME: &[&str] = &[
+        "id", "clock", "limits", "event", "agent", "environment", "store", "provider", "sandbox", "tool", "session",
+        "runtime",
+    ];
+    BTreeMap::from([
+        ("id", VOCABULARY),
+        ("clock", VOCABULARY),
+        ("limits", VOCABULARY),
+        ("event", VOCABULARY),
+        ("agent", VOCABULARY),
+        ("environment", VOCABULARY),
+        ("store", &["id", "clock", "limits", "event", "agent", "environment", "store"]),
+        ("provider", &["id", "clock", "limits", "event", "agent", "environment", "provider"]),
+        ("sandbox", &["id", "clock", "limits", "event", "agent", "environment", "sandbox"]),
+        ("tool", &["id", "clock", "limits", "event", "agent", "environment", "sandbox", "tool"]),
+        ("session", SESSION),
+        ("runtime", RUNTIME),
+        ("cli", &["id", "clock", "limits", "event", "agent", "environment", "runtime", "cli"]),
+    ])
+}
+
+#[test]
+fn imports_go_strictly_down() {
+    let layers = layers();
+    for path in files_below("src", "rs") {
+        let name = relative(&path);
+        let module = name["src/".len()..].split(['/', '.']).next().unwrap().to_owned();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let allowed = layers.get(module.as_str()).unwrap_or_else(|| panic!("{name}: `{module}` has no layer"));
+        for import in imports(&code(&path)) {
+            assert!(allowed.contains(&import), "{name} imports crate::{import}, which `{module}` must not know");
+        }
+    }
+}
+
+#[test]
+fn pure_files_stay_pure() {
+    let pure = ["src/session/state.rs", "src/session/step.rs", "src/session/prompt.rs", "src/session/recover.rs", "src/sandbox/plan.rs"];
+    for name in pure {
+        let code = code(&root().join(name));
+        for banned in ["tokio", "async ", ".await", "std::fs", "std::env", "Clock"] {
+            assert!(!code.contains(banned), "{name} is pure and has no place for `{banned}`");
+        }
+    }
+    for path in files_below("src/tool/inside", "rs") {
+        assert!(!code(&path).contains("tokio"), "{}: the guest has no tokio", relative(&path));
+    }
+    for path in files_below("src/provider", "rs").into_iter().chain(files_below("src/session", "rs")) {
+        assert!(!code(&path).contains("rusqlite"), "{}: only the store knows SQL", relative(&path));
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for dir in ["src", "tests", "benches"] {
+        for path in files_below(dir, "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("//!"), "{} does not open with //!", relative(&path));
+        }
+    }
+}
+
+#[test]
+fn every_module_header_says_what_it_owns_and_must_not_know() {
+    for module in ["event", "store", "provider", "sandbox", "tool", "session", "runtime", "cli"] {
+        let text = std::fs::read_to_string(root().join(format!("src/{module}/mod.rs"))).unwrap();
+        for word in ["//! Owns:", "//! Does not", "//! Invariants:", "//! How to add"] {
+            assert!(text.contains(word), "src/{module}/mod.rs lacks `{word}`");
+        }
+    }
+}
+
+#[test]
+fn unsafe_lives_in_one_file() {
+    for path in files_below("src", "rs") {
+        let name = relative(&path);
+        let has = code(&path).lines().any(|line| {
+            let line = line.trim_start();
+            !line.starts_with("//") && (line.contains("unsafe {") || line.contains("unsafe fn"))
+        });
+        assert!(!has || name == "src/sandbox/sys.rs", "{name} has unsafe code");
+    }
+}
+
+#[test]
+fn every_line_of_a_profile_has_its_reason() {
+    for path in files_below("sandbox-profiles", "toml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let tables = text.matches("\n[[").count() + usize::from(text.starts_with("[["));
+        let reasons = text.matches("reason = ").count();
+        assert!(reasons >= tables, "{}: {tables} entries, {reasons} reasons", relative(&path));
+    }
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let main = std::fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    for entry in std::fs::read_dir(root().join("tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let is_module = path.is_dir() && path.join("mod.rs").exists()
+            || path.extension().is_some_and(|e| e == "rs") && stem != "main";
+        assert!(!is_module || main.contains(&format!("mod {stem};")), "tests/it/{stem} is not in main.rs");
+    }
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimple", "mented!(")];
+    for path in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in words {
+            assert!(!text.contains(word), "{} has `{word}`", relative(&path));
+        }
+    }
+}
+
+#[test]
+fn long_functions_are_missing_types() {
+    const LIMIT: usize = 90;
+    for path in files_below("src", "rs") {
+        let code = code(&path);
+        let mut start = None;
+        for (number, line) in code.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let is_fn = line.trim_start().starts_with("fn ")
+                || line.trim_start().starts_with("pub fn ")
+                || line.contains(") fn ") && line.trim_start().starts_with("pub(")
+                || line.contains("async fn ");
+            if is_fn && start.is_none() && line.ends_with('{') {
+                start = Some((number, indent));
+            }
+            if let Some((from, depth)) = start
+                && indent == depth
+                && line.trim_end() == format!("{}}}", " ".repeat(depth))
+            {
+                let length = number - from;
+                assert!(length <= LIMIT, "{}:{} has a function of {length} lines", relative(&path), from + 1);
+                start = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn the_house_documents_name_every_room() {
+    let map = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for path in files_below("src", "rs") {
+        let name = relative(&path);
+        let file = name.rsplit('/').next().unwrap();
+        let known = map.contains(file) || map.contains(&name);
+        assert!(known || file == "mod.rs" || file == "tests.rs", "ARCHITECTURE.md does not name {name}");
+    }
+}
