@@ -24,6 +24,8 @@ pub const MAX_TOOL_CALLS_PER_ANSWER: usize = 128;
 pub const MAX_TOOL_INPUT_BYTES: usize = 4 * 1024 * 1024;
 /// Largest streamed model answer, all blocks together.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Blocks of one model answer: a call and its result each fit into one append, see [`MAX_EVENTS_PER_APPEND`].
+pub const MAX_ANSWER_BLOCKS: usize = 256;
 /// Largest single line of an event stream: one whole tool call in one chunk, escaped.
 pub const MAX_SSE_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Largest error body that is read from a model server.
@@ -35,6 +37,14 @@ pub const MODEL_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MODEL_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Silence allowed within a streamed answer, comments counted as life.
 pub const MODEL_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Wait for the end of a stream whose answer is complete already: some servers never send the closing mark.
+pub const MODEL_TAIL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a local model server has to say which models it has, when nobody named one.
+pub const LOCAL_PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Largest list of models that is read from a server.
+pub const MAX_MODEL_LIST_BYTES: usize = 1024 * 1024;
+/// Largest script of a scripted model: a recorded session of a thousand turns with whole files in it.
+pub const MAX_SCRIPT_BYTES: usize = 16 * 1024 * 1024;
 /// Model requests tried for one answer before the turn is given up.
 pub const MODEL_ATTEMPTS: u32 = 6;
 /// Requests tried when the model answers nothing at all: asking the same again seldom helps.

@@ -3,10 +3,24 @@
 //! Owns: the [`Model`] trait, what a request and a streamed answer are, one adapter per wire format, routes from model
 //! ids to providers, and the classification of failures into "try again" and "give up".
 //! Does not: know sessions, events beyond content blocks and usage, tools beyond their schemas, or read the environment.
-//! Invariants: an adapter never retries; dropping the stream cancels the request; keys appear in no error and no `Debug`;
+//! Invariants: an adapter never retries, but for a pooled connection that died before the first byte of an answer; dropping the stream cancels the request; keys appear in no error and no `Debug`;
 //! every wait has a deadline and every buffer a bound.
 //! How to add one: a file with a decoder (`feed(&[u8]) -> Deltas`, pure) and a `Model`; a variant in the routes.
 
+pub mod anthropic;
+pub mod assemble;
+mod failure;
+pub mod http;
+pub mod openai;
+pub mod repair;
+pub mod retry;
+pub mod routes;
+pub mod scripted;
+pub mod sse;
+#[cfg(test)]
+mod testing;
+
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -196,6 +210,35 @@ impl Stop {
             Self::Other(word) => word,
         }
     }
+
+    /// The reason that the Messages API's word names; a refusal without its details.
+    #[must_use]
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "end_turn" => Self::EndTurn,
+            "tool_use" => Self::ToolUse,
+            "max_tokens" => Self::MaxTokens,
+            "stop_sequence" => Self::StopSequence,
+            "pause_turn" => Self::PauseTurn,
+            "refusal" => Self::Refusal { category: None, explanation: None },
+            "model_context_window_exceeded" => Self::ContextFull,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// Longest tool name that every provider takes.
+const MAX_TOOL_NAME: usize = 64;
+
+/// A tool name as every provider takes it in a conversation: a model may have called what no tool can be named.
+fn wire_name(name: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.len() <= MAX_TOOL_NAME && name.chars().all(fits) {
+        return Cow::Borrowed(name);
+    }
+    let fit = name.chars().take(MAX_TOOL_NAME).map(|c| if fits(c) { c } else { '_' });
+    let name: String = fit.collect();
+    Cow::Owned(if name.is_empty() { "unnamed".to_owned() } else { name })
 }
 
 /// A streamed answer. Dropping it ends the request.

@@ -1,0 +1,198 @@
+//! A [`Request`] as the Messages API's JSON. Pure; pinned by snapshots.
+//!
+//! Cache breakpoints go to the end of the fixed part (system, else tools), to the end of the last user message and to
+//! the end of the one before it, where the previous request wrote: each request reads what the last one cached.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::event::{ContentBlock, text_of};
+use crate::provider::{Block, Message, Request, Role, wire_name};
+
+/// The request's JSON text.
+#[must_use]
+pub fn body(request: &Request) -> Vec<u8> {
+    serde_json::to_vec(&Body::of(request)).expect("a request has string keys only")
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    system: Vec<Wire<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<WireTool<'a>>,
+    messages: Vec<WireMessage<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutputConfig {
+    effort: &'static str,
+}
+
+#[derive(Serialize)]
+struct WireTool<'a> {
+    name: &'a str,
+    description: &'a str,
+    input_schema: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<CacheControl>,
+}
+
+#[derive(Serialize)]
+struct WireMessage<'a> {
+    role: &'static str,
+    content: Vec<Wire<'a>>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    #[serde(flatten)]
+    block: WireBlock<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<CacheControl>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireBlock<'a> {
+    Text {
+        text: &'a str,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: Cow<'a, str>,
+        input: &'a Map<String, Value>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        content: Vec<Cow<'a, ContentBlock>>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
+    /// Images and documents: their own JSON is the API's.
+    #[serde(untagged)]
+    Media(&'a ContentBlock),
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum CacheControl {
+    Ephemeral,
+}
+
+impl<'a> Body<'a> {
+    fn of(request: &'a Request) -> Self {
+        let mut system: Vec<_> = blank(&request.system)
+            .then(Vec::new)
+            .unwrap_or_else(|| vec![plain(WireBlock::Text { text: &request.system })]);
+        let mut tools: Vec<_> = request
+            .tools
+            .iter()
+            .map(|tool| WireTool {
+                name: &tool.name,
+                description: &tool.description,
+                input_schema: &tool.input_schema,
+                cache_control: None,
+            })
+            .collect();
+        if let Some(last) = system.last_mut() {
+            last.cache_control = Some(CacheControl::Ephemeral);
+        } else if let Some(last) = tools.last_mut() {
+            last.cache_control = Some(CacheControl::Ephemeral);
+        }
+        let mut messages: Vec<_> =
+            request.messages.iter().filter_map(|message| wire_message(message)).collect();
+        let from_users = messages.iter_mut().rev().filter(|message| message.role == "user");
+        for last in from_users.take(2).filter_map(|message| message.content.last_mut()) {
+            last.cache_control = Some(CacheControl::Ephemeral);
+        }
+        Self {
+            model: &request.model,
+            max_tokens: request.max_tokens,
+            stream: true,
+            output_config: request.effort.map(|e| OutputConfig { effort: e.as_str() }),
+            system,
+            tools,
+            messages,
+        }
+    }
+}
+
+fn plain(block: WireBlock<'_>) -> Wire<'_> {
+    Wire { block, cache_control: None }
+}
+
+fn blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// `None` if nothing of the message can be said to this API: it refuses empty messages.
+fn wire_message(message: &Message) -> Option<WireMessage<'_>> {
+    let content: Vec<_> = message.blocks.iter().filter_map(wire_block).map(plain).collect();
+    let role = match message.role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    (!content.is_empty()).then_some(WireMessage { role, content })
+}
+
+/// `None` for what the API refuses: blank text, and thoughts that it did not sign.
+fn wire_block(block: &Block) -> Option<WireBlock<'_>> {
+    Some(match block {
+        Block::Content(ContentBlock::Text { text }) if blank(text) => return None,
+        Block::Content(content) => media(content),
+        Block::Thinking { thinking, signature } => {
+            WireBlock::Thinking { thinking, signature: signature.as_deref()? }
+        }
+        Block::RedactedThinking { data } => WireBlock::RedactedThinking { data },
+        Block::ToolUse { id, name, input } => {
+            WireBlock::ToolUse { id, name: wire_name(name), input }
+        }
+        Block::ToolResult { tool_use_id, content, is_error } => WireBlock::ToolResult {
+            tool_use_id,
+            content: result_content(content, *is_error),
+            is_error: *is_error,
+        },
+    })
+}
+
+fn media(content: &ContentBlock) -> WireBlock<'_> {
+    match content {
+        ContentBlock::Text { text } => WireBlock::Text { text },
+        ContentBlock::Image { .. } | ContentBlock::Document { .. } => WireBlock::Media(content),
+    }
+}
+
+/// A failed result may hold text only, and no text may be blank.
+fn result_content(content: &[ContentBlock], is_error: bool) -> Vec<Cow<'_, ContentBlock>> {
+    let is_blank = |block: &ContentBlock| match block {
+        ContentBlock::Text { text } => blank(text),
+        ContentBlock::Image { .. } | ContentBlock::Document { .. } => false,
+    };
+    let spoken = content.iter().filter(|block| !is_blank(block));
+    spoken
+        .map(|block| if is_error { Cow::Owned(as_text(block)) } else { Cow::Borrowed(block) })
+        .collect()
+}
+
+fn as_text(block: &ContentBlock) -> ContentBlock {
+    ContentBlock::text(text_of(std::slice::from_ref(block)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! Asking a server over HTTP and pumping its stream through a decoder. Knows statuses and deadlines, no model's format.
+//!
+//! Plain HTTP is not pooled: local servers announce keep-alive and close, which loses requests. HTTPS is, and a request
+//! whose reused connection dies before any byte of the response is sent once more at once.
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Response};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::time::{Instant, timeout_at};
+
+use super::failure::{Asked, ErrorBody, retry_after};
+use super::{Delta, DeltaStream, ModelError};
+use crate::limits::{
+    MAX_ERROR_BODY_BYTES, MODEL_CONNECT_TIMEOUT, MODEL_FIRST_BYTE_TIMEOUT, MODEL_IDLE_TIMEOUT,
+    MODEL_TAIL_TIMEOUT,
+};
+
+const EVENT_STREAM: &str = "an event stream";
+
+/// A key. Shown nowhere.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a key; surrounding whitespace, as files and shells leave it, is cut off.
+    #[must_use]
+    pub fn new(key: &str) -> Self {
+        Self(key.trim().to_owned())
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The key as a header value that logs do not show.
+pub(crate) fn key_header(
+    provider: &str,
+    prefix: &str,
+    key: &Secret,
+) -> Result<HeaderValue, ModelError> {
+    let value = HeaderValue::try_from(format!("{prefix}{}", key.0));
+    let mut value = value.map_err(|_| ModelError::Unsupported {
+        provider: provider.to_owned(),
+        reason: "the API key holds characters that no header can carry; set it again".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// How long each phase of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To reach the server.
+    pub connect: Duration,
+    /// From the request to the first byte of the body.
+    pub first_byte: Duration,
+    /// Between two pieces of the body, comments included.
+    pub idle: Duration,
+    /// For the end of the body after a complete answer.
+    pub tail: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: MODEL_CONNECT_TIMEOUT,
+            first_byte: MODEL_FIRST_BYTE_TIMEOUT,
+            idle: MODEL_IDLE_TIMEOUT,
+            tail: MODEL_TAIL_TIMEOUT,
+        }
+    }
+}
+
+/// What the network needs besides addresses.
+#[derive(Debug, Clone, Default)]
+pub struct HttpOptions {
+    /// See [`Timeouts`].
+    pub timeouts: Timeouts,
+    /// Certificates in PEM that are trusted besides the usual ones.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// `http://` or `https://` URL of a proxy for every request. None is taken from the environment.
+    pub proxy: Option<String>,
+}
+
+/// What is wrong with [`HttpOptions`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpOptionsError {
+    /// The PEM text holds no certificate, or a broken one.
+    #[error("the extra certificates are not PEM: {reason}")]
+    Certificates {
+        /// What was wrong.
+        reason: String,
+    },
+    /// The proxy's URL is none.
+    #[error("`{url}` is not a proxy's URL")]
+    Proxy {
+        /// The URL without its password.
+        url: String,
+    },
+}
+
+/// Clients for plain and for encrypted servers, each made when first needed.
+#[derive(Debug)]
+pub struct Http {
+    timeouts: Timeouts,
+    extra_roots: Vec<CertificateDer<'static>>,
+    proxy: Option<reqwest::Proxy>,
+    plain: OnceLock<Client>,
+    secure: OnceLock<Client>,
+}
+
+/// One request.
+pub(crate) struct Post {
+    pub(crate) url: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) asked: Asked,
+}
+
+/// A wire format: pieces of a body to deltas.
+pub(crate) trait Decode: Send + 'static {
+    /// Takes a piece.
+    fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Delta>, ModelError>;
+    /// Takes the end.
+    fn finish(&mut self) -> Result<Vec<Delta>, ModelError>;
+    /// Whether the answer is complete if nothing more comes.
+    fn could_end_here(&self) -> bool;
+}
+
+impl Http {
+    /// Checks the options. Opens nothing yet.
+    ///
+    /// # Errors
+    /// When the certificates or the proxy cannot be read.
+    pub fn new(options: HttpOptions) -> Result<Self, HttpOptionsError> {
+        let extra_roots = match &options.extra_ca_pem {
+            Some(pem) => certificates(pem)?,
+            None => Vec::new(),
+        };
+        let proxy = options.proxy.map(|url| {
+            let shown = url.rsplit('@').next().unwrap_or_default().to_owned();
+            reqwest::Proxy::all(url).map_err(|_| HttpOptionsError::Proxy { url: shown })
+        });
+        Ok(Self {
+            timeouts: options.timeouts,
+            extra_roots,
+            proxy: proxy.transpose()?,
+            plain: OnceLock::new(),
+            secure: OnceLock::new(),
+        })
+    }
+
+    fn client(&self, secure: bool) -> Result<&Client, String> {
+        let cell = if secure { &self.secure } else { &self.plain };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("casemate/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.timeouts.connect)
+            .no_gzip()
+            .no_proxy()
+            .tls_backend_preconfigured(self.tls(secure).map_err(|e| e.to_string())?);
+        if !secure {
+            builder = builder.pool_max_idle_per_host(0);
+        }
+        if let Some(proxy) = &self.proxy {
+            builder = builder.proxy(proxy.clone());
+        }
+        let client = builder.build().map_err(|e| causes(&e))?;
+        Ok(cell.get_or_init(|| client))
+    }
+
+    /// The trusted roots are loaded for the first encrypted server only; a plain one reached through an encrypted
+    /// proxy needs them too.
+    fn tls(&self, secure: bool) -> Result<rustls::ClientConfig, rustls::Error> {
+        let mut roots = rustls::RootCertStore::empty();
+        if secure || self.proxy.is_some() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            roots.add_parsable_certificates(self.extra_roots.iter().cloned());
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// Fetches a small JSON text, within a bound of bytes; the caller bounds the time.
+    pub(crate) async fn get(&self, url: &str, headers: HeaderMap, limit: usize) -> Option<Vec<u8>> {
+        let client = self.client(url.starts_with("https:")).ok()?;
+        let response = client.get(url).headers(headers).send().await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        Some(bounded(response, limit).await)
+    }
+
+    /// Sends the request and decodes the answer's body. An error that prevented the request comes out as the stream.
+    pub(crate) fn stream(
+        self: Arc<Self>,
+        post: Result<Post, ModelError>,
+        mut decoder: impl Decode,
+    ) -> DeltaStream {
+        Box::pin(async_stream::try_stream! {
+            let post = post?;
+            let asked = post.asked.clone();
+            let mut deadline = Deadline::new(&asked, self.timeouts);
+            let mut response = self.open(post, &deadline).await?;
+            loop {
+                let ended = match deadline.wait(response.chunk()).await {
+                    Ok(Ok(Some(bytes))) => {
+                        for delta in decoder.feed(&bytes)? {
+                            let last = matches!(delta, Delta::Stop(_));
+                            yield delta;
+                            if last {
+                                return;
+                            }
+                        }
+                        deadline.alive(decoder.could_end_here());
+                        continue;
+                    }
+                    Ok(Ok(None)) => None,
+                    Ok(Err(error)) => Some(asked.broken(causes(&error))),
+                    Err(late) => Some(late),
+                };
+                // A body that breaks off after a complete answer took nothing from it.
+                if let Some(error) = ended && !decoder.could_end_here() {
+                    Err(error)?;
+                }
+                for delta in decoder.finish()? {
+                    yield delta;
+                }
+                return;
+            }
+        })
+    }
+
+    async fn open(&self, post: Post, deadline: &Deadline<'_>) -> Result<Response, ModelError> {
+        let secure = post.url.starts_with("https:");
+        let unreachable = |reason| ModelError::Connect { url: origin(&post.url), reason };
+        let client = self.client(secure).map_err(unreachable)?;
+        let mut request = client
+            .post(&post.url)
+            .headers(post.headers)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(post.body)
+            .build()
+            .map_err(|error| unreachable(causes(&error)))?;
+        // Sharing the body costs nothing; a request with a body in memory can always be copied.
+        let mut spare = if secure { request.try_clone() } else { None };
+        loop {
+            match deadline.wait(client.execute(request)).await? {
+                Ok(response) => return self.accept(response, &post.asked).await,
+                Err(error) if error.is_connect() && error.is_timeout() => {
+                    return Err(late(&post.asked, "the connection", self.timeouts.connect));
+                }
+                Err(error) if error.is_connect() => return Err(unreachable(causes(&error))),
+                Err(error) => match spare.take() {
+                    Some(again) => request = again,
+                    None => return Err(post.asked.broken(causes(&error))),
+                },
+            }
+        }
+    }
+
+    async fn accept(&self, response: Response, asked: &Asked) -> Result<Response, ModelError> {
+        let status = response.status();
+        let header =
+            |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        let wait = retry_after(header("retry-after-ms"), header("retry-after"), header("date"));
+        let kind = header("content-type").unwrap_or_default().to_owned();
+        if status.is_success() && (kind.is_empty() || kind.starts_with("text/event-stream")) {
+            return Ok(response);
+        }
+        let read = bounded(response, MAX_ERROR_BODY_BYTES);
+        let body = tokio::time::timeout(self.timeouts.idle, read).await.unwrap_or_default();
+        if !status.is_success() {
+            return Err(asked.refused(status.as_u16(), ErrorBody::parse(&body), wait));
+        }
+        let value = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let error = value.as_ref().filter(|value| value.get("error").is_some());
+        if let Some(body) = error.and_then(ErrorBody::from_value) {
+            return Err(asked.refused(body.own_status().unwrap_or(200), body, wait));
+        }
+        let problem = format!("its content type is `{kind}`, is the base URL right?");
+        Err(asked.protocol(EVENT_STREAM, &problem, &String::from_utf8_lossy(&body)))
+    }
+}
+
+/// The point in time until which something must come.
+struct Deadline<'a> {
+    asked: &'a Asked,
+    timeouts: Timeouts,
+    at: Instant,
+    phase: &'static str,
+    allowed: Duration,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(asked: &'a Asked, timeouts: Timeouts) -> Self {
+        let allowed = timeouts.first_byte;
+        Self { asked, timeouts, at: Instant::now() + allowed, phase: "the first byte", allowed }
+    }
+
+    fn alive(&mut self, could_end_here: bool) {
+        self.phase = "more of the answer";
+        self.allowed = if could_end_here { self.timeouts.tail } else { self.timeouts.idle };
+        self.at = Instant::now() + self.allowed;
+    }
+
+    async fn wait<F: Future>(&self, future: F) -> Result<F::Output, ModelError> {
+        let late = |_| late(self.asked, self.phase, self.allowed);
+        timeout_at(self.at, future).await.map_err(late)
+    }
+}
+
+fn late(asked: &Asked, phase: &'static str, allowed: Duration) -> ModelError {
+    let provider = asked.provider.clone();
+    ModelError::Timeout { provider, phase, seconds: allowed.as_secs() }
+}
+
+/// The body up to `limit` bytes; what breaks off or comes beyond is left out.
+async fn bounded(mut response: Response, limit: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        body.extend_from_slice(&piece[..piece.len().min(limit - body.len())]);
+        if body.len() == limit {
+            break;
+        }
+    }
+    body
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, HttpOptionsError> {
+    let bad = |reason| HttpOptionsError::Certificates { reason };
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = parsed.map_err(|error| bad(error.to_string()))?;
+    let (good, _) = rustls::RootCertStore::empty().add_parsable_certificates(found.iter().cloned());
+    match found.len() {
+        0 => Err(bad("there is no certificate in them".to_owned())),
+        n if n == good => Ok(found),
+        n => Err(bad(format!("{} of {n} cannot be used as a root", n - good))),
+    }
+}
+
+/// Scheme, host and port of a URL, without any user name or password.
+fn origin(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(url) => url.origin().ascii_serialization(),
+        Err(_) => "a URL that cannot be parsed".to_owned(),
+    }
+}
+
+/// The chain of causes on one line, without the URL, which may hold a key.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push(error.to_string());
+        cause = error.source();
+    }
+    words.dedup();
+    if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Chat Completions, of OpenAI and of everything that imitates it: Ollama, llama.cpp, vLLM, LM Studio.
+//!
+//! Owns: the request's JSON (`request`), the stream's meaning with all its dialects (`decode`, `calls`, `think`).
+//! Does not: execute tool calls that a model writes as text; they stay text, since text may quote a call.
+
+mod calls;
+mod decode;
+mod request;
+mod think;
+
+use std::sync::Arc;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+
+pub use self::decode::OpenAiDecoder;
+pub use self::request::{Dialect, body};
+use super::failure::Asked;
+use super::http::{Http, Post, Secret, key_header};
+use super::{DeltaStream, Model, ModelError, Request};
+
+/// A server that speaks Chat Completions.
+#[derive(Debug)]
+pub struct OpenAi {
+    http: Arc<Http>,
+    provider: String,
+    url: String,
+    dialect: Dialect,
+    key: Option<Secret>,
+}
+
+impl OpenAi {
+    /// The server at `base_url`, usually ending in `/v1`; a bare host gets it.
+    #[must_use]
+    pub fn new(http: Arc<Http>, provider: &str, base_url: &str, key: Option<Secret>) -> Self {
+        let url = format!("{}/chat/completions", base(base_url));
+        let dialect = Dialect::of(base_url);
+        Self { http, provider: provider.to_owned(), url, dialect, key }
+    }
+}
+
+/// The address under which the API's paths lie.
+pub(crate) fn base(base_url: &str) -> String {
+    let base = base_url.trim_end_matches('/');
+    let base = base.strip_suffix("/chat/completions").unwrap_or(base);
+    match base.split_once("://") {
+        Some((_, rest)) if !rest.contains('/') => format!("{base}/v1"),
+        _ => base.to_owned(),
+    }
+}
+
+/// The `authorization` header, if there is a key.
+pub(crate) fn headers(provider: &str, key: Option<&Secret>) -> Result<HeaderMap, ModelError> {
+    let mut headers = HeaderMap::new();
+    if let Some(key) = key {
+        headers.insert(AUTHORIZATION, key_header(provider, "Bearer ", key)?);
+    }
+    Ok(headers)
+}
+
+impl Model for OpenAi {
+    fn stream(&self, request: Request) -> DeltaStream {
+        let asked = Asked { provider: self.provider.clone(), model: request.model.clone() };
+        let decoder = OpenAiDecoder::new(&self.provider, &request.model);
+        let post = headers(&self.provider, self.key.as_ref()).map(|headers| Post {
+            url: self.url.clone(),
+            headers,
+            body: body(&request, self.dialect),
+            asked,
+        });
+        Arc::clone(&self.http).stream(post, decoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base;
+
+    #[test]
+    fn a_bare_host_gets_the_version() {
+        for (given, expected) in [
+            ("http://h:1", "http://h:1/v1"),
+            ("http://h:1/", "http://h:1/v1"),
+            ("http://h:1/v1/", "http://h:1/v1"),
+            ("https://h/api/openai", "https://h/api/openai"),
+            ("http://h/v1/chat/completions", "http://h/v1"),
+        ] {
+            assert_eq!(base(given), expected, "{given}");
+        }
+    }
+}

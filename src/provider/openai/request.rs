@@ -1,0 +1,281 @@
+//! A [`Request`] as Chat Completions JSON. Pure; pinned by snapshots. Never sends `null`: some servers refuse it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::agent::Effort;
+use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
+use crate::provider::{Block, Message, Request, Role, ToolSpec, wire_name};
+
+/// Where the servers of this API differ in what they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI itself: `max_completion_tokens`, PDF parts; parallel calls are its default, and reasoning models refuse
+    /// to be told so.
+    OpenAi,
+    /// All others: `max_tokens`; llama.cpp makes parallel calls only when asked.
+    Compatible,
+}
+
+impl Dialect {
+    pub(super) fn of(base_url: &str) -> Self {
+        let host = base_url.split("://").nth(1).unwrap_or(base_url);
+        let host = host.split(['/', ':']).next().unwrap_or_default();
+        if host == "api.openai.com" { Self::OpenAi } else { Self::Compatible }
+    }
+}
+
+/// The request's JSON text.
+#[must_use]
+pub fn body(request: &Request, dialect: Dialect) -> Vec<u8> {
+    serde_json::to_vec(&Body::of(request, dialect)).expect("a request has string keys only")
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    stream: bool,
+    stream_options: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<WireTool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
+    messages: Vec<WireMessage<'a>>,
+}
+
+#[derive(Serialize)]
+struct WireTool<'a> {
+    r#type: &'static str,
+    function: WireFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct WireFunction<'a> {
+    name: &'a str,
+    description: &'a str,
+    parameters: &'a Value,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+enum WireMessage<'a> {
+    System {
+        content: &'a str,
+    },
+    User {
+        content: Content<'a>,
+    },
+    Assistant {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tool_calls: Vec<WireCall<'a>>,
+    },
+    Tool {
+        tool_call_id: &'a str,
+        content: Cow<'a, str>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    Text(String),
+    Parts(Vec<Part<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    Text { text: Cow<'a, str> },
+    ImageUrl { image_url: ImageUrl<'a> },
+    File { file: Value },
+}
+
+#[derive(Serialize)]
+struct ImageUrl<'a> {
+    url: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct WireCall<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: WireArguments<'a>,
+}
+
+#[derive(Serialize)]
+struct WireArguments<'a> {
+    name: Cow<'a, str>,
+    arguments: String,
+}
+
+impl<'a> Body<'a> {
+    fn of(request: &'a Request, dialect: Dialect) -> Self {
+        let mut messages = Vec::with_capacity(request.messages.len() + 1);
+        if !request.system.trim().is_empty() {
+            messages.push(WireMessage::System { content: &request.system });
+        }
+        for message in &request.messages {
+            match message.role {
+                Role::User => user(message, dialect, &mut messages),
+                Role::Assistant => messages.extend(assistant(message)),
+            }
+        }
+        let tools: Vec<_> = request.tools.iter().map(tool).collect();
+        let ask_parallel = dialect == Dialect::Compatible && !tools.is_empty();
+        let (max_tokens, max_completion_tokens) = match dialect {
+            Dialect::OpenAi => (None, Some(request.max_tokens)),
+            Dialect::Compatible => (Some(request.max_tokens), None),
+        };
+        Self {
+            model: &request.model,
+            stream: true,
+            stream_options: json!({"include_usage": true}),
+            max_tokens,
+            max_completion_tokens,
+            reasoning_effort: request.effort.map(effort),
+            tools,
+            parallel_tool_calls: ask_parallel.then_some(true),
+            messages,
+        }
+    }
+}
+
+/// Every server knows these three words; not all know more.
+fn effort(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High | Effort::Xhigh | Effort::Max => "high",
+    }
+}
+
+fn tool(tool: &ToolSpec) -> WireTool<'_> {
+    let function = WireFunction {
+        name: &tool.name,
+        description: &tool.description,
+        parameters: &tool.input_schema,
+    };
+    WireTool { r#type: "function", function }
+}
+
+/// `None` for an answer of thoughts alone: they are not sent back, and an empty message is refused.
+fn assistant(message: &Message) -> Option<WireMessage<'_>> {
+    let mut texts = Vec::new();
+    let mut tool_calls = Vec::new();
+    for block in &message.blocks {
+        match block {
+            Block::Content(content) => texts.push(text_of(std::slice::from_ref(content))),
+            Block::ToolUse { id, name, input } => {
+                let arguments = serde_json::to_string(input).expect("a map has string keys only");
+                let function = WireArguments { name: wire_name(name), arguments };
+                tool_calls.push(WireCall { id, r#type: "function", function });
+            }
+            Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolResult { .. } => {}
+        }
+    }
+    texts.retain(|text| !text.trim().is_empty());
+    let content = (!texts.is_empty()).then(|| texts.join("\n"));
+    let says_something = content.is_some() || !tool_calls.is_empty();
+    says_something.then_some(WireMessage::Assistant { content, tool_calls })
+}
+
+/// The results of tools come first, as text; what of them is no text follows in the user's own message.
+fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a>>) {
+    let mut parts = Vec::new();
+    for block in &message.blocks {
+        match block {
+            Block::ToolResult { tool_use_id, content, is_error } => {
+                let content_text = result_text(content, *is_error);
+                out.push(WireMessage::Tool { tool_call_id: tool_use_id, content: content_text });
+                let media = content.iter().filter(|b| !matches!(b, ContentBlock::Text { .. }));
+                let mut media = media.flat_map(|block| part(block, dialect)).peekable();
+                if media.peek().is_some() {
+                    let text = format!("[from the result of {tool_use_id}]").into();
+                    parts.push(Part::Text { text });
+                    parts.extend(media);
+                }
+            }
+            Block::Content(content) => parts.extend(part(content, dialect)),
+            Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolUse { .. } => {}
+        }
+    }
+    if !parts.is_empty() {
+        out.push(WireMessage::User { content: joined(parts) });
+    }
+}
+
+/// Plain text where that suffices: some chat templates know no parts.
+fn joined(parts: Vec<Part<'_>>) -> Content<'_> {
+    let texts: Option<Vec<_>> = parts
+        .iter()
+        .map(|part| match part {
+            Part::Text { text } => Some(&**text),
+            Part::ImageUrl { .. } | Part::File { .. } => None,
+        })
+        .collect();
+    match texts {
+        Some(texts) => Content::Text(texts.join("\n")),
+        None => Content::Parts(parts),
+    }
+}
+
+/// The API has no mark for a failed result, so the text says it.
+fn result_text(content: &[ContentBlock], is_error: bool) -> Cow<'_, str> {
+    let text = match content {
+        [ContentBlock::Text { text }] => Cow::Borrowed(text.as_str()),
+        content => Cow::Owned(text_of(content)),
+    };
+    let says_so = text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("error"));
+    if is_error && !says_so { format!("Error: {text}").into() } else { text }
+}
+
+fn part(content: &ContentBlock, dialect: Dialect) -> Option<Part<'_>> {
+    Some(match content {
+        ContentBlock::Text { text } if text.trim().is_empty() => return None,
+        ContentBlock::Text { text } => Part::Text { text: text.into() },
+        ContentBlock::Image { source } => {
+            let url = match source {
+                ImageSource::Base64 { media_type, data } => data_url(media_type, data).into(),
+                ImageSource::Url { url } => url.into(),
+            };
+            Part::ImageUrl { image_url: ImageUrl { url } }
+        }
+        ContentBlock::Document { source, title } => {
+            document(source, title.as_deref().unwrap_or("document"), dialect)
+        }
+    })
+}
+
+fn document<'a>(source: &'a DocumentSource, title: &'a str, dialect: Dialect) -> Part<'a> {
+    let note = |note: String| Part::Text { text: note.into() };
+    match (source, dialect) {
+        (DocumentSource::Text { data, .. }, _) => note(format!("[{title}]\n{data}")),
+        (DocumentSource::Base64 { media_type, data }, Dialect::OpenAi) => {
+            let file_data = data_url(media_type, data);
+            Part::File { file: json!({"filename": title, "file_data": file_data}) }
+        }
+        (DocumentSource::Base64 { media_type, .. }, Dialect::Compatible) => {
+            note(format!("[{title}: a document of type {media_type}, which this model cannot see]"))
+        }
+        (DocumentSource::Url { url }, _) => {
+            note(format!("[{title}: a document at {url}, which this model cannot see]"))
+        }
+    }
+}
+
+fn data_url(media_type: &str, data: &str) -> String {
+    format!("data:{media_type};base64,{data}")
+}
+
+#[cfg(test)]
+mod tests;
