@@ -40,6 +40,7 @@ pub fn verdict(error: &ModelError) -> Verdict {
         | ModelError::ContextTooLong { .. }
         | ModelError::Protocol { .. }
         | ModelError::TooLarge { .. }
+        | ModelError::EmptyAnswer
         | ModelError::Script { .. }
         | ModelError::Unsupported { .. } => Verdict::Fatal,
         // A certificate that is not trusted now will not be in a second.
@@ -101,6 +102,7 @@ pub fn error_kind(error: &ModelError) -> ErrorKind {
         | ModelError::BrokenStream { .. }
         | ModelError::Protocol { .. }
         | ModelError::TooLarge { .. }
+        | ModelError::EmptyAnswer
         | ModelError::Script { .. }
         | ModelError::Unsupported { .. } => ErrorKind::ModelRequestFailedError,
     }

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::provider::routes::{Api, Catalog, ProviderConfig, RouteRule, Secret};
+use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
+use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
 
 /// The model that is used with an Anthropic key when nobody names one.
@@ -92,6 +94,9 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// The certificates that were named.
+    #[error("SSL_CERT_FILE: {0}")]
+    Certificates(#[from] HttpOptionsError),
     /// `CASEMATE_CRASH_AT` is not `N` or `N:before`.
     #[error("CASEMATE_CRASH_AT must be a number of a commit, or that and `:before`; it is `{0}`")]
     CrashAt(String),
@@ -136,9 +141,9 @@ pub struct Config {
     /// See [`CrashAt`].
     pub crash_at: Option<CrashAt>,
     /// More certificates to trust, as PEM.
-    pub extra_certificates: Vec<u8>,
+    pub extra_certificates: Option<Vec<u8>>,
     providers: Vec<ProviderConfig>,
-    routes: Vec<RouteRule>,
+    routes: Vec<Rule>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,10 +204,10 @@ impl Config {
                 reason: reason.to_owned(),
             };
             let (glob, to) = given.split_once('=').ok_or_else(|| bad("there is no `=`"))?;
-            routes.push(RouteRule::new(glob, to).map_err(|e| bad(&e.to_string()))?);
+            routes.push(Rule::new(glob, to).map_err(|e| bad(&e.to_string()))?);
         }
         for (i, route) in file.routes.iter().enumerate() {
-            let rule = RouteRule::new(&route.r#match, &route.to);
+            let rule = Rule::new(&route.r#match, &route.to);
             routes.push(rule.map_err(|e| at(format!("routes[{i}]: {e}")))?);
         }
 
@@ -239,9 +244,13 @@ impl Config {
     }
 
     /// The catalog of models that these settings reach.
-    #[must_use]
-    pub fn catalog(&self) -> Catalog {
-        Catalog::new(self.providers.clone(), self.routes.clone(), self.extra_certificates.clone())
+    ///
+    /// # Errors
+    /// If the extra certificates cannot be read.
+    pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let options = HttpOptions { extra_ca_pem: self.extra_certificates.clone(), ..HttpOptions::default() };
+        let routes = Routes::new(self.providers.clone(), self.routes.clone());
+        Ok(Catalog::new(routes, Arc::new(Http::new(options)?)))
     }
 }
 
@@ -349,9 +358,9 @@ fn absolute(name: &'static str, value: &str) -> Result<PathBuf, ConfigError> {
 }
 
 /// Certificates of a company's own authority, where OpenSSL and its users look for them.
-fn certificates(env: &Env) -> Result<Vec<u8>, ConfigError> {
-    let Some(path) = env.get("SSL_CERT_FILE") else { return Ok(Vec::new()) };
-    std::fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })
+fn certificates(env: &Env) -> Result<Option<Vec<u8>>, ConfigError> {
+    let Some(path) = env.get("SSL_CERT_FILE") else { return Ok(None) };
+    std::fs::read(path).map(Some).map_err(|source| ConfigError::Read { path: path.into(), source })
 }
 
 #[cfg(test)]

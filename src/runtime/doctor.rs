@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Config;
-use crate::provider::routes::{Detected, detect_local};
+use crate::limits::LOCAL_PROBE_TIMEOUT;
+use crate::provider::routes::Detected;
 use crate::sandbox::probe;
 use crate::store::{Store, StoreError};
 
@@ -90,7 +91,11 @@ async fn models(config: &Config) -> Vec<Finding> {
         Finding { area: "models", name: provider.name.clone(), verdict, detail, remedy }
     });
     let mut findings: Vec<_> = keys.collect();
-    for Detected { provider, models, .. } in detect_local(config.providers()).await {
+    let local = match config.catalog() {
+        Ok(catalog) => catalog.detect_local(LOCAL_PROBE_TIMEOUT).await,
+        Err(_) => Vec::new(),
+    };
+    for Detected { provider, models } in local {
         findings.push(Finding {
             area: "models",
             name: provider,

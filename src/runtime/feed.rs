@@ -44,17 +44,17 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(super) fn open(store: &Store, drivers: &Drivers, session: &SessionId, from: Seq) -> Self {
+    pub(super) fn open(store: &Store, drivers: &Drivers, session: &SessionId, from: Seq) -> Result<Self, StoreError> {
         let (previews, fault) = drivers.watch(session);
-        Self {
+        Ok(Self {
             store: store.clone(),
             session: session.clone(),
             cursor: from,
             page: VecDeque::new(),
-            head: store.head(session),
+            head: store.head(session)?,
             previews: previews.subscribe(),
             fault,
-        }
+        })
     }
 
     /// The next item; waits for it. Cancel-safe.
@@ -93,7 +93,7 @@ impl Feed {
 
     fn next_committed(&mut self) -> Result<Option<Event>, StoreError> {
         if self.page.is_empty() && *self.head.borrow_and_update() > self.cursor {
-            self.page = self.store.scan(&self.session, self.cursor, SCAN_PAGE)?.into();
+            self.page = self.store.reader().scan(&self.session, self.cursor, SCAN_PAGE)?.into();
         }
         let event = self.page.pop_front();
         if let Some(event) = &event {

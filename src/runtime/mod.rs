@@ -27,21 +27,25 @@ use crate::clock::{Clock, SystemClock};
 use crate::environment::Environment;
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
-use crate::limits::{MAX_TASK_BYTES, SHUTDOWN_GRACE};
+use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_TASK_BYTES, SHUTDOWN_GRACE};
 use crate::provider::routes::{Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 use crate::sandbox::{self, Guest};
 use crate::session::prompt::{self, Facts};
 use crate::session::{Launcher, Parts, Sandboxed};
-use crate::store::{Append, Author, NewSession, Reader, Store, StoreError};
+use crate::store::{self, Append, Author, NewSession, Store};
+pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
 
 /// Why the runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The store.
-    #[error(transparent)]
+    #[error("could not {0}")]
     Store(#[from] StoreError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// No provider for the model.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -149,11 +153,9 @@ impl Runtime {
     /// # Errors
     /// The store's: in use by another process, of a newer version, unreadable.
     pub fn open(config: Config) -> Result<Self, RuntimeError> {
-        let store = Store::open(&config.data_dir)?;
-        if let Some(crash) = config.crash_at {
-            store.on_commit(crash.hook());
-        }
-        let catalog = config.catalog();
+        let on_commit = config.crash_at.map(|crash| crash.hook());
+        let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
+        let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let drivers = Drivers::default();
         Ok(Self { shared: Arc::new(Shared { store, clock, config, catalog, drivers }) })
@@ -163,7 +165,7 @@ impl Runtime {
     ///
     /// # Errors
     /// The store's: not there, of a newer version, unreadable.
-    pub fn reader(config: &Config) -> Result<Reader, RuntimeError> {
+    pub fn look(config: &Config) -> Result<Reader, RuntimeError> {
         Ok(Store::open_read_only(&config.data_dir)?)
     }
 
@@ -173,10 +175,10 @@ impl Runtime {
         &self.shared.config
     }
 
-    /// Reads of the store.
+    /// Reads what is stored.
     #[must_use]
-    pub fn store(&self) -> &Store {
-        &self.shared.store
+    pub fn reader(&self) -> &Reader {
+        self.shared.store.reader()
     }
 
     /// Finds the provider for a model id and makes sure that it can be asked.
@@ -189,7 +191,7 @@ impl Runtime {
     }
 
     fn model(&self, id: &str) -> Result<(Route, Arc<dyn Model>), RuntimeError> {
-        let route = self.shared.catalog.resolve(id)?;
+        let route = self.shared.catalog.routes().resolve(id)?;
         let model = self.shared.catalog.model(&route)?;
         Ok((route, model))
     }
@@ -250,7 +252,7 @@ impl Runtime {
     }
 
     fn row(&self, id: &SessionId) -> Result<SessionRow, RuntimeError> {
-        self.shared.store.session(id)?.ok_or_else(|| RuntimeError::NoSession(id.clone()))
+        self.shared.store.reader().session(id)?.ok_or_else(|| RuntimeError::NoSession(id.clone()))
     }
 
     fn admit(&self, row: &SessionRow, input: &Input) -> Result<NewEvent, RuntimeError> {
@@ -322,9 +324,11 @@ impl Runtime {
     }
 
     /// Everything that happens in a session after `from`, in order, without end.
-    #[must_use]
-    pub fn subscribe(&self, id: &SessionId, from: Seq) -> Feed {
-        Feed::open(&self.shared.store, &self.shared.drivers, id, from)
+    ///
+    /// # Errors
+    /// If there is no such session.
+    pub fn subscribe(&self, id: &SessionId, from: Seq) -> Result<Feed, RuntimeError> {
+        Ok(Feed::open(&self.shared.store, &self.shared.drivers, id, from)?)
     }
 
     /// Deletes a session and its log.
@@ -380,4 +384,14 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
         return Err(refuse("it is the whole filesystem; name a directory below it"));
     }
     std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
+}
+
+/// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
+pub async fn local_models(config: &Config) -> Vec<String> {
+    let Ok(catalog) = config.catalog() else { return Vec::new() };
+    let found = catalog.detect_local(LOCAL_PROBE_TIMEOUT).await.into_iter();
+    let names = found.flat_map(|server| {
+        server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))
+    });
+    names.collect()
 }

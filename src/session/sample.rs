@@ -1,6 +1,6 @@
 //! Performs `Sample`: stream the answer, show it as it comes, turn it into facts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::event::{
 };
 use crate::id::EventId;
 use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS};
-use crate::provider::assemble::{Answer, AnswerBlock, Assembler};
+use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
 use crate::provider::retry::{self, Verdict};
-use crate::provider::{Delta, ModelError, Stop};
+use crate::provider::{ModelError, Stop};
 use crate::tool::policy;
 
 /// How a request ended.
@@ -29,23 +29,40 @@ enum Outcome {
     NoSandbox(String),
 }
 
+/// Ids of the messages that are being shown, by block; a block that stays blank becomes no message.
+#[derive(Default)]
+struct Shown(BTreeMap<usize, (EventId, bool)>);
+
+impl Shown {
+    fn piece(&mut self, index: usize, text: &str, mint: impl FnOnce() -> EventId) -> EventId {
+        let (id, says_something) = self.0.entry(index).or_insert_with(|| (mint(), false));
+        *says_something |= !text.trim().is_empty();
+        id.clone()
+    }
+
+    /// The ids of the blocks that became messages, in order.
+    fn messages(self) -> impl Iterator<Item = EventId> {
+        self.0.into_values().filter(|(_, says_something)| *says_something).map(|(id, _)| id)
+    }
+}
+
 impl Driver {
     pub(super) async fn sample(&mut self, token: &CancellationToken) -> Performed {
         let start = self.session.request().cloned().expect("the intent of a sample is committed");
-        let mut ids = HashMap::new();
-        let outcome = self.stream(token, &mut ids).await;
         let end = |is_error, usage| EventBody::ModelRequestEnd {
             model_request_start_id: start.clone(),
             is_error,
             model_usage: usage,
         };
+        let mut shown = Shown::default();
+        let outcome = self.stream(token, &mut shown).await;
         if !matches!(outcome, Outcome::Answered(_)) {
             self.parts.previews.send(Preview::Discarded);
         }
         match outcome {
             Outcome::Answered(answer) => {
                 let usage = answer.usage;
-                let mut facts = self.facts_of(answer, &ids);
+                let mut facts = self.facts_of(answer, shown);
                 facts.extend(self.at_once(vec![end(false, usage)]));
                 Performed { facts, pause: None }
             }
@@ -62,15 +79,11 @@ impl Driver {
         }
     }
 
-    async fn stream(
-        &mut self,
-        token: &CancellationToken,
-        ids: &mut HashMap<usize, EventId>,
-    ) -> Outcome {
+    async fn stream(&mut self, token: &CancellationToken, shown: &mut Shown) -> Outcome {
         let request =
             prompt::request(&self.session, &self.parts.model_id, &self.system, &self.tools);
         let mut deltas = self.parts.model.stream(request);
-        let mut assembler = Assembler::new();
+        let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
             let next = tokio::select! {
                 biased;
@@ -79,15 +92,13 @@ impl Driver {
                 failure = self.guest.failed() => return Outcome::NoSandbox(failure),
             };
             let pushed = match next {
-                Some(Ok(delta)) => {
-                    self.preview(&delta, ids);
-                    assembler.push(delta)
-                }
+                Some(Ok(delta)) => assembler.push(delta),
                 Some(Err(error)) => Err(error),
                 None => break,
             };
-            if let Err(error) = pushed {
-                return Outcome::Failed(error);
+            match pushed {
+                Ok(pushed) => self.preview(pushed, shown),
+                Err(error) => return Outcome::Failed(error),
             }
         }
         match assembler.finish() {
@@ -98,29 +109,25 @@ impl Driver {
     }
 
     /// Shows a piece. A message's id is minted with its first piece, so that previews can name it.
-    fn preview(&self, delta: &Delta, ids: &mut HashMap<usize, EventId>) {
-        let preview = match delta {
-            Delta::Text { index, text } => {
-                let mint = || EventId::mint(self.parts.clock.now());
-                let event = ids.entry(*index).or_insert_with(mint).clone();
-                Preview::Message { event, text: text.clone() }
+    fn preview(&self, pushed: Pushed, shown: &mut Shown) {
+        let preview = match pushed {
+            Pushed::Text { index, text } => {
+                let event = shown.piece(index, &text, || EventId::mint(self.parts.clock.now()));
+                Preview::Message { event, text }
             }
-            Delta::Thinking { text, .. } => Preview::Thinking { text: text.clone() },
-            Delta::RedactedThinking { .. } => Preview::Thinking { text: String::new() },
-            Delta::ToolUse { name, .. } => Preview::ToolUse { name: name.clone() },
-            Delta::Signature { .. }
-            | Delta::ToolInput { .. }
-            | Delta::BlockStop { .. }
-            | Delta::Usage(_)
-            | Delta::Stop(_) => return,
+            Pushed::Thinking { text, .. } => Preview::Thinking { text },
+            Pushed::ToolCall { name, .. } => Preview::ToolUse { name },
+            Pushed::Quiet => return,
         };
         self.parts.previews.send(preview);
     }
 
-    fn facts_of(&self, answer: Answer, ids: &HashMap<usize, EventId>) -> Vec<NewEvent> {
+    fn facts_of(&self, answer: Answer, shown: Shown) -> Vec<NewEvent> {
         let mut facts = Vec::new();
-        for (index, block) in answer.blocks {
-            self.block_facts(block, ids.get(&index), &mut facts);
+        let mut ids = shown.messages();
+        for block in answer.blocks {
+            let id = if matches!(block, AnswerBlock::Text(_)) { ids.next() } else { None };
+            self.block_facts(block, id, &mut facts);
         }
         let refusal = match &answer.stop {
             Stop::Refusal { category, explanation } => Some(RefusalDetails {
@@ -138,7 +145,7 @@ impl Driver {
         facts
     }
 
-    fn block_facts(&self, block: AnswerBlock, id: Option<&EventId>, facts: &mut Vec<NewEvent>) {
+    fn block_facts(&self, block: AnswerBlock, id: Option<EventId>, facts: &mut Vec<NewEvent>) {
         let now = self.parts.clock.now();
         let mut push = |body| facts.push(NewEvent::now(now, body));
         match block {
@@ -146,7 +153,7 @@ impl Driver {
                 let body = EventBody::AgentMessage { content: vec![ContentBlock::text(text)] };
                 let mut fact = NewEvent::now(now, body);
                 if let Some(id) = id {
-                    fact.id = id.clone();
+                    fact.id = id;
                 }
                 facts.push(fact);
             }
@@ -189,7 +196,7 @@ impl Driver {
         };
         let pause = match retry::verdict(error) {
             Verdict::Retry { after } if failures < most => {
-                retry::backoff(failures, after, self.jitter())
+                Some(retry::backoff(failures, after, self.jitter()))
             }
             Verdict::Retry { .. } | Verdict::Fatal => None,
         };
@@ -218,7 +225,7 @@ impl Driver {
 
 /// An answer that neither says nor asks anything, for no reason that the model gave.
 fn says_nothing(answer: &Answer) -> bool {
-    let thought_only = answer.blocks.iter().all(|(_, block)| match block {
+    let thought_only = answer.blocks.iter().all(|block| match block {
         AnswerBlock::Thinking { .. } | AnswerBlock::RedactedThinking { .. } => true,
         AnswerBlock::Text(_) | AnswerBlock::ToolCall { .. } => false,
     });

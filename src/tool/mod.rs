@@ -1,3 +1,20 @@
-//! The built-in tools: what the model sees of them, and how they run inside of the guest.
+//! Stub.
 
 pub mod inside;
+pub mod policy;
+
+use crate::agent::{Agent, ToolName};
+
+/// Stub.
+pub struct Spec {
+    /// Stub.
+    pub name: ToolName,
+    /// Stub.
+    pub description: &'static str,
+    /// Stub.
+    pub input_schema: serde_json::Value,
+}
+/// Stub.
+pub fn specs(_: &Agent) -> impl Iterator<Item = Spec> {
+    std::iter::empty()
+}
