@@ -197,9 +197,9 @@ mod tests {
 
     use super::*;
 
-    fn check(raw: &str, ending: Ending, expected: Option<Value>) {
+    fn check(raw: &str, ending: Ending, expected: Option<&Value>) {
         let got = arguments(raw, ending).ok().map(Value::Object);
-        assert_eq!(got, expected, "{raw:?} {ending:?}");
+        assert_eq!(got.as_ref(), expected, "{raw:?} {ending:?}");
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             ("{'a':1}", Whole, None),
             (r#"{"a":]"#, Whole, None),
         ] {
-            check(raw, ending, expected);
+            check(raw, ending, expected.as_ref());
         }
     }
 

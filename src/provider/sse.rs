@@ -67,8 +67,10 @@ impl SseDecoder {
     /// only a caller that recognises a closing mark in it may believe it.
     #[must_use]
     pub fn into_tail(mut self) -> Option<SseEvent> {
-        self.end_line().ok()?;
-        self.dispatch()
+        match self.end_line().ok()? {
+            Some(message @ SseEvent::Message { .. }) => Some(message),
+            Some(SseEvent::Comment) | None => self.dispatch(),
+        }
     }
 
     fn extend_line(&mut self, bytes: &[u8]) -> Result<(), SseTooLarge> {

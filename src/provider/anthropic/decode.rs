@@ -196,7 +196,7 @@ impl AnthropicDecoder {
         match &*tag.r#type {
             "message_start" => {
                 let start: MessageStart = self.read(data)?;
-                out.extend(start.message.usage.map(usage));
+                out.extend(start.message.usage.as_ref().map(usage));
             }
             "content_block_start" => self.block_start(self.read(data)?, out),
             "content_block_delta" => self.block_delta(self.read(data)?, out),
@@ -208,7 +208,7 @@ impl AnthropicDecoder {
             }
             "message_delta" => {
                 let MessageDelta { delta, usage: counts } = self.read(data)?;
-                out.extend(counts.map(usage));
+                out.extend(counts.as_ref().map(usage));
                 self.stop = delta.and_then(stop).or(self.stop.take());
             }
             "message_stop" => {
@@ -273,7 +273,7 @@ impl AnthropicDecoder {
     }
 }
 
-fn usage(wire: WireUsage) -> Delta {
+fn usage(wire: &WireUsage) -> Delta {
     Delta::Usage(Usage {
         input_tokens: wire.input_tokens.unwrap_or(0),
         output_tokens: wire.output_tokens.unwrap_or(0),

@@ -16,7 +16,8 @@ fn every_kind_of_block() {
 #[test]
 fn nulls_come_only_from_the_model() {
     let body = String::from_utf8(body(&full(), Dialect::Compatible)).expect("JSON is UTF-8");
-    assert!(!body.contains(":null"), "{body}");
+    let ours = body.replace(r#"\":null"#, "");
+    assert!(!ours.contains(":null"), "{body}");
 }
 
 #[test]
