@@ -1,0 +1,131 @@
+//! One command in a sandbox, with the caller's own standard streams: `casemate sandbox exec`.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::init::GuestContext;
+use super::sys;
+use super::wire::{self, FromGuest};
+
+/// What a shell answers for a command that is not there.
+const NOT_FOUND: u8 = 127;
+/// What a shell answers for a file that is no program.
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Runs the command, passes signals on, and reports how it ended. Returns the guest's own exit code.
+pub(super) fn supervise(
+    socket: &mut UnixStream,
+    argv: &[String],
+    context: &GuestContext,
+    streams: Vec<OwnedFd>,
+) -> i32 {
+    let code = command(socket, argv, context, streams).unwrap_or(1);
+    i32::from(wire::write_frame(socket, &FromGuest::Exited { code }).is_err())
+}
+
+fn command(
+    socket: &UnixStream,
+    argv: &[String],
+    context: &GuestContext,
+    streams: Vec<OwnedFd>,
+) -> io::Result<u8> {
+    let passed_on =
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
+    let watched: SigSet = passed_on.into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
+    let Some(child) = sys::fork()? else {
+        sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched), None)?;
+        become_command(argv, context, &streams);
+    };
+    drop(streams);
+    let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
+    loop {
+        if let Some(code) = reap(child) {
+            return Ok(code);
+        }
+        wait(socket, &signals)?;
+        match signals.read_signal()?.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
+            Some(number) if number == Signal::SIGCHLD as i32 => {}
+            Some(number) => {
+                let signal = Signal::try_from(number)?;
+                // It may have ended just now.
+                drop(kill(child, signal));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Waits for a signal; a host that is gone ends the sandbox.
+fn wait(socket: &UnixStream, signals: &SignalFd) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let mut both = [
+        PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        PollFd::new(socket.as_fd(), PollFlags::empty()),
+    ];
+    poll(&mut both, PollTimeout::NONE)?;
+    let gone = both[1].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
+    if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+}
+
+/// Takes in whatever ended; the command's own code if it was among it.
+fn reap(command: Pid) -> Option<u8> {
+    let mut code = None;
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        match status {
+            WaitStatus::Exited(pid, value) if pid == command => code = u8::try_from(value).ok(),
+            WaitStatus::Signaled(pid, signal, _) if pid == command => {
+                code = u8::try_from(128 + signal as i32).ok();
+            }
+            WaitStatus::StillAlive => break,
+            _ => {}
+        }
+    }
+    code
+}
+
+/// The forked child: the caller's streams, then the program.
+fn become_command(argv: &[String], context: &GuestContext, streams: &[OwnedFd]) -> ! {
+    let ready = || -> io::Result<()> {
+        nix::unistd::dup2_stdin(&streams[0])?;
+        nix::unistd::dup2_stdout(&streams[1])?;
+        nix::unistd::dup2_stderr(&streams[2])?;
+        for stream in streams {
+            nix::unistd::close(stream.as_raw_fd())?;
+        }
+        Ok(())
+    };
+    let default = [Signal::SIGPIPE, Signal::SIGCHLD];
+    let reset = default.map(|signal| sys::set_handler(signal, SigHandler::SigDfl));
+    let error = match ready() {
+        Ok(()) if reset.iter().all(Result::is_ok) => match find(&argv[0], context) {
+            Some(program) => sys::exec(&program, argv, &context.env),
+            None => io::ErrorKind::NotFound.into(),
+        },
+        Ok(()) => io::ErrorKind::Other.into(),
+        Err(e) => e,
+    };
+    let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+    let text = format!("casemate: {}: {error}\n", argv[0]);
+    let told = nix::unistd::write(io::stderr(), text.as_bytes());
+    sys::leave_with(if told.is_ok() { code } else { 1 })
+}
+
+/// The program that a shell would start.
+fn find(name: &str, context: &GuestContext) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name));
+    }
+    let (_, path) = context.env.iter().find(|(variable, _)| variable == "PATH")?;
+    let places = path.split(':').map(|dir| Path::new(dir).join(name));
+    let mut found = places.filter(|place| nix::unistd::access(place, nix::unistd::AccessFlags::X_OK).is_ok() && place.is_file());
+    found.next()
+}

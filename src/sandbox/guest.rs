@@ -1,0 +1,313 @@
+//! The host's side: start the child, hand it the plan, speak with it, end it.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::init::GUEST_NAME;
+use super::plan::{Plan, Role};
+use super::remedy;
+use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
+use crate::environment::Tier;
+use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
+
+/// Why there is no sandbox. Says the stage, the cause and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {reason}{}", with_remedy(.remedy))]
+pub struct LaunchError {
+    /// What was being set up.
+    pub stage: String,
+    /// What went wrong.
+    pub reason: String,
+    /// The system's number for it, or 0.
+    pub errno: i32,
+    /// What to do about it; empty if nobody knows.
+    pub remedy: String,
+}
+
+fn with_remedy(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!(". {remedy}") }
+}
+
+impl LaunchError {
+    fn new(stage: &str, reason: String, errno: i32) -> Self {
+        let remedy = remedy::of(stage, errno);
+        Self { stage: stage.to_owned(), reason, errno, remedy }
+    }
+
+    fn io(stage: &str, error: &io::Error) -> Self {
+        Self::new(stage, error.to_string(), error.raw_os_error().unwrap_or(0))
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestError {
+    /// The guest is gone.
+    #[error("the sandbox ended")]
+    Gone,
+    /// The guest said what it must not.
+    #[error("the sandbox broke its protocol: {0}")]
+    Protocol(String),
+    /// The guest did not end a cancelled call in time and was ended.
+    #[error("the sandbox did not end the call and was ended")]
+    Stuck,
+    /// The call is larger than a frame.
+    #[error("the call is too large")]
+    TooLarge,
+}
+
+type Waiting = HashMap<CallId, oneshot::Sender<Result<ToolReply, GuestError>>>;
+
+/// Calls that wait for their answer; `None` once the guest is dead, with the reason.
+type Calls = Arc<Mutex<Result<Waiting, GuestError>>>;
+
+/// A running sandbox. Dropping it ends it and every process in it.
+pub struct Guest {
+    tier: Tier,
+    layers: Vec<String>,
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    calls: Calls,
+    next: AtomicU64,
+    reader: tokio::task::JoinHandle<()>,
+    process: Process,
+}
+
+/// The child, ended and reaped when dropped.
+struct Process(Option<Child>);
+
+impl Process {
+    fn end(&mut self) {
+        let Some(mut child) = self.0.take() else { return };
+        // It may have ended already; then there is nothing to kill.
+        drop(child.kill());
+        // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
+        let reap = move || drop(child.wait());
+        drop(std::thread::Builder::new().name("reaper".to_owned()).spawn(reap));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn spawn() -> Result<(StdStream, Process), LaunchError> {
+    let fail = |e: io::Error| LaunchError::io("start", &e);
+    let (ours, theirs) = StdStream::pair().map_err(fail)?;
+    let child = Command::new("/proc/self/exe")
+        .arg0(GUEST_NAME)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(fail)?;
+    Ok((ours, Process(Some(child))))
+}
+
+/// What the child says once it is set up.
+fn ready(frame: FromGuest) -> Result<Vec<String>, LaunchError> {
+    let confused = |reason: &str| LaunchError::new("handshake", reason.to_owned(), 0);
+    match frame {
+        FromGuest::Ready { version: wire::VERSION, layers } => Ok(layers),
+        FromGuest::Ready { version, .. } => {
+            Err(confused(&format!("the guest speaks version {version}, not {}", wire::VERSION)))
+        }
+        FromGuest::Failed { stage, reason, errno } => Err(LaunchError::new(&stage, reason, errno)),
+        FromGuest::Reply { .. } | FromGuest::Exited { .. } => Err(confused("the guest spoke out of turn")),
+    }
+}
+
+impl Guest {
+    /// Starts a sandbox and waits until every layer is in force.
+    ///
+    /// # Errors
+    /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
+    pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
+        let (socket, process) = spawn()?;
+        let fail = |e: io::Error| LaunchError::io("handshake", &e);
+        socket.set_nonblocking(true).map_err(fail)?;
+        let socket = UnixStream::from_std(socket).map_err(fail)?;
+        let (mut reader, mut writer) = socket.into_split();
+        let handshake = async {
+            writer.write_all(&wire::encode(plan)?).await?;
+            receive(&mut reader).await
+        };
+        let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
+            Ok(frame) => ready(frame.map_err(fail)?)?,
+            Err(_) => {
+                let reason = format!("not up within {} s", LAUNCH_TIMEOUT.as_secs());
+                return Err(LaunchError::new("handshake", reason, 0));
+            }
+        };
+        let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
+        let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
+        let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
+        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, process })
+    }
+
+    /// How much isolation it has.
+    #[must_use]
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// The layers in force.
+    #[must_use]
+    pub fn layers(&self) -> &[String] {
+        &self.layers
+    }
+
+    /// Whether it can take no more calls.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.process.0.is_none() || self.calls.lock().expect("nothing panics under this lock").is_err()
+    }
+
+    /// Runs a tool in the sandbox. Any number of calls may be under way at once. A call that is cancelled still has its
+    /// answer, or ends the guest.
+    ///
+    /// # Errors
+    /// If the guest is gone or misbehaves; it is dead then.
+    pub async fn call(&self, call: ToolCall, cancel: &CancellationToken) -> Result<ToolReply, GuestError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, mut answer) = oneshot::channel();
+        match &mut *self.calls.lock().expect("nothing panics under this lock") {
+            Ok(waiting) => drop(waiting.insert(id, sender)),
+            Err(dead) => return Err(dead.clone()),
+        }
+        let frame = wire::encode(&ToGuest::Call { id, call }).map_err(|_| GuestError::TooLarge);
+        if let Err(error) = match frame {
+            Ok(frame) => self.send(&frame).await,
+            Err(error) => Err(error),
+        } {
+            self.forget(id);
+            return Err(error);
+        }
+        tokio::select! {
+            answer = &mut answer => return answer.unwrap_or(Err(GuestError::Gone)),
+            () = cancel.cancelled() => {}
+        }
+        let frame = wire::encode(&ToGuest::Cancel { id }).expect("a cancel frame is small");
+        self.send(&frame).await?;
+        match tokio::time::timeout(CANCEL_GRACE, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(GuestError::Gone)),
+            Err(_) => {
+                bury(&self.calls, &GuestError::Stuck);
+                Err(GuestError::Stuck)
+            }
+        }
+    }
+
+    async fn send(&self, frame: &[u8]) -> Result<(), GuestError> {
+        let sent = self.writer.lock().await.write_all(frame).await;
+        sent.map_err(|_| {
+            bury(&self.calls, &GuestError::Gone);
+            GuestError::Gone
+        })
+    }
+
+    fn forget(&self, id: CallId) {
+        if let Ok(waiting) = &mut *self.calls.lock().expect("nothing panics under this lock") {
+            waiting.remove(&id);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.process.end();
+    }
+}
+
+/// Ends all hope: every waiting call, and each later one, has this answer.
+fn bury(calls: &Calls, reason: &GuestError) {
+    let before = std::mem::replace(
+        &mut *calls.lock().expect("nothing panics under this lock"),
+        Err(reason.clone()),
+    );
+    for (_, waiting) in before.into_iter().flatten() {
+        // Whoever waited may have left.
+        drop(waiting.send(Err(reason.clone())));
+    }
+}
+
+async fn listen(mut reader: OwnedReadHalf, calls: Calls) {
+    loop {
+        let reason = match receive(&mut reader).await {
+            Ok(FromGuest::Reply { id, reply }) => match hand_over(&calls, id, reply) {
+                Ok(()) => continue,
+                Err(reason) => reason,
+            },
+            Ok(_) => GuestError::Protocol("a frame out of turn".to_owned()),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => GuestError::Protocol(e.to_string()),
+            Err(_) => GuestError::Gone,
+        };
+        return bury(&calls, &reason);
+    }
+}
+
+fn hand_over(calls: &Calls, id: CallId, reply: ToolReply) -> Result<(), GuestError> {
+    let mut calls = calls.lock().expect("nothing panics under this lock");
+    let waiting = calls.as_mut().map_err(|dead| dead.clone())?;
+    let sender = waiting.remove(&id).ok_or_else(|| GuestError::Protocol(format!("an answer to call {id}, which nobody made")))?;
+    // Whoever waited may have left.
+    drop(sender.send(Ok(reply)));
+    Ok(())
+}
+
+async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
+    let mut prefix = [0; 4];
+    reader.read_exact(&mut prefix).await?;
+    let mut body = vec![0; wire::body_length(prefix)?];
+    reader.read_exact(&mut body).await?;
+    wire::decode(&body)
+}
+
+/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks.
+///
+/// # Errors
+/// If the sandbox cannot be had.
+pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
+    plan.role = Role::Exec(argv);
+    let (mut socket, mut process) = spawn()?;
+    let fail = |e: io::Error| LaunchError::io("handshake", &e);
+    socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
+    wire::write_frame(&mut socket, &plan).map_err(fail)?;
+    send_streams(&socket).map_err(fail)?;
+    let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
+    ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
+    socket.set_read_timeout(None::<Duration>).map_err(fail)?;
+    let code = match wire::read_frame(&mut socket).map_err(fail)? {
+        Some(FromGuest::Exited { code }) => code,
+        Some(_) | None => return Err(LaunchError::new("command", "the sandbox ended before its command".to_owned(), 0)),
+    };
+    if let Some(mut child) = process.0.take() {
+        child.wait().map_err(fail)?;
+    }
+    Ok(code)
+}
+
+fn send_streams(socket: &StdStream) -> io::Result<()> {
+    let streams: [RawFd; 3] = [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
+    let control = [ControlMessage::ScmRights(&streams)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &control, MsgFlags::empty(), None)?;
+    Ok(())
+}

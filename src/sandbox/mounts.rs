@@ -1,0 +1,237 @@
+//! The session's root: a small file system in memory, read-only at the end, with the plan's mounts in it.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::init::{Failure, at};
+use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
+use super::sys::{self, NO_DEV, NO_SUID, READ_ONLY};
+use crate::environment::Access;
+
+/// Devices that every program may use.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// A detached mount on its way to its place.
+pub(super) struct Tree {
+    fd: OwnedFd,
+    target: PathBuf,
+    kind: PathKind,
+}
+
+/// Takes hold of everything that the root will show, while the host's paths can still be reached.
+///
+/// `owners` maps the owner of a writable mount to the session's user, for callers that give up root.
+pub(super) fn take(
+    plan: &Plan,
+    owners: &mut dyn FnMut(&Mount) -> Result<Option<OwnedFd>, Failure>,
+) -> Result<Vec<Tree>, Failure> {
+    let mut trees = Vec::new();
+    for mount in plan.mounts.iter().filter(|mount| !matches!(mount.kind, PathKind::Link(_))) {
+        let stage = |e: io::Error| at("mount", &mount.source.display(), &e);
+        let fd = sys::open_tree(&mount.source).map_err(stage)?;
+        let write_protect = match mount.access {
+            Access::ReadOnly => READ_ONLY,
+            Access::ReadWrite => 0,
+        };
+        if mount.access == Access::ReadWrite
+            && let Some(idmap) = owners(mount)?
+        {
+            sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd())).map_err(|e| unmappable(mount, &e))?;
+        }
+        sys::set_mount(fd.as_fd(), NO_SUID | NO_DEV | write_protect, None).map_err(stage)?;
+        trees.push(Tree { fd, target: mount.target.clone(), kind: file_or_directory(mount) });
+    }
+    for name in DEVICES {
+        let source = Path::new("/dev").join(name);
+        let fd = sys::open_tree(&source).map_err(|e| at("device", &source.display(), &e))?;
+        sys::set_mount(fd.as_fd(), NO_SUID, None).map_err(|e| at("device", &source.display(), &e))?;
+        trees.push(Tree { fd, target: source, kind: PathKind::File });
+    }
+    Ok(trees)
+}
+
+fn file_or_directory(mount: &Mount) -> PathKind {
+    if mount.source.is_dir() { PathKind::Directory } else { PathKind::File }
+}
+
+fn unmappable(mount: &Mount, error: &io::Error) -> Failure {
+    let path = mount.source.display();
+    let mut failure = at("workspace owner", &path, error);
+    failure.reason = format!(
+        "{path} is on a file system that cannot map owners ({error}), and root is never the user inside; run casemate \
+         as the owner of the directory, or give it to an ordinary user with chown"
+    );
+    failure
+}
+
+/// Builds the new root around the trees and makes it this process's root.
+pub(super) fn enter(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|e| at("mount propagation", &"/", &e.into()))?;
+    let base = ["/tmp", "/mnt", "/run", "/usr"].into_iter().find(|dir| Path::new(dir).is_dir());
+    let base = base.unwrap_or("/");
+    memory(Path::new(base), "size=4m,nr_inodes=4k,mode=755", MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+    std::env::set_current_dir(base).map_err(|e| at("root", &base, &e))?;
+
+    skeleton(plan).map_err(|e| at("root", &"its own files", &e))?;
+    process_files(plan)?;
+    place(plan, trees)?;
+    terminals()?;
+
+    nix::unistd::pivot_root(".", ".").map_err(|e| at("pivot", &"root", &e.into()))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(|e| at("pivot", &"the old root", &e.into()))?;
+    std::env::set_current_dir("/").map_err(|e| at("pivot", &"/", &e))?;
+    let fixed = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, "/", none, fixed | MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
+        .map_err(|e| at("root", &"read-only", &e.into()))
+}
+
+/// A path of the new root, seen from its own directory.
+fn inner(path: &Path) -> PathBuf {
+    Path::new(".").join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn memory(at_path: &Path, options: &str, flags: MsFlags) -> Result<(), Failure> {
+    mount(Some("casemate"), at_path, Some("tmpfs"), flags, Some(options))
+        .map_err(|e| at("memory", &at_path.display(), &e.into()))
+}
+
+/// What the root has of its own: directories, links, and an `/etc` that names nobody of the host.
+fn skeleton(plan: &Plan) -> io::Result<()> {
+    for dir in ["etc", "proc", "sys", "dev/pts", "dev/shm", "tmp", "var", "run", "home"] {
+        std::fs::create_dir_all(dir)?;
+    }
+    symlink("/run", "var/run")?;
+    symlink("/proc/self/fd", "dev/fd")?;
+    symlink("pts/ptmx", "dev/ptmx")?;
+    for (fd, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
+        symlink(format!("/proc/self/fd/{fd}"), Path::new("dev").join(name))?;
+    }
+    let home = plan.home.display();
+    let users = format!(
+        "root:x:0:0:root:/root:/usr/sbin/nologin\n\
+         agent:x:{INSIDE_UID}:{INSIDE_UID}:agent:{home}:/bin/bash\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    );
+    let groups = format!("root:x:0:\nagent:x:{INSIDE_UID}:\nnogroup:x:65534:\n");
+    let files = [
+        ("passwd", users.as_str()),
+        ("group", &groups),
+        ("hosts", "127.0.0.1 localhost box\n::1 localhost\n"),
+        ("hostname", "box\n"),
+        ("resolv.conf", "# There is no network.\n"),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+        ("shells", "/bin/sh\n/bin/bash\n"),
+    ];
+    for (name, text) in files {
+        let mut file = std::fs::File::create(Path::new("etc").join(name))?;
+        io::Write::write_all(&mut file, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A fresh `/proc`, with the host's switches read-only and its secrets empty.
+fn process_files(plan: &Plan) -> Result<(), Failure> {
+    let none: Option<&str> = None;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "proc", Some("proc"), flags, none)
+        .map_err(|e| at("proc", &"a fresh /proc", &e.into()))?;
+    for path in &plan.proc_read_only {
+        let path = inner(path);
+        if path.exists() {
+            let stage = |e: io::Error| at("proc", &path.display(), &e);
+            let tree = sys::open_tree(&path).map_err(stage)?;
+            sys::set_mount(tree.as_fd(), READ_ONLY, None).map_err(stage)?;
+            sys::move_mount(tree.as_fd(), &path).map_err(stage)?;
+        }
+    }
+    for path in &plan.proc_mask {
+        let path = inner(path);
+        let stage = |e: io::Error| at("proc", &path.display(), &e);
+        if path.is_dir() {
+            memory(&path, "size=0,nr_inodes=1,mode=555", flags | MsFlags::MS_RDONLY)?;
+        } else if path.exists() {
+            let nothing = sys::open_tree(Path::new("/dev/null")).map_err(stage)?;
+            sys::set_mount(nothing.as_fd(), READ_ONLY, None).map_err(stage)?;
+            sys::move_mount(nothing.as_fd(), &path).map_err(stage)?;
+        }
+    }
+    Ok(())
+}
+
+/// Directories in memory, links and trees, outer before inner.
+fn place(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
+    enum Item<'a> {
+        Memory(&'a Path, u32),
+        Link(&'a Path),
+        Tree(&'a Tree),
+    }
+    let memories = plan.tmpfs.iter().map(|(path, mib)| (path.as_path(), Item::Memory(path, *mib)));
+    let links = plan.mounts.iter().filter_map(|mount| match &mount.kind {
+        PathKind::Link(to) => Some((mount.target.as_path(), Item::Link(to))),
+        PathKind::Directory | PathKind::File => None,
+    });
+    let trees = trees.iter().map(|tree| (tree.target.as_path(), Item::Tree(tree)));
+    let mut items: Vec<_> = memories.chain(links).chain(trees).collect();
+    items.sort_by_key(|(path, _)| path.components().count());
+    for (path, item) in items {
+        let spot = inner(path);
+        let stage = |e: io::Error| at("mount", &path.display(), &e);
+        match item {
+            Item::Memory(path, mib) => {
+                std::fs::create_dir_all(&spot).map_err(stage)?;
+                let mode = if path.starts_with("/home") { "0700" } else { "1777" };
+                let options = format!("size={mib}m,nr_inodes=512k,mode={mode}");
+                let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                flags.set(MsFlags::MS_NOEXEC, path.starts_with("/dev"));
+                memory(&spot, &options, flags)?;
+            }
+            Item::Link(to) => {
+                make_parent(&spot).map_err(stage)?;
+                symlink(to, &spot).map_err(stage)?;
+            }
+            Item::Tree(tree) => {
+                make_spot(&spot, &tree.kind).map_err(stage)?;
+                sys::move_mount(tree.fd.as_fd(), &spot).map_err(stage)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make_parent(spot: &Path) -> io::Result<()> {
+    spot.parent().map_or(Ok(()), std::fs::create_dir_all)
+}
+
+/// Something to mount upon, unless an outer mount has it already.
+fn make_spot(spot: &Path, kind: &PathKind) -> io::Result<()> {
+    if spot.exists() {
+        return Ok(());
+    }
+    match kind {
+        PathKind::Directory => std::fs::create_dir_all(spot),
+        PathKind::File | PathKind::Link(_) => {
+            make_parent(spot)?;
+            std::fs::File::create(spot).map(drop)
+        }
+    }
+}
+
+/// The session's own terminals: none of the host's can be opened.
+fn terminals() -> Result<(), Failure> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let options = "newinstance,ptmxmode=0666,mode=0620,max=64";
+    mount(Some("devpts"), "dev/pts", Some("devpts"), flags, Some(options))
+        .map_err(|e| at("terminals", &"/dev/pts", &e.into()))
+}
+
+/// The owner of what is mounted, as user and group.
+pub(super) fn owner(mount: &Mount) -> io::Result<(u32, u32)> {
+    let facts = mount.source.metadata()?;
+    Ok((facts.uid(), facts.gid()))
+}

@@ -1,0 +1,214 @@
+//! The system calls that no library wraps safely: the only unsafe code of the program.
+#![expect(unsafe_code, reason = "raw system calls; every block says why it holds")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use nix::sys::signal::{SigHandler, Signal};
+use nix::unistd::{ForkResult, Pid};
+
+/// Attributes of a mount that can be set.
+pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+/// No set-user-id programs.
+pub(super) const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// No devices.
+pub(super) const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
+}
+
+/// Forks. Called by init only, which has one thread.
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: init is single-threaded, so no lock can be held by a thread that the child lacks.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Ends a forked helper at once, without the destructors of what it shares with its parent.
+pub(super) fn leave(well: bool) -> ! {
+    leave_with(u8::from(!well))
+}
+
+/// The same, with an exit code.
+pub(super) fn leave_with(code: u8) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// Sets what a signal does.
+pub(super) fn set_handler(signal: Signal, handler: SigHandler) -> io::Result<()> {
+    // SAFETY: callers pass the default action or none at all, never a function.
+    unsafe { nix::sys::signal::signal(signal, handler) }?;
+    Ok(())
+}
+
+/// A detached copy of the mounts at `path`.
+pub(super) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let at_recursive = 0x8000;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at_recursive;
+    // SAFETY: `path` is a C string that outlives the call; the call reads nothing else.
+    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
+}
+
+/// Puts a detached mount at `target`.
+pub(super) fn move_mount(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    let from_empty_path = 4;
+    // SAFETY: both strings are C strings that outlive the call, the descriptor is open.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            from_empty_path,
+        )
+    })?;
+    Ok(())
+}
+
+/// Sets attributes of a detached mount and those below it; with `idmap`, also the mapping of owners.
+pub(super) fn set_mount(tree: BorrowedFd<'_>, set: u64, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    if let Some(idmap) = idmap {
+        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = u64::try_from(idmap.as_raw_fd()).expect("descriptors are not negative");
+    }
+    // An idmapped copy is of one mount: what lies below has its own owners.
+    let recursive = if idmap.is_some() { 0 } else { libc::AT_RECURSIVE };
+    // SAFETY: `attr` is initialised, lives through the call, and its true size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on but `keep`.
+pub(super) fn close_all_but(first: u32, keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for fd in keep.into_iter().filter(|fd| *fd >= first).chain([u32::MAX]) {
+        if from < fd {
+            let last = if fd == u32::MAX { fd } else { fd - 1 };
+            // SAFETY: init is single-threaded and owns no descriptor outside of `keep` any more.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) })?;
+        }
+        from = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn prctl(option: i32, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used here take integers only.
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }.into())?;
+    Ok(())
+}
+
+/// Whether others of the same user may look into this process.
+pub(super) fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable))
+}
+
+/// This process dies when its parent does.
+pub(super) fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
+}
+
+/// Orphans of this process become its children.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// No program that is started from here gains anything.
+pub(super) fn no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Gives up every capability, and the ways to get one back.
+pub(super) fn drop_capabilities(privileged: bool) -> io::Result<()> {
+    if privileged {
+        // NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each with its lock.
+        prctl(libc::PR_SET_SECUREBITS, 0b1100_1111 & !0b1_0000)?;
+        for capability in 0..64 {
+            match prctl(libc::PR_CAPBSET_DROP, capability) {
+                // The kernel has no more of them.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+                other => other?,
+            }
+        }
+    }
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned().into())?;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let none = [0_u32; 6];
+    // SAFETY: the header names version 3, for which the kernel reads six words of data; both live through the call.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })?;
+    Ok(())
+}
+
+/// Switches the loopback interface on.
+pub(super) fn loopback_up() -> io::Result<()> {
+    // SAFETY: makes a descriptor and touches no memory.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) };
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::try_from(*from).expect("ASCII fits");
+    }
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("the flags are small");
+    // SAFETY: SIOCSIFFLAGS reads one ifreq, which is initialised and lives through the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into())?;
+    Ok(())
+}
+
+/// Descriptors that came over a socket.
+pub(super) fn own(fds: &[RawFd]) -> Vec<OwnedFd> {
+    // SAFETY: recvmsg made these descriptors for this process, and the caller hands each over once.
+    fds.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
+}
+
+/// Replaces this process by a program. Returns only if that fails.
+pub(super) fn exec(program: &Path, argv: &[String], env: &[(String, String)]) -> io::Error {
+    let text = |text: &str| CString::new(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
+    let build = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
+        let argv = argv.iter().map(|arg| text(arg)).collect::<io::Result<_>>()?;
+        let env = env.iter().map(|(n, v)| text(&format!("{n}={v}"))).collect::<io::Result<_>>()?;
+        Ok((c_path(program)?, argv, env))
+    };
+    match build() {
+        Ok((program, argv, env)) => match nix::unistd::execve(&program, &argv, &env) {
+            Ok(never) => match never {},
+            Err(e) => e.into(),
+        },
+        Err(e) => e,
+    }
+}
