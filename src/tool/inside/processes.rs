@@ -1,0 +1,79 @@
+//! The processes of the session, by looking at `/proc`: what a late call has started, and how to end it.
+
+use std::collections::HashSet;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
+
+/// Ticks of `/proc/PID/stat` since boot.
+pub(super) type Ticks = u64;
+
+/// Now, as processes count their start.
+pub(super) fn now() -> Ticks {
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    let (seconds, nanos) = boot.map_or((0, 0), |time| (time.tv_sec(), time.tv_nsec()));
+    let ticks = seconds * per_second + nanos * per_second / 1_000_000_000;
+    u64::try_from(ticks).unwrap_or(0)
+}
+
+struct Process {
+    pid: i32,
+    parent: i32,
+    started: Ticks,
+}
+
+fn all() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(look).collect()
+}
+
+fn look(pid: i32) -> Option<Process> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name stands in parentheses and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    Some(Process { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+}
+
+/// What descends from the shell, or from this process by being orphaned, and began since `since`; the shell not.
+fn started_since(shell: Pid, since: Ticks) -> Vec<i32> {
+    let processes = all();
+    let own = i32::try_from(std::process::id()).unwrap_or(1);
+    let mut family = HashSet::from([shell.as_raw(), own]);
+    loop {
+        let before = family.len();
+        family.extend(processes.iter().filter(|p| family.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+        if family.len() == before {
+            break;
+        }
+    }
+    let young = processes.iter().filter(|p| p.started >= since && family.contains(&p.pid));
+    young.map(|p| p.pid).filter(|pid| *pid != shell.as_raw() && *pid != own).collect()
+}
+
+/// Kills what the shell has started since then, until nothing more appears. Bounded: what forks faster than this loses
+/// to the limit of processes.
+pub(super) fn kill_started_since(shell: Pid, since: Ticks) {
+    const ROUNDS: usize = 50;
+    for _ in 0..ROUNDS {
+        let found = started_since(shell, since);
+        let killed = found.iter().filter(|pid| kill(Pid::from_raw(**pid), Signal::SIGKILL).is_ok()).count();
+        reap(Some(shell));
+        if killed == 0 {
+            return;
+        }
+    }
+}
+
+/// Takes in orphans that have ended; `but` is waited for by somebody else.
+pub(super) fn reap(but: Option<Pid>) {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, look) {
+        match status.pid() {
+            Some(pid) if Some(pid) != but => drop(waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_ok()),
+            _ => return,
+        }
+    }
+}
