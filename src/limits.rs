@@ -13,10 +13,18 @@ pub const MAX_EVENT_BYTES: usize = 24 * 1024 * 1024;
 pub const WRITER_QUEUE: usize = 256;
 /// Most appends that one transaction carries: bounds the time until the first of them is acknowledged.
 pub const GROUP_COMMIT_MAX: usize = 128;
+/// Bodies that one transaction carries before it takes no further append: one largest event, or a burst of usual ones.
+pub const GROUP_COMMIT_BYTES: usize = 24 * 1024 * 1024;
 /// Events read from the store in one page.
 pub const SCAN_PAGE: usize = 512;
 /// Pages in the write-ahead log after which a checkpoint is started off the writer thread (SQLite's own default).
 pub const CHECKPOINT_PAGES: u32 = 1000;
+/// Bytes of the write-ahead log that stay allocated when it starts over: overwriting syncs faster than growing.
+pub const LOG_KEPT_BYTES: usize = 32 * 1024 * 1024;
+/// Pages that one connection to the database caches: the indexes' inner pages of a million events.
+pub const PAGE_CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Times [`CHECKPOINT_PAGES`] that the log may reach before the writer itself completes a checkpoint: 16 MiB.
+pub const CHECKPOINT_SLACK: u32 = 4;
 
 /// Tool calls taken from one model answer; the rest are answered with an error. Real answers stay below 30.
 pub const MAX_TOOL_CALLS_PER_ANSWER: usize = 128;

@@ -1,0 +1,227 @@
+//! The queries: from rows to the types of the vocabulary.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::row::{Epoch, Projection, SessionFilter, SessionRow, SessionStatus};
+use super::schema::Database;
+use super::{StoreError, checksum};
+use crate::clock::{Timestamp, from_millis};
+use crate::event::{Event, Seq, Usage};
+use crate::id::SessionId;
+
+/// Matches shown of an ambiguous id.
+const MATCHES_SHOWN: usize = 4;
+
+const SESSION: &str = "SELECT id, title, workspace, created_at, definition,
+        epoch, head, updated_at, status, stop_reason,
+        input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+    FROM session JOIN projection ON projection.session = session.key";
+
+pub(super) fn session(db: &Database, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+    db.conn
+        .prepare_cached(&format!("{SESSION} WHERE id = ?1"))
+        .and_then(|mut select| select.query_row([id.as_str()], session_row).optional())
+        .map_err(db.failed("read a session"))
+}
+
+/// Newest first by creation, whatever the clock said.
+pub(super) fn sessions(
+    db: &Database,
+    filter: &SessionFilter,
+    limit: usize,
+) -> Result<Vec<SessionRow>, StoreError> {
+    let workspace = filter.workspace.as_ref().map(|path| path.as_os_str().as_bytes());
+    let status = filter.status.map(SessionStatus::as_str);
+    let sql = format!(
+        "{SESSION} WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR workspace = ?2)
+         ORDER BY key DESC LIMIT ?3"
+    );
+    db.conn
+        .prepare_cached(&sql)
+        .and_then(|mut select| {
+            select.query_map(params![status, workspace, row_limit(limit)], session_row)?.collect()
+        })
+        .map_err(db.failed("list sessions"))
+}
+
+/// The session of that directory whose last event is the youngest.
+pub(super) fn latest(db: &Database, workspace: &Path) -> Result<Option<SessionRow>, StoreError> {
+    let sql = format!("{SESSION} WHERE workspace = ?1 ORDER BY updated_at DESC, key DESC LIMIT 1");
+    db.conn
+        .prepare_cached(&sql)
+        .and_then(|mut select| {
+            select.query_row([workspace.as_os_str().as_bytes()], session_row).optional()
+        })
+        .map_err(db.failed("find the latest session"))
+}
+
+pub(super) fn resolve(db: &Database, given: &str) -> Result<SessionId, StoreError> {
+    let failed = || db.failed("find a session");
+    let found = db
+        .conn
+        .prepare_cached(
+            "SELECT id FROM session
+             WHERE ?1 <> '' AND (substr(id, 1, length(?1)) = ?1
+                 OR substr(id, 1 + length(?2), length(?1)) = ?1
+                 OR substr(id, -length(?1)) = ?1)
+             ORDER BY id <> ?1, id LIMIT ?3",
+        )
+        .and_then(|mut select| {
+            let shown = row_limit(MATCHES_SHOWN);
+            let rows = select.query_map(params![given, SessionId::PREFIX, shown], |row| {
+                parsed(0, row.get_ref(0)?.as_str()?.parse::<SessionId>())
+            })?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(failed())?;
+    let mut matches = found.into_iter();
+    match (matches.next(), matches.len()) {
+        (None, _) => Err(StoreError::NoMatch { given: given.to_owned() }),
+        (Some(first), others) if others == 0 || first.as_str() == given => Ok(first),
+        (Some(first), _) => {
+            let matches = std::iter::once(first).chain(matches).collect();
+            Err(StoreError::Ambiguous { given: given.to_owned(), matches })
+        }
+    }
+}
+
+/// The row's key, its epoch and its fold.
+pub(super) fn projection(
+    db: &Database,
+    id: &SessionId,
+) -> Result<Option<(i64, Epoch, Projection)>, StoreError> {
+    db.conn
+        .prepare_cached(
+            "SELECT key, NULL, NULL, NULL, NULL, epoch, head, updated_at, status, stop_reason,
+                 input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
+             FROM session JOIN projection ON projection.session = session.key WHERE id = ?1",
+        )
+        .and_then(|mut select| {
+            let row = select.query_row([id.as_str()], |row| {
+                Ok((row.get(0)?, Epoch(unsigned(row, 5)?), projection_of(row)?))
+            });
+            row.optional()
+        })
+        .map_err(db.failed("read a session"))
+}
+
+/// The events of `id` after `after`, at most `limit`, checked against their checksums and for gaps.
+pub(super) fn scan(
+    db: &Database,
+    id: &SessionId,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Event>, StoreError> {
+    let failed = || db.failed("read events");
+    let mut select = db
+        .conn
+        .prepare_cached(
+            "SELECT seq, id, created_at, processed_at, checksum, body FROM event
+             WHERE session = (SELECT key FROM session WHERE id = ?1) AND seq > ?2
+             ORDER BY seq LIMIT ?3",
+        )
+        .map_err(failed())?;
+    let from = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![id.as_str(), from, row_limit(limit)]).map_err(failed())?;
+    let mut events = Vec::new();
+    let mut expected = after;
+    while let Some(row) = rows.next().map_err(failed())? {
+        expected += 1;
+        match event(row, id, expected).map_err(failed())? {
+            Ok(event) => events.push(event),
+            Err(what) => {
+                let session = id.clone();
+                return Err(StoreError::DamagedEvent { session, seq: expected, what });
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// The event at `seq`, or how it is damaged.
+fn event(
+    row: &Row<'_>,
+    session: &SessionId,
+    seq: Seq,
+) -> rusqlite::Result<Result<Event, &'static str>> {
+    if unsigned(row, 0)? != seq {
+        return Ok(Err("it is missing"));
+    }
+    let (Ok(id), Ok(body)) = (row.get_ref(1)?.as_str(), row.get_ref(5)?.as_str()) else {
+        return Ok(Err("it is not text"));
+    };
+    let created_at: i64 = row.get(2)?;
+    if checksum::of_event(seq, id, created_at, body) != row.get::<_, u32>(4)? {
+        return Ok(Err("its checksum is wrong"));
+    }
+    let (Ok(id), Ok(body)) = (id.parse(), serde_json::from_str(body)) else {
+        return Ok(Err("this casemate does not understand it"));
+    };
+    let processed_at = row.get::<_, Option<i64>>(3)?.map(from_millis);
+    let session = session.clone();
+    Ok(Ok(Event { seq, id, session, created_at: from_millis(created_at), processed_at, body }))
+}
+
+fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    let projection = projection_of(row)?;
+    Ok(SessionRow {
+        id: parsed(0, row.get_ref(0)?.as_str()?.parse())?,
+        title: row.get(1)?,
+        workspace: OsString::from_vec(row.get(2)?).into(),
+        created_at: timestamp(row, 3)?,
+        definition: parsed(4, serde_json::from_str(row.get_ref(4)?.as_str()?))?,
+        epoch: Epoch(unsigned(row, 5)?),
+        head: projection.head,
+        updated_at: projection.updated_at,
+        status: projection.status,
+        stop_reason: projection.stop_reason,
+        usage: projection.usage,
+    })
+}
+
+/// Reads the columns from 6 on, which all queries of sessions have at the same places.
+fn projection_of(row: &Row<'_>) -> rusqlite::Result<Projection> {
+    let status = row.get_ref(8)?.as_str()?;
+    let stop_reason = match row.get_ref(9)?.as_str_or_null()? {
+        Some(json) => Some(parsed(9, serde_json::from_str(json))?),
+        None => None,
+    };
+    Ok(Projection {
+        head: unsigned(row, 6)?,
+        updated_at: timestamp(row, 7)?,
+        status: parsed(8, SessionStatus::parse(status).ok_or("an unknown status"))?,
+        stop_reason,
+        usage: Usage {
+            input_tokens: unsigned(row, 10)?,
+            output_tokens: unsigned(row, 11)?,
+            cache_creation_input_tokens: unsigned(row, 12)?,
+            cache_read_input_tokens: unsigned(row, 13)?,
+        },
+    })
+}
+
+fn parsed<T, E>(column: usize, value: Result<T, E>) -> rusqlite::Result<T>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let wrong = |e: E| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, e.into());
+    value.map_err(wrong)
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get(column).map(from_millis)
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn row_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

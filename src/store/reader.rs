@@ -1,0 +1,120 @@
+//! The door to what is stored, for one process that writes and for any number that only look.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::row::{Projection, SessionFilter, SessionRow};
+use super::schema::Database;
+use super::{StoreError, directory, read};
+use crate::event::{Event, Seq};
+use crate::id::SessionId;
+use crate::limits;
+
+/// Reads the store. The calls block, for well under a millisecond unless a page has to come from the disk, so that
+/// they are fine on an async thread; a scan of large events is the exception and belongs on a blocking one.
+pub struct Reader {
+    /// `None` once it is closed.
+    db: Mutex<Option<Database>>,
+}
+
+impl Reader {
+    /// Reads the store in `dir`, whether or not another process has it open. It takes no lock and migrates nothing.
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let path = directory::database(dir);
+        if !path.try_exists().map_err(StoreError::prepare(&path))? {
+            return Err(StoreError::NoStore { dir: dir.to_owned() });
+        }
+        Ok(Self { db: Mutex::new(Some(Database::open_reader(&path)?)) })
+    }
+
+    /// The session, if there is one.
+    pub fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        self.with(|db| read::session(db, id))
+    }
+
+    /// The sessions that `filter` chooses, the newest first.
+    pub fn sessions(
+        &self,
+        filter: &SessionFilter,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.with(|db| read::sessions(db, filter, limit))
+    }
+
+    /// The session of the directory `workspace` that was last at work.
+    pub fn latest(&self, workspace: &Path) -> Result<Option<SessionRow>, StoreError> {
+        self.with(|db| read::latest(db, workspace))
+    }
+
+    /// The one session whose id begins or ends with `given`, with or without the id's own prefix. (Ids begin with
+    /// their time, so that those of one day begin alike: the end tells them apart.)
+    pub fn resolve(&self, given: &str) -> Result<SessionId, StoreError> {
+        self.with(|db| read::resolve(db, given))
+    }
+
+    /// The events of `session` after `after`, at most `limit` and at most [`limits::SCAN_PAGE`], in order and without
+    /// gaps. An unknown session has none.
+    pub fn scan(
+        &self,
+        session: &SessionId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        self.with(|db| read::scan(db, session, after, limit.min(limits::SCAN_PAGE)))
+    }
+
+    /// Gives all events of `session` after `after` to `visit`, page by page; the last position.
+    pub fn each(
+        &self,
+        session: &SessionId,
+        after: Seq,
+        mut visit: impl FnMut(Event),
+    ) -> Result<Seq, StoreError> {
+        let mut seen = after;
+        loop {
+            let page = self.scan(session, seen, limits::SCAN_PAGE)?;
+            let Some(last) = page.last() else { return Ok(seen) };
+            seen = last.seq;
+            page.into_iter().for_each(&mut visit);
+        }
+    }
+
+    /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
+    pub fn verify(&self, session: &SessionId) -> Result<(), StoreError> {
+        let row = self.session(session)?;
+        let row = row.ok_or_else(|| StoreError::NoSession { session: session.clone() })?;
+        let mut log = Projection::new(row.created_at);
+        self.each(session, 0, |event| log.apply(event.created_at, &event.body))?;
+        let row = Projection {
+            head: row.head,
+            updated_at: row.updated_at,
+            status: row.status,
+            stop_reason: row.stop_reason,
+            usage: row.usage,
+        };
+        if row == log {
+            return Ok(());
+        }
+        let (row, log) = (format!("{row:?}"), format!("{log:?}"));
+        Err(StoreError::Diverged { session: session.clone(), row, log })
+    }
+
+    /// The position of the last event of `id`, if there is such a session.
+    pub(super) fn head(&self, id: &SessionId) -> Result<Option<Seq>, StoreError> {
+        self.with(|db| Ok(read::projection(db, id)?.map(|(_, _, projection)| projection.head)))
+    }
+
+    /// Every later call answers [`StoreError::Closed`].
+    pub(super) fn close(&self) {
+        drop(self.db.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn with<T>(
+        &self,
+        query: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // A query that panicked has changed nothing.
+        let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        query(db.as_ref().ok_or(StoreError::Closed)?)
+    }
+}
