@@ -23,8 +23,6 @@ pub const CHECKPOINT_PAGES: u32 = 1000;
 pub const LOG_KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that one connection to the database caches: the indexes' inner pages of a million events.
 pub const PAGE_CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// Times [`CHECKPOINT_PAGES`] that the log may reach before the writer itself completes a checkpoint: 16 MiB.
-pub const CHECKPOINT_SLACK: u32 = 4;
 
 /// Tool calls taken from one model answer; the rest are answered with an error. Real answers stay below 30.
 pub const MAX_TOOL_CALLS_PER_ANSWER: usize = 128;

@@ -1,15 +1,17 @@
 //! Moves the write-ahead log into the database, beside the writer: a checkpoint syncs twice, and no append waits for it.
 //!
-//! The log starts over once all of it is copied. While appends keep coming that moment never falls by itself, so
-//! after a checkpoint that left a long log behind the writer copies the little that is missing between two commits.
+//! The log starts over once all of it is copied. While appends keep coming that moment never falls by itself, so the
+//! writer then copies the little that is missing between two commits, while nobody reads. It pays: a log that starts over overwrites its
+//! blocks, and one that grows takes twice as long to sync.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use super::StoreError;
+use super::reader::Reading;
 use super::schema::Database;
 use super::writer::spawn;
 use crate::limits;
@@ -51,18 +53,23 @@ pub(super) struct Checkpointer {
     thread: JoinHandle<()>,
     catch_up: Arc<AtomicBool>,
     health: Arc<Health>,
+    reading: Reading,
     /// Pages logged since the last nudge, estimated.
     pages: usize,
 }
 
 impl Checkpointer {
-    pub(super) fn start(path: &Path, health: Arc<Health>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        path: &Path,
+        reading: Reading,
+        health: Arc<Health>,
+    ) -> Result<Self, StoreError> {
         let db = Database::open_beside(path)?;
         let (nudge, nudges) = sync_channel(1);
         let catch_up = Arc::new(AtomicBool::new(false));
         let rounds = Rounds { db, catch_up: Arc::clone(&catch_up), health: Arc::clone(&health) };
         let thread = spawn("store-checkpoint", path, move || rounds.work(&nudges))?;
-        Ok(Self { nudge, thread, catch_up, health, pages: 0 })
+        Ok(Self { nudge, thread, catch_up, health, reading, pages: 0 })
     }
 
     /// To be told of every commit; `db` is the writer's connection, between two transactions.
@@ -70,7 +77,8 @@ impl Checkpointer {
         // A job touches a page of the table and of each index; a commit, the tables' inner pages.
         self.pages += 2 + 2 * jobs + bytes / 4096;
         if self.catch_up.swap(false, Ordering::Acquire) && self.health.check().is_ok() {
-            note(db.checkpoint().map(drop), &self.health);
+            let _alone = self.reading.write().unwrap_or_else(PoisonError::into_inner);
+            note(db.checkpoint(), &self.health);
         }
         if self.pages < limits::CHECKPOINT_PAGES as usize {
             return;
@@ -118,11 +126,8 @@ impl Rounds {
     }
 
     fn round(&self) -> Result<(), StoreError> {
-        let done = self.db.checkpoint()?;
-        let long = done.logged > limits::CHECKPOINT_PAGES * limits::CHECKPOINT_SLACK;
-        if long && done.copied < done.logged {
-            self.catch_up.store(true, Ordering::Release);
-        }
+        self.db.checkpoint()?;
+        self.catch_up.store(true, Ordering::Release);
         Ok(())
     }
 }

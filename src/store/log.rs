@@ -1,5 +1,6 @@
-//! The writes: each a function that runs inside of the writer's transaction and either does all of its work or is
-//! rolled back alone.
+//! The writes: each a function that runs inside of the writer's transaction and does all of its work or nothing.
+//!
+//! A single statement is atomic by itself; what takes several that may fail runs `atomically`.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -128,6 +129,15 @@ pub(super) fn delete(db: &Database, session: SessionId) -> Result<Done<()>, Stor
 }
 
 pub(super) fn append(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {
+    // The usual append is one event, whose insertion is the first write and the only one that can be refused.
+    if new.events.len() + new.processed.len() > 1 {
+        db.atomically(|| append_all(db, new))
+    } else {
+        append_all(db, new)
+    }
+}
+
+fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {
     let Prepared { session, author, events, processed } = new;
     let Some((key, current, mut projection)) = read::projection(db, &session)? else {
         return Err(StoreError::NoSession { session });

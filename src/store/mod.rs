@@ -85,7 +85,8 @@ impl Store {
         let db = Database::open(&directory::database(dir))?;
         let reader = Reader::open(dir)?;
         let heads = Arc::new(Heads::default());
-        let writer = Writer::start(db, held, Arc::clone(&heads), options.on_commit)?;
+        let writer =
+            Writer::start(db, held, Arc::clone(&heads), reader.reading(), options.on_commit)?;
         Ok(Self(Arc::new(Inner { reader, heads, writer })))
     }
 

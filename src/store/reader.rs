@@ -1,7 +1,7 @@
 //! The door to what is stored, for one process that writes and for any number that only look.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::row::{Projection, SessionFilter, SessionRow};
 use super::schema::Database;
@@ -15,7 +15,12 @@ use crate::limits;
 pub struct Reader {
     /// `None` once it is closed.
     db: Mutex<Option<Database>>,
+    reading: Reading,
 }
+
+/// Held shared by every query, and alone by the writer while it completes a checkpoint: the write-ahead log cannot
+/// start over while somebody reads from it. The lock prefers writers, so that constant reads do not keep it away.
+pub(super) type Reading = Arc<RwLock<()>>;
 
 impl Reader {
     /// Reads the store in `dir`, whether or not another process has it open. It takes no lock and migrates nothing.
@@ -24,7 +29,13 @@ impl Reader {
         if !path.try_exists().map_err(StoreError::prepare(&path))? {
             return Err(StoreError::NoStore { dir: dir.to_owned() });
         }
-        Ok(Self { db: Mutex::new(Some(Database::open_reader(&path)?)) })
+        let db = Mutex::new(Some(Database::open_reader(&path)?));
+        Ok(Self { db, reading: Reading::default() })
+    }
+
+    /// What the writer takes to keep this reader out for a moment.
+    pub(super) fn reading(&self) -> Reading {
+        Arc::clone(&self.reading)
     }
 
     /// The session, if there is one.
@@ -115,6 +126,7 @@ impl Reader {
     ) -> Result<T, StoreError> {
         // A query that panicked has changed nothing.
         let db = self.db.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reading = self.reading.read().unwrap_or_else(PoisonError::into_inner);
         query(db.as_ref().ok_or(StoreError::Closed)?)
     }
 }

@@ -164,8 +164,7 @@ impl Projection {
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
-            | E::SandboxReady { .. }
-            | E::SandboxFailed { .. } => return,
+            | E::SandboxReady { .. } => return,
         };
         self.status = status;
         self.stop_reason = stop_reason;

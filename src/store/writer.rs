@@ -1,7 +1,7 @@
 //! The one writer thread: takes what waits, commits it together, answers, wakes.
 //!
-//! It knows transactions and failures, not what is written: a job brings that along. Each job runs in a savepoint, so
-//! that a bad one fails alone. Nothing is answered before the commit is on the disk.
+//! It knows transactions and failures, not what is written: a job brings that along. A job that fails takes back what
+//! it did, so that the others are committed without it. Nothing is answered before the commit is on the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::checkpoint::{Checkpointer, Health};
 use super::directory::Held;
 use super::heads::Heads;
+use super::reader::Reading;
 use super::schema::Database;
 use super::{CommitHook, CommitPhase, StoreError};
 use crate::event::Seq;
@@ -35,7 +36,7 @@ pub(super) enum Effect {
 trait Job: Send {
     /// What it writes, roughly.
     fn bytes(&self) -> usize;
-    /// Does it inside of the open transaction; its own failure, if it has to be taken back.
+    /// Does it inside of the open transaction; its failure, if it did nothing.
     fn perform(&mut self, db: &Database) -> Option<&StoreError>;
     /// Answers, now that the transaction is decided.
     fn settle(self: Box<Self>, committed: Result<(), StoreError>) -> Effect;
@@ -93,11 +94,12 @@ impl Writer {
         db: Database,
         held: Held,
         heads: Arc<Heads>,
+        reading: Reading,
         hook: Option<CommitHook>,
     ) -> Result<Self, StoreError> {
         let path = db.path().to_owned();
         let health = Arc::new(Health::new(&path));
-        let checkpointer = Checkpointer::start(&path, Arc::clone(&health))?;
+        let checkpointer = Checkpointer::start(&path, reading, Arc::clone(&health))?;
         let (queue, waiting) = mpsc::channel(limits::WRITER_QUEUE);
         let (end, ended) = watch::channel(());
         let desk = Desk {
@@ -255,17 +257,12 @@ impl Desk {
     }
 }
 
-/// Does one job so that its failure costs only itself; whether it succeeded. An error ends the whole transaction.
+/// Does one job; whether it succeeded. An error ends the whole transaction.
 fn perform(db: &Database, job: &mut dyn Job) -> Result<bool, StoreError> {
-    db.run("SAVEPOINT job")?;
-    let own = match job.perform(db) {
-        None => return db.run("RELEASE job").map(|()| true),
-        Some(own) => own,
-    };
-    // A full disk, for one, may have ended the transaction by itself.
-    if own.is_io_failure() || db.conn.is_autocommit() {
-        return Err(own.clone());
+    match job.perform(db) {
+        None => Ok(true),
+        // A full disk, for one, may have ended the transaction by itself.
+        Some(own) if own.is_io_failure() || db.conn.is_autocommit() => Err(own.clone()),
+        Some(_) => Ok(false),
     }
-    db.run("ROLLBACK TO job")?;
-    db.run("RELEASE job").map(|()| false)
 }
