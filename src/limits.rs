@@ -110,3 +110,7 @@ pub const PREVIEW_QUEUE: usize = 1024;
 pub const CHANGES_LOOKED_AT: usize = 50_000;
 /// Largest agent file: a system prompt of its own bound, in the widest characters.
 pub const MAX_AGENT_FILE_BYTES: u64 = 1024 * 1024;
+/// Text that one `grep` gathers before it stops: what the model is shown of it is far less.
+pub const GREP_COLLECTED_BYTES: usize = 8 * 1024 * 1024;
+/// Time that a shell has to come back after its command was killed, before it is replaced.
+pub const SHELL_RETURN_GRACE: Duration = Duration::from_secs(1);

@@ -23,7 +23,11 @@ pub fn changed_since(workspace: &Path, since: Timestamp) -> Changes {
     let millis = u64::try_from(since.as_millisecond()).unwrap_or(0);
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     let mut changes = Changes::default();
-    let walk = WalkBuilder::new(workspace).hidden(false).require_git(false).filter_entry(|e| e.file_name() != ".git").build();
+    let walk = WalkBuilder::new(workspace)
+        .hidden(false)
+        .require_git(false)
+        .filter_entry(|e| e.file_name() != ".git")
+        .build();
     for (looked_at, entry) in walk.filter_map(Result::ok).enumerate() {
         if looked_at >= CHANGES_LOOKED_AT {
             changes.more = true;

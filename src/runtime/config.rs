@@ -248,7 +248,8 @@ impl Config {
     /// # Errors
     /// If the extra certificates cannot be read.
     pub fn catalog(&self) -> Result<Catalog, ConfigError> {
-        let options = HttpOptions { extra_ca_pem: self.extra_certificates.clone(), ..HttpOptions::default() };
+        let options =
+            HttpOptions { extra_ca_pem: self.extra_certificates.clone(), ..HttpOptions::default() };
         let routes = Routes::new(self.providers.clone(), self.routes.clone());
         Ok(Catalog::new(routes, Arc::new(Http::new(options)?)))
     }

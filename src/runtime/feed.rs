@@ -44,7 +44,12 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub(super) fn open(store: &Store, drivers: &Drivers, session: &SessionId, from: Seq) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        store: &Store,
+        drivers: &Drivers,
+        session: &SessionId,
+        from: Seq,
+    ) -> Result<Self, StoreError> {
         let (previews, fault) = drivers.watch(session);
         Ok(Self {
             store: store.clone(),

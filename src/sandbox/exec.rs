@@ -72,7 +72,9 @@ fn wait(socket: &UnixStream, signals: &SignalFd) -> io::Result<()> {
         PollFd::new(socket.as_fd(), PollFlags::empty()),
     ];
     poll(&mut both, PollTimeout::NONE)?;
-    let gone = both[1].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
+    let gone = both[1]
+        .revents()
+        .is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
     if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }
 
@@ -126,6 +128,8 @@ fn find(name: &str, context: &GuestContext) -> Option<PathBuf> {
     }
     let (_, path) = context.env.iter().find(|(variable, _)| variable == "PATH")?;
     let places = path.split(':').map(|dir| Path::new(dir).join(name));
-    let mut found = places.filter(|place| nix::unistd::access(place, nix::unistd::AccessFlags::X_OK).is_ok() && place.is_file());
+    let mut found = places.filter(|place| {
+        nix::unistd::access(place, nix::unistd::AccessFlags::X_OK).is_ok() && place.is_file()
+    });
     found.next()
 }

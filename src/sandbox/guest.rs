@@ -130,7 +130,9 @@ fn ready(frame: FromGuest) -> Result<Vec<String>, LaunchError> {
             Err(confused(&format!("the guest speaks version {version}, not {}", wire::VERSION)))
         }
         FromGuest::Failed { stage, reason, errno } => Err(LaunchError::new(&stage, reason, errno)),
-        FromGuest::Reply { .. } | FromGuest::Exited { .. } => Err(confused("the guest spoke out of turn")),
+        FromGuest::Reply { .. } | FromGuest::Exited { .. } => {
+            Err(confused("the guest spoke out of turn"))
+        }
     }
 }
 
@@ -177,7 +179,8 @@ impl Guest {
     /// Whether it can take no more calls.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.0.is_none() || self.calls.lock().expect("nothing panics under this lock").is_err()
+        self.process.0.is_none()
+            || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
     /// Runs a tool in the sandbox. Any number of calls may be under way at once. A call that is cancelled still has its
@@ -185,7 +188,11 @@ impl Guest {
     ///
     /// # Errors
     /// If the guest is gone or misbehaves; it is dead then.
-    pub async fn call(&self, call: ToolCall, cancel: &CancellationToken) -> Result<ToolReply, GuestError> {
+    pub async fn call(
+        &self,
+        call: ToolCall,
+        cancel: &CancellationToken,
+    ) -> Result<ToolReply, GuestError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answer) = oneshot::channel();
         match &mut *self.calls.lock().expect("nothing panics under this lock") {
@@ -267,7 +274,9 @@ async fn listen(mut reader: OwnedReadHalf, calls: Calls) {
 fn hand_over(calls: &Calls, id: CallId, reply: ToolReply) -> Result<(), GuestError> {
     let mut calls = calls.lock().expect("nothing panics under this lock");
     let waiting = calls.as_mut().map_err(|dead| dead.clone())?;
-    let sender = waiting.remove(&id).ok_or_else(|| GuestError::Protocol(format!("an answer to call {id}, which nobody made")))?;
+    let sender = waiting.remove(&id).ok_or_else(|| {
+        GuestError::Protocol(format!("an answer to call {id}, which nobody made"))
+    })?;
     // Whoever waited may have left.
     drop(sender.send(Ok(reply)));
     Ok(())
@@ -297,7 +306,13 @@ pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     let code = match wire::read_frame(&mut socket).map_err(fail)? {
         Some(FromGuest::Exited { code }) => code,
-        Some(_) | None => return Err(LaunchError::new("command", "the sandbox ended before its command".to_owned(), 0)),
+        Some(_) | None => {
+            return Err(LaunchError::new(
+                "command",
+                "the sandbox ended before its command".to_owned(),
+                0,
+            ));
+        }
     };
     if let Some(mut child) = process.0.take() {
         child.wait().map_err(fail)?;
@@ -306,7 +321,8 @@ pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
 }
 
 fn send_streams(socket: &StdStream) -> io::Result<()> {
-    let streams: [RawFd; 3] = [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
+    let streams: [RawFd; 3] =
+        [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
     let control = [ControlMessage::ScmRights(&streams)];
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &control, MsgFlags::empty(), None)?;
     Ok(())

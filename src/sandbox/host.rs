@@ -54,7 +54,9 @@ fn home_of(uid: u32) -> Option<PathBuf> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let mut mine = fields.filter(|f| f.len() >= 6 && f[2].parse() == Ok(uid));
-    mine.next().map(|fields| PathBuf::from(fields[5])).filter(|home| home.is_absolute() && home != Path::new("/"))
+    mine.next()
+        .map(|fields| PathBuf::from(fields[5]))
+        .filter(|home| home.is_absolute() && home != Path::new("/"))
 }
 
 /// A user id of the host that belongs to nobody, another one for each session: sessions cannot reach each other's

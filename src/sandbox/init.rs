@@ -114,8 +114,12 @@ fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!([i32; 3]);
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
     let mut streams = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
@@ -154,7 +158,8 @@ fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Pla
 }
 
 fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
-    let own_network = std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
+    let own_network =
+        std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
     let mut trees = None;
     if plan.from_root {
         trees = Some(mounts::take(plan, &mut |mount| owner_map(plan, mount).map(Some))?);
@@ -181,8 +186,9 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
         spool: PathBuf::from("/tmp/.casemate"),
         env: plan.env.clone(),
     };
-    let mut layers: Vec<String> =
-        ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"].map(|ns| format!("{ns} namespace")).into();
+    let mut layers: Vec<String> = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
+        .map(|ns| format!("{ns} namespace"))
+        .into();
     lock(plan, true, &[], &mut layers)?;
     self_test(plan, Some(&own_network))?;
     enter_workspace(&context)?;
@@ -194,7 +200,8 @@ fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
     let context = host_context(plan)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
-            std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid)).map_err(|e| failed("home", e))?;
+            std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid))
+                .map_err(|e| failed("home", e))?;
         }
         give_up_root(plan)?;
     }
@@ -208,17 +215,30 @@ fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
 }
 
 /// The layers that need no namespace, in the order in which each still permits the next.
-fn lock(plan: &Plan, privileged: bool, private: &[&Path], layers: &mut Vec<String>) -> Result<(), Failure> {
+fn lock(
+    plan: &Plan,
+    privileged: bool,
+    private: &[&Path],
+    layers: &mut Vec<String>,
+) -> Result<(), Failure> {
     sys::drop_capabilities(privileged).map_err(|e| failed("capabilities", e))?;
     sys::no_new_privileges().map_err(|e| failed("no new privileges", e))?;
     sys::set_dumpable(false).map_err(|e| failed("dumpable", e))?;
     let landlock = landlock::restrict(plan, private);
     let landlock = landlock.map_err(|reason| Failure { stage: "landlock", reason, errno: 0 })?;
     for filter in &plan.filters {
-        seccompiler::apply_filter(&filter.program())
-            .map_err(|e| Failure { stage: "seccomp", reason: e.to_string(), errno: 0 })?;
+        seccompiler::apply_filter(&filter.program()).map_err(|e| Failure {
+            stage: "seccomp",
+            reason: e.to_string(),
+            errno: 0,
+        })?;
     }
-    layers.extend(["capabilities dropped".to_owned(), landlock, "seccomp".to_owned(), "limits".to_owned()]);
+    layers.extend([
+        "capabilities dropped".to_owned(),
+        landlock,
+        "seccomp".to_owned(),
+        "limits".to_owned(),
+    ]);
     Ok(())
 }
 
@@ -341,14 +361,20 @@ fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>)
 
 /// Refuses to run if a layer is not in force, whatever the calls that set it up said.
 fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
-    let broken = |reason: &str| Err(Failure { stage: "self-test", reason: reason.to_owned(), errno: 0 });
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| failed("self-test", e))?;
+    let broken =
+        |reason: &str| Err(Failure { stage: "self-test", reason: reason.to_owned(), errno: 0 });
+    let status =
+        std::fs::read_to_string("/proc/self/status").map_err(|e| failed("self-test", e))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default().to_owned()
     };
     let zero = |text: &str| !text.is_empty() && text.bytes().all(|b| b == b'0');
-    if !zero(&field("CapEff")) || !zero(&field("CapPrm")) || !zero(&field("CapInh")) || !zero(&field("CapAmb")) {
+    if !zero(&field("CapEff"))
+        || !zero(&field("CapPrm"))
+        || !zero(&field("CapInh"))
+        || !zero(&field("CapAmb"))
+    {
         return broken("capabilities are left");
     }
     if field("NoNewPrivs") != "1" || field("Seccomp") != "2" {
@@ -358,7 +384,8 @@ fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
         return broken("the session is root");
     }
     if let Some(host_network) = host_network {
-        let network = std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("self-test", e))?;
+        let network =
+            std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("self-test", e))?;
         if network == host_network {
             return broken("the network is the host's");
         }
@@ -370,7 +397,11 @@ fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
         }
     }
     let canary = ["/etc/shadow", "/root/.ssh", "/var/log", "/boot"];
-    let shown = |path: &str| plan.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.target) || mount.target.starts_with(path));
+    let shown = |path: &str| {
+        plan.mounts.iter().any(|mount| {
+            Path::new(path).starts_with(&mount.target) || mount.target.starts_with(path)
+        })
+    };
     if canary.iter().any(|path| !shown(path) && (File::open(path).is_ok())) {
         return broken("a file of the host that was not shown can be read");
     }

@@ -29,7 +29,13 @@ pub(super) fn restrict(plan: &Plan, private: &[&Path]) -> Result<String, String>
     let mut allow = |path: &Path, access| -> Result<(), String> {
         // What is not there needs no rule.
         let Ok(fd) = PathFd::new(path) else { return Ok(()) };
-        let rules = std::mem::replace(&mut created, Ruleset::default().handle_access(all).and_then(Ruleset::create).map_err(|e| failed(&e))?);
+        let rules = std::mem::replace(
+            &mut created,
+            Ruleset::default()
+                .handle_access(all)
+                .and_then(Ruleset::create)
+                .map_err(|e| failed(&e))?,
+        );
         created = rules.add_rule(PathBeneath::new(fd, access)).map_err(|e| failed(&e))?;
         Ok(())
     };
@@ -38,8 +44,14 @@ pub(super) fn restrict(plan: &Plan, private: &[&Path]) -> Result<String, String>
         // The mounts decide what can be changed; these rules hold if one of them is wrong.
         Tier::Full => {
             allow(Path::new("/"), read)?;
-            allow(Path::new("/dev"), AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev)?;
-            allow(Path::new("/proc"), AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile)?;
+            allow(
+                Path::new("/dev"),
+                AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev,
+            )?;
+            allow(
+                Path::new("/proc"),
+                AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile,
+            )?;
             for (path, _) in &plan.tmpfs {
                 allow(path, changeable)?;
             }

@@ -40,7 +40,8 @@ pub(super) fn take(
         if mount.access == Access::ReadWrite
             && let Some(idmap) = owners(mount)?
         {
-            sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd())).map_err(|e| unmappable(mount, &e))?;
+            sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))
+                .map_err(|e| unmappable(mount, &e))?;
         }
         sys::set_mount(fd.as_fd(), NO_SUID | NO_DEV | write_protect, None).map_err(stage)?;
         trees.push(Tree { fd, target: mount.target.clone(), kind: file_or_directory(mount) });
@@ -48,7 +49,8 @@ pub(super) fn take(
     for name in DEVICES {
         let source = Path::new("/dev").join(name);
         let fd = sys::open_tree(&source).map_err(|e| at("device", &source.display(), &e))?;
-        sys::set_mount(fd.as_fd(), NO_SUID, None).map_err(|e| at("device", &source.display(), &e))?;
+        sys::set_mount(fd.as_fd(), NO_SUID, None)
+            .map_err(|e| at("device", &source.display(), &e))?;
         trees.push(Tree { fd, target: source, kind: PathKind::File });
     }
     Ok(trees)
@@ -75,7 +77,11 @@ pub(super) fn enter(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
         .map_err(|e| at("mount propagation", &"/", &e.into()))?;
     let base = ["/tmp", "/mnt", "/run", "/usr"].into_iter().find(|dir| Path::new(dir).is_dir());
     let base = base.unwrap_or("/");
-    memory(Path::new(base), "size=4m,nr_inodes=4k,mode=755", MsFlags::MS_NOSUID | MsFlags::MS_NODEV)?;
+    memory(
+        Path::new(base),
+        "size=4m,nr_inodes=4k,mode=755",
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+    )?;
     std::env::set_current_dir(base).map_err(|e| at("root", &base, &e))?;
 
     skeleton(plan).map_err(|e| at("root", &"its own files", &e))?;

@@ -179,7 +179,9 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
 /// A mount may not replace what makes the sandbox one.
 fn check_target(target: &Path) -> Result<(), PlanError> {
     let refuse = |problem| Err(PlanError::Mount { path: target.to_owned(), problem });
-    if !target.is_absolute() || target.components().any(|part| part == std::path::Component::ParentDir) {
+    if !target.is_absolute()
+        || target.components().any(|part| part == std::path::Component::ParentDir)
+    {
         return refuse("must be an absolute path without `..`");
     }
     if target == Path::new("/") {
@@ -198,8 +200,7 @@ fn home(profile: &Profile) -> PathBuf {
 
 fn variables(profile: &Profile, host: &Host, mounts: &[Mount]) -> Vec<(String, String)> {
     let shown = |path: &Path| mounts.iter().any(|mount| path.starts_with(&mount.target));
-    let mut env: Vec<_> =
-        profile.env.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
+    let mut env: Vec<_> = profile.env.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let bins = HOME_BINS.iter().map(|bin| host.home.join(bin)).filter(|bin| shown(bin));
     let mut path: Vec<_> = bins.map(|bin| bin.display().to_string()).collect();
     path.push(SYSTEM_PATH.to_owned());

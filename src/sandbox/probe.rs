@@ -38,7 +38,8 @@ async fn launch(tier: Tier) -> Check {
         detail,
         remedy,
     };
-    let directory = match nix::unistd::mkdtemp(&std::env::temp_dir().join("casemate-doctor-XXXXXX")) {
+    let directory = match nix::unistd::mkdtemp(&std::env::temp_dir().join("casemate-doctor-XXXXXX"))
+    {
         Ok(directory) => directory,
         Err(e) => return failed(format!("no directory to try it in: {e}"), None),
     };

@@ -240,7 +240,10 @@ mod tests {
         check("name='x'\nreason='y'\n[[mount]]\npath='usr'\nreason='z'", "must be absolute");
         check("name='x'\nreason='y'\n[[mount]]\npath='/a/../b'\nreason='z'", "without `..`");
         check("name='x'\nreason='y'\n[[tmpfs]]\npath='/t'\nmib=0\nreason='z'", "at least 1");
-        check("name='x'\nreason='y'\n[[deny_if]]\nrule='nope'\nreason='z'", "unknown variant `nope`");
+        check(
+            "name='x'\nreason='y'\n[[deny_if]]\nrule='nope'\nreason='z'",
+            "unknown variant `nope`",
+        );
         assert!(Profile::named("nope").unwrap_err().to_string().contains("`nope`"));
     }
 }

@@ -68,8 +68,7 @@ fn assemble(rules: Rules, errno: Errno) -> Result<Filter, String> {
     };
     let deny = SeccompAction::Errno(u32::try_from(number).expect("errnos are positive"));
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, arch()?);
-    let program: BpfProgram =
-        filter.and_then(TryInto::try_into).map_err(|e| e.to_string())?;
+    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|e| e.to_string())?;
     Ok(Filter::of(&program))
 }
 
@@ -125,13 +124,14 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             deny(rules, "socket", vec![netlink, other])
         }
         Rule::SetuidBits => {
-            for (call, argument) in
-                [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)]
+            for (call, argument) in [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)]
             {
                 deny_mask(rules, call, argument, libc::S_ISUID)?;
                 deny_mask(rules, call, argument, libc::S_ISGID)?;
             }
-            for (call, argument) in [("open", 2), ("openat", 3), ("creat", 1), ("mkdir", 1), ("mkdirat", 2)] {
+            for (call, argument) in
+                [("open", 2), ("openat", 3), ("creat", 1), ("mkdir", 1), ("mkdirat", 2)]
+            {
                 deny_mask(rules, call, argument, libc::S_ISUID)?;
             }
             Ok(())
@@ -145,7 +145,9 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             }
             Ok(())
         }
-        Rule::Leases => deny(rules, "fcntl", vec![(1, SeccompCmpOp::Eq, unsigned(libc::F_SETLEASE))]),
+        Rule::Leases => {
+            deny(rules, "fcntl", vec![(1, SeccompCmpOp::Eq, unsigned(libc::F_SETLEASE))])
+        }
     }
 }
 

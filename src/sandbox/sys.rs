@@ -22,7 +22,8 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))
 }
 
 /// Forks. Called by init only, which has one thread.
@@ -58,7 +59,8 @@ pub(super) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
     let at_recursive = 0x8000;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at_recursive;
     // SAFETY: `path` is a C string that outlives the call; the call reads nothing else.
-    let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     // SAFETY: the kernel just gave us this descriptor and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
 }
@@ -82,7 +84,11 @@ pub(super) fn move_mount(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> 
 }
 
 /// Sets attributes of a detached mount and those below it; with `idmap`, also the mapping of owners.
-pub(super) fn set_mount(tree: BorrowedFd<'_>, set: u64, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
+pub(super) fn set_mount(
+    tree: BorrowedFd<'_>,
+    set: u64,
+    idmap: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let mut attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     if let Some(idmap) = idmap {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
@@ -175,9 +181,12 @@ pub(super) fn drop_capabilities(privileged: bool) -> io::Result<()> {
 /// Switches the loopback interface on.
 pub(super) fn loopback_up() -> io::Result<()> {
     // SAFETY: makes a descriptor and touches no memory.
-    let fd = check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?;
+    let fd = check(
+        unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into(),
+    )?;
     // SAFETY: the kernel just gave us this descriptor and nobody else has it.
-    let socket = unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) };
+    let socket =
+        unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) };
     // SAFETY: all zeroes is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
@@ -186,7 +195,10 @@ pub(super) fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("the flags are small");
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which is initialised and lives through the call.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into())?;
+    check(
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }
+            .into(),
+    )?;
     Ok(())
 }
 
@@ -198,7 +210,8 @@ pub(super) fn own(fds: &[RawFd]) -> Vec<OwnedFd> {
 
 /// Replaces this process by a program. Returns only if that fails.
 pub(super) fn exec(program: &Path, argv: &[String], env: &[(String, String)]) -> io::Error {
-    let text = |text: &str| CString::new(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
+    let text =
+        |text: &str| CString::new(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e));
     let build = || -> io::Result<(CString, Vec<CString>, Vec<CString>)> {
         let argv = argv.iter().map(|arg| text(arg)).collect::<io::Result<_>>()?;
         let env = env.iter().map(|(n, v)| text(&format!("{n}={v}"))).collect::<io::Result<_>>()?;

@@ -107,7 +107,8 @@ impl Driver {
     /// If the session is not there or its log cannot be read or written.
     pub async fn start(parts: Parts, id: SessionId) -> Result<Self, DriveError> {
         let epoch = parts.store.claim(&id).await?;
-        let row = parts.store.reader().session(&id)?.ok_or_else(|| DriveError::NoSession(id.clone()))?;
+        let row =
+            parts.store.reader().session(&id)?.ok_or_else(|| DriveError::NoSession(id.clone()))?;
         let definition: Definition = serde_json::from_value(row.definition)
             .map_err(|source| DriveError::Definition { session: id.clone(), source })?;
         let definition = Arc::new(definition);
@@ -266,7 +267,8 @@ impl Driver {
             if wanted == 0 {
                 return Ok(messages);
             }
-            let page: Vec<Event> = self.parts.store.reader().scan(&self.id, self.session.head(), wanted)?;
+            let page: Vec<Event> =
+                self.parts.store.reader().scan(&self.id, self.session.head(), wanted)?;
             let last = page.len() < wanted;
             for event in page {
                 if matches!(event.body, EventBody::UserMessage { .. }) {

@@ -164,6 +164,7 @@ impl Projection {
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
+            | E::SandboxFailed { .. }
             | E::SandboxReady { .. } => return,
         };
         self.status = status;

@@ -37,10 +37,22 @@ static SPECS: LazyLock<Vec<Spec>> = LazyLock::new(|| {
             "Run a command in one lasting shell: directory, variables and background jobs stay. No terminal, no input.",
             include_str!("schema/bash.json"),
         ),
-        spec(ToolName::Read, "Read a text file, an image or a PDF.", include_str!("schema/read.json")),
-        spec(ToolName::Write, "Create a file or replace it whole.", include_str!("schema/write.json")),
+        spec(
+            ToolName::Read,
+            "Read a text file, an image or a PDF.",
+            include_str!("schema/read.json"),
+        ),
+        spec(
+            ToolName::Write,
+            "Create a file or replace it whole.",
+            include_str!("schema/write.json"),
+        ),
         spec(ToolName::Edit, "Replace a text in a file.", include_str!("schema/edit.json")),
-        spec(ToolName::Glob, "Find files by pattern, newest first.", include_str!("schema/glob.json")),
+        spec(
+            ToolName::Glob,
+            "Find files by pattern, newest first.",
+            include_str!("schema/glob.json"),
+        ),
         spec(ToolName::Grep, "Search file contents.", include_str!("schema/grep.json")),
     ]
 });
@@ -57,7 +69,9 @@ mod tests {
     #[test]
     fn what_the_model_sees_is_pinned() {
         let agent = Agent::with_model("m");
-        let shown = specs(&agent).map(|spec| format!("{}: {}\n{}", spec.name.as_str(), spec.description, spec.input_schema));
+        let shown = specs(&agent).map(|spec| {
+            format!("{}: {}\n{}", spec.name.as_str(), spec.description, spec.input_schema)
+        });
         let shown = shown.collect::<Vec<_>>().join("\n\n");
         // A token is about four bytes of English and JSON: small models read this before every answer.
         assert!(shown.len() < 4 * 900, "{} bytes", shown.len());

@@ -1,13 +1,16 @@
 //! The model's arguments, checked: a wrong one is answered with the field's name and what it must be.
 
-use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde_json::{Map, Value};
 
 use super::Refusal;
 
 /// Reads a tool's input.
-pub(super) fn parse<T: DeserializeOwned>(tool: &str, input: Map<String, Value>) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(
+    tool: &str,
+    input: Map<String, Value>,
+) -> Result<T, Refusal> {
     // A null field means what an absent one means; some models send all fields.
     let given: Map<_, _> = input.into_iter().filter(|(_, value)| !value.is_null()).collect();
     for (name, value) in &given {
@@ -17,7 +20,9 @@ pub(super) fn parse<T: DeserializeOwned>(tool: &str, input: Map<String, Value>) 
         let mended = serde_json::from_value::<T>(Value::Object(without));
         if mended.as_ref().err().map(ToString::to_string) != Some(problem.to_string()) {
             let shown: String = value.to_string().chars().take(80).collect();
-            return Err(format!("The input of `{tool}` is wrong: `{name}` is {shown}, but {problem}."));
+            return Err(format!(
+                "The input of `{tool}` is wrong: `{name}` is {shown}, but {problem}."
+            ));
         }
     }
     serde_json::from_value(Value::Object(given))
@@ -58,7 +63,11 @@ pub(super) fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error
 pub(super) fn range<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(i64, i64)>, D::Error> {
     let wrong = || D::Error::custom("it must be two line numbers, [first, last]");
     let Value::Array(ends) = Value::deserialize(from)? else { return Err(wrong()) };
-    let ends: Vec<i64> = ends.into_iter().map(|end| number(end).ok().flatten()).collect::<Option<_>>().ok_or_else(wrong)?;
+    let ends: Vec<i64> = ends
+        .into_iter()
+        .map(|end| number(end).ok().flatten())
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
     match ends[..] {
         [first, last] => Ok(Some((first, last))),
         _ => Err(wrong()),

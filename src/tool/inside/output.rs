@@ -26,7 +26,13 @@ pub(super) struct Spool {
 
 impl Spool {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), head: Vec::new(), tail: VecDeque::new(), file: None, total: 0 }
+        Self {
+            directory: directory.to_owned(),
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            file: None,
+            total: 0,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,7 +118,9 @@ fn preview(head: &str, tail: &str, total: usize, path: Option<&Path>) -> String 
         Some(path) => format!("all of it is in {}; read parts of it or search it", path.display()),
         None => "the rest is lost".to_owned(),
     };
-    format!("{first}\n\n[the output has {total} bytes, of which this shows the two ends; {whole}]\n\n{last}")
+    format!(
+        "{first}\n\n[the output has {total} bytes, of which this shows the two ends; {whole}]\n\n{last}"
+    )
 }
 
 /// Bytes as text: what is not UTF-8 is marked, terminal escapes are taken out.

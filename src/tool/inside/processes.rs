@@ -11,7 +11,8 @@ pub(super) type Ticks = u64;
 
 /// Now, as processes count their start.
 pub(super) fn now() -> Ticks {
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    let per_second =
+        nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     let (seconds, nanos) = boot.map_or((0, 0), |time| (time.tv_sec(), time.tv_nsec()));
     let ticks = seconds * per_second + nanos * per_second / 1_000_000_000;
@@ -34,7 +35,11 @@ fn look(pid: i32) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name stands in parentheses and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(Process { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
 }
 
 /// What descends from the shell, or from this process by being orphaned, and began since `since`; the shell not.
@@ -44,7 +49,13 @@ fn started_since(shell: Pid, since: Ticks) -> Vec<i32> {
     let mut family = HashSet::from([shell.as_raw(), own]);
     loop {
         let before = family.len();
-        family.extend(processes.iter().filter(|p| family.contains(&p.parent)).map(|p| p.pid).collect::<Vec<_>>());
+        family.extend(
+            processes
+                .iter()
+                .filter(|p| family.contains(&p.parent))
+                .map(|p| p.pid)
+                .collect::<Vec<_>>(),
+        );
         if family.len() == before {
             break;
         }
@@ -59,7 +70,8 @@ pub(super) fn kill_started_since(shell: Pid, since: Ticks) {
     const ROUNDS: usize = 50;
     for _ in 0..ROUNDS {
         let found = started_since(shell, since);
-        let killed = found.iter().filter(|pid| kill(Pid::from_raw(**pid), Signal::SIGKILL).is_ok()).count();
+        let killed =
+            found.iter().filter(|pid| kill(Pid::from_raw(**pid), Signal::SIGKILL).is_ok()).count();
         reap(Some(shell));
         if killed == 0 {
             return;

@@ -1,0 +1,209 @@
+//! `bash`: one command in the session's lasting shell.
+
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::output::Spool;
+use super::processes;
+use super::shell::{Ended, Shell};
+use super::{Refusal, input};
+use crate::limits::{BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS};
+use crate::sandbox::GuestContext;
+use crate::sandbox::wire::ToolReply;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    #[serde(alias = "cmd")]
+    command: Option<String>,
+    #[serde(default, alias = "timeout", deserialize_with = "input::number")]
+    timeout_ms: Option<u64>,
+    #[serde(default, deserialize_with = "input::truth")]
+    restart: bool,
+}
+
+/// The session's shell, started when first needed.
+#[derive(Clone)]
+pub(super) struct Bash(Arc<Mutex<State>>);
+
+struct State {
+    shell: Option<Shell>,
+    /// Where the next shell starts.
+    directory: PathBuf,
+    /// What background jobs wrote since the last command.
+    overheard: Spool,
+    context: GuestContext,
+}
+
+impl Bash {
+    pub(super) fn new(context: &GuestContext) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            shell: None,
+            directory: context.workspace.clone(),
+            overheard: Spool::new(&context.spool),
+            context: context.clone(),
+        })))
+    }
+
+    pub(super) fn run(
+        &self,
+        cancelled: &AtomicBool,
+        given: Map<String, Value>,
+    ) -> Result<ToolReply, Refusal> {
+        let Input { command, timeout_ms, restart } = input::parse("bash", given)?;
+        let mut state = self.0.lock().expect("nothing panics under this lock");
+        if restart {
+            state.end();
+            state.directory = state.context.workspace.clone();
+            self.shell(&mut state)?;
+            return Ok(ToolReply::text("bash session restarted"));
+        }
+        let command = command.ok_or("`command` is missing: give the command to run.")?;
+        if command.contains('\0') {
+            return Err("The command contains a NUL byte, which a shell cannot take.".to_owned());
+        }
+        let timeout = match timeout_ms {
+            None | Some(0) => BASH_TIMEOUT_MS,
+            Some(ms) => ms.min(BASH_TIMEOUT_MAX_MS),
+        };
+        self.shell(&mut state)?;
+        state.run(&command, Duration::from_millis(timeout), cancelled)
+    }
+
+    /// Makes sure that there is a shell, and somebody who listens to it between commands.
+    fn shell(&self, state: &mut State) -> Result<(), Refusal> {
+        if state.shell.is_some() {
+            return Ok(());
+        }
+        let directory =
+            if state.directory.is_dir() { &state.directory } else { &state.context.workspace };
+        let shell = Shell::start(directory, &state.context.env);
+        let shell = shell.map_err(|e| format!("bash could not be started: {e}."))?;
+        if let Ok(output) = shell.output().try_clone() {
+            let bash = Self(Arc::clone(&self.0));
+            std::thread::spawn(move || bash.listen(&output));
+        }
+        state.shell = Some(shell);
+        Ok(())
+    }
+
+    /// Takes in what background jobs write, so that none of them blocks on a full pipe. Ends with the shell.
+    fn listen(&self, output: &std::fs::File) {
+        loop {
+            let mut readable = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut readable, PollTimeout::NONE) {
+                Err(nix::Error::EINTR) => continue,
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            if readable[0].revents().is_none_or(|events| !events.contains(PollFlags::POLLIN)) {
+                return;
+            }
+            // While a command runs it listens itself, under this lock.
+            let mut state = self.0.lock().expect("nothing panics under this lock");
+            let State { shell, overheard, .. } = &mut *state;
+            match shell {
+                Some(shell) => shell.overhear(overheard),
+                None => return,
+            }
+            processes::reap(shell.as_ref().map(Shell::pid));
+        }
+    }
+}
+
+impl State {
+    fn run(
+        &mut self,
+        command: &str,
+        timeout: Duration,
+        cancelled: &AtomicBool,
+    ) -> Result<ToolReply, Refusal> {
+        let shell = self.shell.as_mut().expect("the caller started one");
+        shell.overhear(&mut self.overheard);
+        let mut output = Spool::new(&self.context.spool);
+        let deadline = Instant::now() + timeout;
+        let stop = || cancelled.load(Ordering::Relaxed);
+        let ended = shell.run(command, &mut output, deadline, &stop);
+        self.directory = shell.directory().to_owned();
+        let ended = ended.map_err(|e| {
+            self.end();
+            format!("The shell broke: {e}. The next command starts a new one.")
+        })?;
+        if !matches!(ended, Ended::Done(_) | Ended::Killed { shell_kept: true }) {
+            self.end();
+        }
+        processes::reap(self.shell.as_ref().map(Shell::pid));
+        let overheard = std::mem::replace(&mut self.overheard, Spool::new(&self.context.spool));
+        Ok(report(overheard, output, ended, timeout, stop(), &self.directory))
+    }
+
+    /// Ends the shell with all that it started.
+    fn end(&mut self) {
+        if let Some(mut shell) = self.shell.take() {
+            shell.kill(0);
+            shell.overhear(&mut self.overheard);
+        }
+    }
+}
+
+/// What the model reads: background output first, as it came first; then the command's, then how it ended.
+fn report(
+    overheard: Spool,
+    output: Spool,
+    ended: Ended,
+    timeout: Duration,
+    cancelled: bool,
+    directory: &Path,
+) -> ToolReply {
+    let mut text = String::new();
+    if !overheard.is_empty() {
+        text.push_str("[output of background jobs since the last command]\n");
+        text.push_str(overheard.finish().trim_end_matches('\n'));
+        text.push_str("\n[output of this command]\n");
+    }
+    text.push_str(output.finish().trim_end_matches('\n'));
+    let place = directory.display();
+    let end = match ended {
+        Ended::Done(0) => None,
+        Ended::Done(code) => Some(format!("[exit code {code}]")),
+        Ended::ShellGone(code) => Some(format!(
+            "[exit code {code}; the shell itself ended; the next command starts a new one in {place}, without \
+             variables and background jobs]"
+        )),
+        Ended::Killed { shell_kept } => {
+            let why = if cancelled {
+                "cancelled".to_owned()
+            } else {
+                format!("timed out after {} ms", timeout.as_millis())
+            };
+            let shell = if shell_kept {
+                "the shell is kept".to_owned()
+            } else {
+                format!(
+                    "the shell had to be killed too, the next command starts a new one in {place}"
+                )
+            };
+            Some(format!("[{why}; the command and its children were killed; {shell}]"))
+        }
+    };
+    let is_error = !matches!(ended, Ended::Done(0) | Ended::ShellGone(0));
+    if let Some(end) = end {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&end);
+    }
+    if text.is_empty() {
+        text.push_str("(no output)");
+    }
+    let mut reply = ToolReply::text(text);
+    reply.is_error = is_error;
+    reply
+}
