@@ -42,11 +42,19 @@ fn look(pid: i32) -> Option<Process> {
     })
 }
 
+/// Whether what loses its parent becomes a child of this process: so it is for the first process of a sandbox.
+fn gets_orphans() -> bool {
+    std::process::id() == 1 || nix::sys::prctl::get_child_subreaper().unwrap_or(false)
+}
+
 /// What descends from the shell, or from this process by being orphaned, and began since `since`; the shell not.
 fn started_since(shell: Pid, since: Ticks) -> Vec<i32> {
     let processes = all();
     let own = i32::try_from(std::process::id()).unwrap_or(1);
-    let mut family = HashSet::from([shell.as_raw(), own]);
+    let mut family = HashSet::from([shell.as_raw()]);
+    if gets_orphans() {
+        family.insert(own);
+    }
     loop {
         let before = family.len();
         family.extend(
