@@ -47,11 +47,32 @@ impl ToolName {
         }
     }
 
+    /// What a call of this tool may do to the world.
+    #[must_use]
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Read | Self::Glob | Self::Grep => Effect::Reads,
+            Self::Write | Self::Edit => Effect::Writes,
+            Self::Bash => Effect::Runs,
+        }
+    }
+
     /// The tool of that name, if there is one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tool| tool.as_str() == name)
     }
+}
+
+/// What a tool call may do: decides what runs together, and what may run again after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Looks only: runs beside others, and again after a crash.
+    Reads,
+    /// Changes files.
+    Writes,
+    /// Anything at all.
+    Runs,
 }
 
 /// Whether a tool's calls run at once or wait for the user.

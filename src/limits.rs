@@ -37,6 +37,8 @@ pub const MODEL_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const MODEL_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Model requests tried for one answer before the turn is given up.
 pub const MODEL_ATTEMPTS: u32 = 6;
+/// Requests tried when the model answers nothing at all: asking the same again seldom helps.
+pub const EMPTY_ANSWER_ATTEMPTS: u32 = 3;
 /// First back-off between two tries; doubles up to [`MODEL_BACKOFF_MAX`].
 pub const MODEL_BACKOFF: Duration = Duration::from_millis(500);
 /// Longest back-off of our own; a server's `retry-after` may ask for more.

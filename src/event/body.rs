@@ -152,12 +152,21 @@ pub enum EventBody {
         reason: String,
         /// The provider and model that answered, as `PROVIDER/MODEL`.
         model: String,
+        /// What the provider said about a refusal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refusal: Option<RefusalDetails>,
     },
     /// A tool call is about to have its first effect.
     #[serde(rename = "internal.tool_started")]
     ToolStarted {
         /// The `agent.tool_use` event.
         tool_use_id: EventId,
+    },
+    /// No sandbox could be had; the turn ends.
+    #[serde(rename = "internal.sandbox_failed")]
+    SandboxFailed {
+        /// The stage that failed, why, and the remedy.
+        message: String,
     },
     /// A sandbox came up for this session.
     #[serde(rename = "internal.sandbox_ready")]
@@ -205,6 +214,7 @@ impl EventBody {
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
+            | E::SandboxFailed { .. }
             | E::SandboxReady { .. } => Audience::Internal,
         }
     }
@@ -235,6 +245,7 @@ impl EventBody {
             E::RedactedThinking { .. } => "internal.redacted_thinking",
             E::ModelStop { .. } => "internal.model_stop",
             E::ToolStarted { .. } => "internal.tool_started",
+            E::SandboxFailed { .. } => "internal.sandbox_failed",
             E::SandboxReady { .. } => "internal.sandbox_ready",
         }
     }

@@ -303,6 +303,9 @@ pub enum ModelError {
         /// What was wrong, with an excerpt.
         reason: String,
     },
+    /// A whole answer without a word or a call.
+    #[error("the model answered nothing")]
+    EmptyAnswer,
     /// The answer is larger than any honest one.
     #[error("the answer of {provider} is larger than {limit} bytes")]
     TooLarge {
