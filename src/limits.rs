@@ -90,3 +90,6 @@ pub const AGENTS_MD_BYTES: usize = 32 * 1024;
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Previews that a feed holds for a reader that lags; older ones are lost, events never are.
 pub const PREVIEW_QUEUE: usize = 1024;
+
+/// Most model requests per turn that a user may ask for: beyond it, the turn is a loop that nobody watches.
+pub const MAX_TURNS: u32 = 10_000;
