@@ -114,3 +114,5 @@ pub const MAX_AGENT_FILE_BYTES: u64 = 1024 * 1024;
 pub const GREP_COLLECTED_BYTES: usize = 8 * 1024 * 1024;
 /// Time that a shell has to come back after its command was killed, before it is replaced.
 pub const SHELL_RETURN_GRACE: Duration = Duration::from_secs(1);
+/// Most model requests per turn that a user may ask for: beyond it, the turn is a loop that nobody watches.
+pub const MAX_TURNS: u32 = 10_000;

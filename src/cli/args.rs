@@ -1,0 +1,356 @@
+//! The command line as it is typed: every flag, its help and its bounds. No logic beyond what a word may be.
+
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
+
+use crate::environment::Tier;
+use crate::id::{EventId, SessionId};
+use crate::limits::MAX_TURNS;
+
+pub use values::{Deny, Mount, OutputFormat, Resumed, Route, TaskError, task};
+
+/// Runs AI agents on your own machine, with their tools in a sandbox.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "casemate",
+    version,
+    about,
+    after_help = "\
+Examples:
+  casemate demo                              see it work; no key and no model needed
+  casemate run -m MODEL \"make the tests pass\"
+  casemate resume                            go on with this directory's last session
+
+Exit codes:
+  0 done           1 failed                               2 wrong usage
+  3 interrupted    4 a tool call waits for permission     5 no sandbox",
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Keep sessions in DIR instead of the user's data directory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Read settings from FILE instead of the user's configuration
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Command {
+    /// Give an agent a task and watch it work
+    Run(RunArgs),
+    /// Go on with a session: after a crash, with an answer, or with another message
+    Resume(ResumeArgs),
+    /// Look at sessions, or delete them
+    Sessions(SessionsArgs),
+    /// Run a command of your own in the sandbox
+    Sandbox(SandboxArgs),
+    /// Check what this machine can do: sandbox, storage, models
+    Doctor(DoctorArgs),
+    /// Watch a scripted agent fix a small program; no key and no model needed
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them into a directory
+    Man(ManArgs),
+}
+
+/// `casemate run`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate run \"make the tests pass\"
+  casemate run -m ollama/qwen3 -C ~/src/app \"explain how requests are routed\" > routing.md
+  git diff | casemate run --output json - | jq -r .result
+
+Messages of the model go to standard output, all else to standard error.")]
+pub struct RunArgs {
+    /// What to do; `-` reads it from standard input
+    #[arg(value_parser = values::task_word)]
+    pub task: String,
+    /// Model id, or PROVIDER/MODEL
+    #[arg(long, short)]
+    pub model: Option<String>,
+    /// Agent definition to use
+    #[arg(long, value_name = "FILE.yaml")]
+    pub agent: Option<PathBuf>,
+    /// Title of the session [default: the start of the task]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Give up after N model requests [default: 200]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MAX_TURNS)))]
+    pub max_turns: Option<u32>,
+    /// Allow every tool call that would ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the agent works.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// What is printed, and which model answers.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+/// Where tools run.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct PlaceArgs {
+    /// Directory that the agent works in, and may change [default: current]
+    #[arg(long, short = 'C', value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Show the sandbox more of this machine; read-only unless `rw`; repeatable
+    #[arg(long = "mount", value_name = "SRC[:DST][:ro|rw]", action = ArgAction::Append)]
+    pub mounts: Vec<Mount>,
+    /// Sandbox profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Least isolation to accept [default: full]
+    #[arg(long, value_name = "TIER", value_parser = values::tier())]
+    pub sandbox: Option<Tier>,
+}
+
+/// What is printed, and which model answers.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct WatchArgs {
+    /// Text as it comes, one JSON object at the end, or every event as JSON
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = values::format())]
+    pub output: OutputFormat,
+    /// Send model ids that match GLOB to PROVIDER; repeatable
+    #[arg(long = "route", value_name = "GLOB=PROVIDER[/MODEL]", action = ArgAction::Append)]
+    pub routes: Vec<Route>,
+}
+
+/// `casemate resume`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate resume                                  this directory's last session
+  casemate resume \"now write the changelog\"        the same, with another message
+  casemate resume sesn_01jq… --allow sevt_01jr…    let a waiting tool call run
+  casemate resume sesn_01jq… --deny 'sevt_01jr…=use the staging server'")]
+pub struct ResumeArgs {
+    /// Session to go on with [default: the last one of the workspace]
+    #[arg(value_name = "ID")]
+    pub first: Option<Resumed>,
+    /// What to tell the model
+    #[arg(value_name = "MESSAGE", value_parser = values::task_word)]
+    pub second: Option<String>,
+    /// Let this waiting tool call run; repeatable
+    #[arg(long, value_name = "EVENT", action = ArgAction::Append)]
+    pub allow: Vec<EventId>,
+    /// Refuse this waiting tool call, and say why; repeatable
+    #[arg(long, value_name = "EVENT[=MESSAGE]", action = ArgAction::Append)]
+    pub deny: Vec<Deny>,
+    /// Directory whose last session to take [default: current]
+    #[arg(long, short = 'C', value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// What is printed, and which model answers.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+}
+
+impl ResumeArgs {
+    /// The session, if one was named.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.first {
+            Some(Resumed::Session(id)) => Some(id),
+            Some(Resumed::Message(_)) | None => None,
+        }
+    }
+
+    /// The message, if there is one; `-` means standard input.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match &self.first {
+            Some(Resumed::Message(message)) => Some(message),
+            Some(Resumed::Session(_)) | None => self.second.as_deref(),
+        }
+    }
+}
+
+/// `casemate sessions`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SessionsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: SessionsCommand,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SessionsCommand {
+    /// List sessions, the latest first
+    #[command(after_help = "Example:\n  casemate sessions list --json | jq -r .[].id")]
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        /// List at most N
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Show one session: its state, its tokens, what it waits for
+    #[command(after_help = "Example:\n  casemate sessions show sesn_01jq…")]
+    Show {
+        /// The session
+        id: SessionId,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a session's events, one JSON object on a line
+    #[command(after_help = "\
+Example:
+  casemate sessions events sesn_01jq… | jq 'select(.type == \"agent.tool_use\")'")]
+    Events {
+        /// The session
+        id: SessionId,
+        /// Print casemate's own events too
+        #[arg(long)]
+        internal: bool,
+    },
+    /// Delete sessions and their events for good
+    #[command(after_help = "Example:\n  casemate sessions delete sesn_01jq… sesn_01jr…")]
+    Delete {
+        /// The sessions
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<SessionId>,
+    },
+}
+
+/// `casemate sandbox`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct SandboxArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: SandboxCommand,
+}
+
+/// What to do with the sandbox.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SandboxCommand {
+    /// Run one command as the agent's tools would run it, and exit with its code
+    #[command(after_help = "\
+Examples:
+  casemate sandbox exec -- cat /etc/shadow
+  casemate sandbox exec --mount ~/.cargo/registry -- cargo build --offline")]
+    Exec {
+        /// Where it runs.
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// The command and its arguments
+        #[arg(
+            value_name = "CMD",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<OsString>,
+    },
+}
+
+/// `casemate doctor`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate doctor --json | jq '.sandbox'")]
+pub struct DoctorArgs {
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate demo`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate demo --keep /tmp/demo")]
+pub struct DemoArgs {
+    /// Work in DIR, which must be new or empty, and leave it there
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}
+
+/// `casemate completions`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Example:
+  casemate completions bash > ~/.local/share/bash-completion/completions/casemate")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `casemate man`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(
+    after_help = "Examples:\n  casemate man | man -l -\n  casemate man ~/.local/share/man/man1"
+)]
+pub struct ManArgs {
+    /// Write the pages of all commands into DIR, which must exist
+    pub dir: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Parses a command line, the program's name first.
+    ///
+    /// # Errors
+    /// What clap has to say: a usage error, or the help that was asked for.
+    pub fn parse_words<I, W>(words: I) -> Result<Self, clap::Error>
+    where
+        I: IntoIterator<Item = W>,
+        W: Into<OsString> + Clone,
+    {
+        let cli = Self::try_parse_from(words)?;
+        if let Command::Resume(resume) = &cli.command
+            && let Some(problem) = resume.problem()
+        {
+            let mut command = Self::command();
+            command.build();
+            let resume = command.find_subcommand_mut("resume").expect("resume is a command");
+            return Err(resume.error(ErrorKind::ValueValidation, problem));
+        }
+        Ok(cli)
+    }
+}
+
+impl ResumeArgs {
+    /// Combinations that clap cannot see because the first word may be either.
+    fn problem(&self) -> Option<&'static str> {
+        match &self.first {
+            Some(Resumed::Message(_)) if self.second.is_some() => {
+                Some("with two words, the first must be a session id such as `sesn_01jq…`")
+            }
+            Some(Resumed::Session(_)) if self.workspace.is_some() => {
+                Some("'--workspace <DIR>' picks a session, and '<ID>' names one: give one of them")
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! How a command ends: the exit codes, and the words for a failure. Errors become either nowhere else.
+
+use std::error::Error;
+
+use super::output::{Output, OutputError};
+use super::terminal::{Look, Paint, neutralise};
+
+/// The exit codes. Scripts rely on them: a code never changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// The command did what it was asked to.
+    Done = 0,
+    /// It did not; the last words on standard error say why.
+    Failed = 1,
+    /// It was asked for something that makes no sense; nothing was done.
+    Usage = 2,
+    /// The user stopped the turn; the session can be resumed.
+    Interrupted = 3,
+    /// Tool calls wait for permission; the session can be resumed with an answer.
+    NeedsInput = 4,
+    /// This machine cannot give the isolation that was asked for; no tool ran.
+    SandboxUnavailable = 5,
+}
+
+impl ExitStatus {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Interrupted,
+        Self::NeedsInput,
+        Self::SandboxUnavailable,
+    ];
+
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What the help says about it.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "wrong usage",
+            Self::Interrupted => "interrupted",
+            Self::NeedsInput => "a tool call waits for permission",
+            Self::SandboxUnavailable => "no sandbox",
+        }
+    }
+}
+
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        status.code().into()
+    }
+}
+
+/// A command that could not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub status: ExitStatus,
+    /// What happened, without a full stop.
+    pub message: String,
+    /// Why, from the nearest cause to the farthest.
+    pub causes: Vec<String>,
+    /// What the reader can do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure in our own words.
+    pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// A command line that parses and makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Usage, message)
+    }
+
+    /// An error of a layer below: its Display is a fragment that fits `failed to …`.
+    #[must_use]
+    pub fn failed_to(error: &(dyn Error + 'static)) -> Self {
+        Self::new(ExitStatus::Failed, format!("failed to {error}")).because_of(error.source())
+    }
+
+    /// Adds an error and its chain as causes; one that repeats what was said is left out.
+    #[must_use]
+    pub fn because_of(mut self, error: Option<&(dyn Error + 'static)>) -> Self {
+        let mut next = error;
+        while let Some(error) = next {
+            let cause = error.to_string();
+            let last = self.causes.last().unwrap_or(&self.message);
+            if !last.ends_with(&cause) {
+                self.causes.push(cause);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// The same failure with another exit code.
+    #[must_use]
+    pub fn with_status(self, status: ExitStatus) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same failure with advice.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Says it on standard error.
+    ///
+    /// # Errors
+    /// Those of [`Output`].
+    pub fn report(&self, out: &mut Output, paint: Paint) -> Result<(), OutputError> {
+        out.talk(self.text(paint))?;
+        out.flush()
+    }
+
+    fn text(&self, paint: Paint) -> String {
+        let error = paint.paint(Look::Bad, "error:");
+        let mut text = format!("{error} {}\n", indented(&self.message));
+        for cause in &self.causes {
+            text.push_str(&format!("  caused by: {}\n", indented(cause)));
+        }
+        if let Some(hint) = &self.hint {
+            let label = paint.paint(Look::Good, "hint:");
+            text.push_str(&format!("\n{label} {}\n", indented(hint)));
+        }
+        text
+    }
+}
+
+/// Messages may quote what a server or a tool said; further lines stand under the first.
+fn indented(text: &str) -> String {
+    neutralise(text.trim_end()).replace('\n', "\n    ")
+}
+
+impl From<OutputError> for Failure {
+    fn from(error: OutputError) -> Self {
+        Self::failed_to(&error)
+    }
+}
+
+/// Says what clap has to say: help and version are data, a usage error is talk.
+///
+/// # Errors
+/// Those of [`Output`].
+pub fn report_parse(
+    error: &clap::Error,
+    out: &mut Output,
+    paint: Paint,
+) -> Result<ExitStatus, OutputError> {
+    let rendered = error.render();
+    let text = if paint.color { rendered.ansi().to_string() } else { rendered.to_string() };
+    let status = if error.use_stderr() {
+        out.talk(text)?;
+        ExitStatus::Usage
+    } else {
+        out.data(text)?;
+        ExitStatus::Done
+    };
+    out.flush()?;
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::{Stream, testing};
+
+    const PLAIN: Paint = Paint { color: false };
+
+    #[test]
+    fn the_codes_are_pinned() {
+        assert_eq!(ExitStatus::ALL.map(ExitStatus::code), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_failure_names_its_causes_and_then_what_to_do() {
+        let source =
+            std::io::Error::new(std::io::ErrorKind::StorageFull, "disk full\nreally\x1b[2J");
+        let error = OutputError { stream: Stream::Stdout, source };
+        let failure = Failure::from(error).hint("free some space");
+        assert_eq!(
+            failure.text(PLAIN),
+            "error: failed to write to standard output\n  \
+             caused by: disk full\n    really␛[2J\n\n\
+             hint: free some space\n"
+        );
+        assert_eq!(failure.status, ExitStatus::Failed);
+    }
+
+    #[test]
+    fn a_cause_that_repeats_the_message_is_left_out() {
+        let source = std::io::Error::other("no such agent");
+        let failure = Failure::usage("read a.yaml: no such agent").because_of(Some(&source));
+        assert_eq!(failure.text(PLAIN), "error: read a.yaml: no such agent\n");
+    }
+
+    #[test]
+    fn help_is_data_and_a_usage_error_is_talk() {
+        let check = |args: &[&str], status, on_stdout: bool| {
+            let error = crate::cli::args::Cli::parse_words(args).unwrap_err();
+            let (mut out, stdout, stderr) = testing::apart();
+            assert_eq!(report_parse(&error, &mut out, PLAIN).unwrap(), status);
+            assert_eq!(
+                (!stdout.text().is_empty(), !stderr.text().is_empty()),
+                (on_stdout, !on_stdout)
+            );
+        };
+        check(&["casemate", "--help"], ExitStatus::Done, true);
+        check(&["casemate", "-V"], ExitStatus::Done, true);
+        check(&["casemate", "run"], ExitStatus::Usage, false);
+        check(&["casemate"], ExitStatus::Usage, false);
+    }
+}
