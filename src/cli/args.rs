@@ -138,6 +138,14 @@ pub struct PlaceArgs {
     pub sandbox: Option<Tier>,
 }
 
+impl PlaceArgs {
+    /// Only a directory, all else as it is by default.
+    #[must_use]
+    pub fn in_directory(workspace: Option<PathBuf>) -> Self {
+        Self { workspace, mounts: Vec::new(), profile: None, sandbox: None }
+    }
+}
+
 /// What is printed, and which model answers.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct WatchArgs {
@@ -170,6 +178,9 @@ pub struct ResumeArgs {
     /// Refuse this waiting tool call, and say why; repeatable
     #[arg(long, value_name = "EVENT[=MESSAGE]", action = ArgAction::Append)]
     pub deny: Vec<Deny>,
+    /// Allow every tool call that waits or would ask
+    #[arg(long)]
+    pub yes: bool,
     /// Directory whose last session to take [default: current]
     #[arg(long, short = 'C', value_name = "DIR")]
     pub workspace: Option<PathBuf>,
@@ -222,8 +233,8 @@ pub enum SessionsCommand {
     /// Show one session: its state, its tokens, what it waits for
     #[command(after_help = "Example:\n  casemate sessions show sesn_01jq…")]
     Show {
-        /// The session
-        id: SessionId,
+        /// The session; the first or last characters of its id are enough
+        id: String,
         /// Print a JSON object
         #[arg(long)]
         json: bool,
@@ -233,8 +244,8 @@ pub enum SessionsCommand {
 Example:
   casemate sessions events sesn_01jq… | jq 'select(.type == \"agent.tool_use\")'")]
     Events {
-        /// The session
-        id: SessionId,
+        /// The session; the first or last characters of its id are enough
+        id: String,
         /// Print casemate's own events too
         #[arg(long)]
         internal: bool,
@@ -242,9 +253,9 @@ Example:
     /// Delete sessions and their events for good
     #[command(after_help = "Example:\n  casemate sessions delete sesn_01jq… sesn_01jr…")]
     Delete {
-        /// The sessions
+        /// The sessions; the first or last characters of an id are enough
         #[arg(value_name = "ID", required = true)]
-        ids: Vec<SessionId>,
+        ids: Vec<String>,
     },
 }
 

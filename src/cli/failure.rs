@@ -3,28 +3,31 @@
 use std::error::Error;
 
 use super::output::{Output, OutputError};
+use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
+use crate::runtime::{ConfigError, FeedError, RuntimeError, StoreError};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitStatus {
     /// The command did what it was asked to.
-    Done = 0,
+    Done,
     /// It did not; the last words on standard error say why.
-    Failed = 1,
+    Failed,
     /// It was asked for something that makes no sense; nothing was done.
-    Usage = 2,
+    Usage,
     /// The user stopped the turn; the session can be resumed.
-    Interrupted = 3,
+    Interrupted,
     /// Tool calls wait for permission; the session can be resumed with an answer.
-    NeedsInput = 4,
+    NeedsInput,
     /// This machine cannot give the isolation that was asked for; no tool ran.
-    SandboxUnavailable = 5,
+    SandboxUnavailable,
+    /// What the command of `sandbox exec` answered.
+    Command(u8),
 }
 
 impl ExitStatus {
-    /// All of them, in order.
+    /// All of casemate's own, in order.
     pub const ALL: [Self; 6] = [
         Self::Done,
         Self::Failed,
@@ -37,7 +40,15 @@ impl ExitStatus {
     /// The number.
     #[must_use]
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Interrupted => 3,
+            Self::NeedsInput => 4,
+            Self::SandboxUnavailable => 5,
+            Self::Command(code) => code,
+        }
     }
 
     /// What the help says about it.
@@ -50,6 +61,7 @@ impl ExitStatus {
             Self::Interrupted => "interrupted",
             Self::NeedsInput => "a tool call waits for permission",
             Self::SandboxUnavailable => "no sandbox",
+            Self::Command(_) => "the command's own code",
         }
     }
 }
@@ -143,6 +155,67 @@ impl Failure {
 /// Messages may quote what a server or a tool said; further lines stand under the first.
 fn indented(text: &str) -> String {
     neutralise(text.trim_end()).replace('\n', "\n    ")
+}
+
+impl From<Outcome> for ExitStatus {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Failed => Self::Failed,
+            Outcome::Interrupted => Self::Interrupted,
+            Outcome::NeedsInput => Self::NeedsInput,
+            Outcome::SandboxUnavailable => Self::SandboxUnavailable,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string()).because_of(error.source())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Self::failed_to(&error);
+        match &error {
+            StoreError::Locked { .. } => {
+                failure.hint("wait for it to end, or give this one a data directory of its own with --data-dir")
+            }
+            StoreError::NoStore { .. } | StoreError::NoSession { .. } | StoreError::NoMatch { .. } | StoreError::Ambiguous { .. } => {
+                failure.with_status(ExitStatus::Usage).hint("`casemate sessions list` shows the sessions that there are")
+            }
+            StoreError::DiskFull { .. } => {
+                failure.hint("free some space; the session is whole and goes on with `casemate resume`")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        use RuntimeError as E;
+        match error {
+            E::Store(error) => error.into(),
+            E::Config(error) => error.into(),
+            E::Sandbox(error) => Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
+                .hint("`casemate doctor` shows what this machine can do; --sandbox=landlock or --sandbox=none accepts less"),
+            E::Drive(error) => Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source()),
+            E::Route(_) | E::Model(_) | E::Workspace { .. } | E::Plan(_) | E::EmptyMessage | E::MessageTooLarge { .. }
+            | E::NotWaiting { .. } | E::Terminated(_) | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
+            E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
+                .hint("answer with --allow EVENT or --deny EVENT first"),
+        }
+    }
+}
+
+impl From<FeedError> for Failure {
+    fn from(error: FeedError) -> Self {
+        Self::new(ExitStatus::Failed, error.to_string())
+            .because_of(error.source())
+            .hint("nothing that was shown is lost; `casemate resume` goes on")
+    }
 }
 
 impl From<OutputError> for Failure {

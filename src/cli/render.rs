@@ -21,7 +21,7 @@ use super::output::{Output, OutputError};
 use super::terminal::Facts;
 use crate::clock::Timestamp;
 use crate::event::{Audience, Event};
-use crate::session::Preview;
+use crate::runtime::Preview;
 
 pub use calls::Call;
 pub use tally::{Outcome, Tally};

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::failure::Failure;
-use super::render::{Outcome, Renderer};
+use super::failure::{ExitStatus, Failure};
+use super::context::Context;
+use super::render::{Call, Renderer};
+use super::terminal::one_line;
 use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::runtime::{FeedItem, Input, Runtime};
@@ -26,15 +28,6 @@ pub(super) struct Presence {
     pub(super) allow_all: bool,
 }
 
-/// How watching ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The session is idle; the renderer knows why.
-    Idle,
-    /// The person left without waiting for it; it resumes.
-    Left,
-}
-
 struct Watcher<'a> {
     runtime: &'a Runtime,
     id: &'a SessionId,
@@ -49,17 +42,22 @@ struct Watcher<'a> {
 
 /// Shows everything after `from` until the session is idle.
 pub(super) async fn watch(
+    context: &Context,
     runtime: &Runtime,
     id: &SessionId,
     from: Seq,
     renderer: &mut Renderer,
     presence: Presence,
-) -> Result<Ended, Failure> {
-    let mut feed = runtime.subscribe(id, from);
+) -> Result<(), Failure> {
+    let mut feed = runtime.subscribe(id, from)?;
     let mut typed = presence.interactive.then(typed_lines);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let listen = |kind| signal(kind).map_err(|e| Failure::failed("could not listen for signals", &e));
+    let listen = |kind| {
+        signal(kind).map_err(|e| {
+            Failure::new(ExitStatus::Failed, "failed to listen for signals").because_of(Some(&e))
+        })
+    };
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;
@@ -67,28 +65,28 @@ pub(super) async fn watch(
         Watcher { runtime, id, renderer, presence, queued: 0, asking: Vec::new(), interrupted: false };
     loop {
         tokio::select! {
-            item = feed.next() => match item.map_err(Failure::from)? {
+            item = feed.next() => match item? {
                 FeedItem::Preview(preview) => watcher.renderer.preview(&preview)?,
                 FeedItem::Event(event) => {
                     if watcher.event(&event).await? {
-                        return Ok(Ended::Idle);
+                        return Ok(());
                     }
                 }
             },
             _ = interrupt.recv() => {
                 if watcher.interrupted {
-                    return Ok(Ended::Left);
+                    return Ok(());
                 }
                 watcher.interrupted = true;
                 runtime.submit(id, Input::Interrupt).await?;
             }
-            _ = terminate.recv() => return Ok(Ended::Left),
-            _ = hangup.recv() => return Ok(Ended::Left),
+            _ = terminate.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
             line = next_line(&mut typed) => match line {
                 Some(line) => watcher.typed(&line).await?,
                 None => typed = None,
             },
-            _ = tick.tick() => watcher.renderer.tick()?,
+            _ = tick.tick() => watcher.renderer.tick(context.clock().now())?,
         }
     }
 }
@@ -122,7 +120,7 @@ impl Watcher<'_> {
             return Ok(true);
         }
         self.asking = calls.to_vec();
-        self.renderer.ask(&self.asking[0])?;
+        self.ask()?;
         Ok(false)
     }
 
@@ -142,10 +140,19 @@ impl Watcher<'_> {
             reason => (Confirmation::Deny, Some(reason.to_owned())),
         };
         self.confirm(call, result, message).await?;
-        match self.asking.first() {
-            Some(next) => self.renderer.ask(next),
-            None => Ok(()),
+        self.ask()
+    }
+
+    /// Puts the next question, if there is one.
+    fn ask(&mut self) -> Result<(), Failure> {
+        if let Some(call) = self.asking.first() {
+            let call = self.renderer.tally().call(call).map_or_else(|| call.to_string(), describe);
+            let question = format!("allow {call}? [y/N, or why not] ");
+            let out = self.renderer.out()?;
+            out.talk(question)?;
+            out.flush()?;
         }
+        Ok(())
     }
 
     async fn confirm(
@@ -157,6 +164,13 @@ impl Watcher<'_> {
         self.runtime.submit(self.id, Input::Confirm { call, result, message }).await?;
         Ok(())
     }
+}
+
+/// A call in a line, safe to show.
+fn describe(call: &Call) -> String {
+    const WIDTH: usize = 200;
+    let input = serde_json::to_string(&call.input).expect("JSON is JSON");
+    one_line(&format!("{} {input}", call.name), WIDTH)
 }
 
 /// Lines from standard input, read on a thread of their own that ends with the process.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{SessionRow, SessionStatus};
-pub use changes::{Changes, changed_since};
+pub use changes::changed_since;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 
@@ -30,9 +30,10 @@ use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_TASK_BYTES, SHUTDOWN_GRACE};
 use crate::provider::routes::{Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
-use crate::sandbox::{self, Guest};
+use crate::sandbox::{self, Guest, LaunchError, PlanError};
 use crate::session::prompt::{self, Facts};
-use crate::session::{Launcher, Parts, Sandboxed};
+use crate::session::step::{Step, next_step};
+use crate::session::{DriveError, Launcher, Parts, Sandboxed, Session};
 use crate::store::{self, Append, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
@@ -60,9 +61,15 @@ pub enum RuntimeError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The sandbox profile cannot be used.
-    #[error("the sandbox profile cannot be used: {0}")]
-    Profile(String),
+    /// The sandbox cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The sandbox cannot be had.
+    #[error("no sandbox: {0}")]
+    Sandbox(#[from] LaunchError),
+    /// The session cannot be driven.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,
@@ -94,6 +101,14 @@ pub enum RuntimeError {
     NoSession(SessionId),
 }
 
+impl RuntimeError {
+    /// Whether there is no store yet: nothing was ever run here.
+    #[must_use]
+    pub fn is_no_store(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NoStore { .. }))
+    }
+}
+
 fn join(ids: &[EventId]) -> String {
     ids.iter().map(EventId::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -118,6 +133,21 @@ pub enum Input {
         /// For the model, with a refusal.
         message: Option<String>,
     },
+}
+
+/// How a session stands while nobody drives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It would go on by itself: it was cut while it worked, or has input that waits.
+    Working,
+    /// These tool calls wait for an answer.
+    Waiting(Vec<EventId>),
+    /// It was interrupted, gave up or refused; a message makes it go on.
+    Stopped,
+    /// It finished what it was asked.
+    Done,
+    /// It was never asked anything.
+    Fresh,
 }
 
 /// What a new session is made of.
@@ -203,7 +233,7 @@ impl Runtime {
     pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
-        sandbox::plan_for(&spec.environment).map_err(|e| RuntimeError::Profile(e.to_string()))?;
+        sandbox::plan_for(&spec.environment)?;
         let now = self.shared.clock.now();
         let date = now.to_string();
         let instructions = instructions::find(
@@ -303,10 +333,7 @@ impl Runtime {
         if self.shared.drivers.wake(id) {
             return Ok(());
         }
-        let row = self.row(id)?;
-        let definition: Definition = serde_json::from_value(row.definition).map_err(|e| {
-            RuntimeError::Profile(format!("the definition of {id} is not readable: {e}"))
-        })?;
+        let definition = definition(self.row(id)?)?;
         let (route, model) = self.model(&definition.agent.model)?;
         let (previews, interrupt) = self.shared.drivers.channel(id);
         let parts = Parts {
@@ -331,6 +358,33 @@ impl Runtime {
         Ok(Feed::open(&self.shared.store, &self.shared.drivers, id, from)?)
     }
 
+    /// How a session stands: whether it would go on by itself, or what it needs.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read.
+    pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
+        let definition = definition(self.row(id)?)?;
+        let mut session = Session::new(Arc::new(definition));
+        let mut interrupted = false;
+        self.shared.store.reader().each(id, 0, |event| {
+            match &event.body {
+                EventBody::UserMessage { .. } => interrupted = false,
+                EventBody::UserInterrupt {} => interrupted = true,
+                _ => {}
+            }
+            session.apply(&event);
+        })?;
+        if session.request().is_some() || next_step(&session) != Step::Rest {
+            return Ok(Standing::Working);
+        }
+        Ok(match session.stop_reason() {
+            Some(StopReason::RequiresAction { event_ids }) => Standing::Waiting(event_ids.clone()),
+            Some(StopReason::EndTurn) if !interrupted => Standing::Done,
+            Some(_) => Standing::Stopped,
+            None => Standing::Fresh,
+        })
+    }
+
     /// Deletes a session and its log.
     ///
     /// # Errors
@@ -349,6 +403,11 @@ impl Runtime {
         // Past the grace the process ends anyway; the log does not mind.
         drop(tokio::time::timeout(SHUTDOWN_GRACE, work).await);
     }
+}
+
+fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
+    serde_json::from_value(row.definition)
+        .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
@@ -394,4 +453,37 @@ pub async fn local_models(config: &Config) -> Vec<String> {
         server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))
     });
     names.collect()
+}
+
+/// Runs one command in a sandbox, with this process's standard streams; its exit code, as a shell counts. Blocks.
+///
+/// # Errors
+/// If the workspace or the sandbox cannot be had.
+pub fn sandbox_exec(environment: &Environment, argv: Vec<String>) -> Result<u8, RuntimeError> {
+    check_workspace(&environment.workspace)?;
+    Ok(sandbox::exec(sandbox::plan_for(environment)?, argv)?)
+}
+
+/// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.
+///
+/// # Errors
+/// The system's, or that `wanted` is not empty.
+pub fn fresh_directory(wanted: Option<&Path>) -> std::io::Result<PathBuf> {
+    let Some(wanted) = wanted else {
+        let template = std::env::temp_dir().join("casemate-demo-XXXXXX");
+        return Ok(nix::unistd::mkdtemp(&template)?);
+    };
+    std::fs::create_dir_all(wanted)?;
+    if std::fs::read_dir(wanted)?.next().is_some() {
+        return Err(std::io::Error::new(std::io::ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
+    }
+    wanted.canonicalize()
+}
+
+/// Writes a file that is not there yet.
+///
+/// # Errors
+/// The system's.
+pub fn new_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    std::io::Write::write_all(&mut std::fs::File::create_new(path)?, content)
 }

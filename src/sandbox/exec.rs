@@ -54,9 +54,11 @@ fn command(
         match signals.read_signal()?.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
             Some(number) if number == Signal::SIGCHLD as i32 => {}
             Some(number) => {
-                let signal = Signal::try_from(number)?;
-                // It may have ended just now.
-                drop(kill(child, signal));
+                match kill(child, Signal::try_from(number)?) {
+                    // It has ended just now; the next round sees it.
+                    Ok(()) | Err(nix::Error::ESRCH) => {}
+                    Err(e) => return Err(e.into()),
+                }
             }
             None => {}
         }

@@ -96,9 +96,13 @@ impl Call {
                 Some(Value::Bool(true)) => Some("restart the shell".to_owned()),
                 _ => text("command").map(str::to_owned),
             },
-            Some(ToolName::Read) => path("file_path").map(|p| p + &self.range().unwrap_or_default()),
+            Some(ToolName::Read) => {
+                path("file_path").map(|p| p + &self.range().unwrap_or_default())
+            }
             Some(ToolName::Write | ToolName::Edit) => path("file_path"),
-            Some(ToolName::Glob | ToolName::Grep) => text("pattern").map(|p| p.to_owned() + &place()),
+            Some(ToolName::Glob | ToolName::Grep) => {
+                text("pattern").map(|p| p.to_owned() + &place())
+            }
             None => None,
         };
         subject.unwrap_or_else(|| self.whole_input())
@@ -188,7 +192,8 @@ fn exit_code(text: &str) -> Option<(u32, &str)> {
     let last = lines.next_back().unwrap_or(first);
     [last, first].into_iter().find_map(|line| {
         let lower = line.to_ascii_lowercase();
-        let words = ["exit code", "exit status", "exited with code", "exited with status", "exited with"];
+        let words =
+            ["exit code", "exit status", "exited with code", "exited with status", "exited with"];
         let at = words.iter().find_map(|words| Some(lower.find(words)? + words.len()))?;
         let rest = lower[at..].trim_start_matches([' ', ':', '=']);
         let digits = &rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())];

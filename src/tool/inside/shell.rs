@@ -134,7 +134,7 @@ impl Shell {
     /// Gets the shell back to its top level without what its command started; false if it had to be killed.
     fn abort(&mut self, began: Ticks) -> io::Result<bool> {
         // The trap comes first: when its command dies, the shell must not begin the next one of the list.
-        drop(kill(self.pid(), ABORT).is_ok());
+        kill(self.pid(), ABORT)?;
         processes::kill_started_since(self.pid(), began);
         let mut noise = Spool::new(Path::new("/nonexistent"));
         if self.say(SYNC.as_bytes(), &mut noise).is_err() {

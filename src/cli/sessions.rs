@@ -1,0 +1,158 @@
+//! `casemate sessions`: look at sessions beside whoever works with them, or delete them.
+
+use serde_json::{Value, json};
+
+use super::args::SessionsCommand;
+use super::context::Context;
+use super::failure::{ExitStatus, Failure};
+use super::output::Output;
+use super::terminal::neutralise;
+use crate::event::{Audience, StopReason, rfc3339, text_of};
+use crate::event::EventBody;
+use crate::runtime::{Reader, Runtime, SessionFilter, SessionRow, StoreError};
+
+/// Runs one of the commands.
+pub(super) async fn run(context: &Context, command: SessionsCommand) -> Result<ExitStatus, Failure> {
+    let config = context.config(&[])?;
+    let mut out = Output::of_process();
+    match command {
+        SessionsCommand::List { json, limit } => {
+            let rows = match Runtime::look(&config) {
+                Ok(reader) => reader.sessions(&SessionFilter::default(), limit as usize)?,
+                Err(error) if error.is_no_store() => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            list(context, &rows, json, &mut out)?;
+        }
+        SessionsCommand::Show { id, json } => {
+            let reader = Runtime::look(&config)?;
+            let row = find(&reader, &id)?;
+            show(context, &reader, &row, json, &mut out)?;
+        }
+        SessionsCommand::Events { id, internal } => {
+            let reader = Runtime::look(&config)?;
+            events(&reader, &find(&reader, &id)?, internal, &mut out)?;
+        }
+        SessionsCommand::Delete { ids } => {
+            let runtime = Runtime::open(config)?;
+            for id in ids {
+                let row = find(runtime.reader(), &id)?;
+                runtime.delete(&row.id).await?;
+                if !context.quiet() {
+                    out.talk(format!("deleted {}\n", row.id))?;
+                }
+            }
+            runtime.shutdown().await;
+        }
+    }
+    out.flush()?;
+    Ok(ExitStatus::Done)
+}
+
+fn find(reader: &Reader, given: &str) -> Result<SessionRow, Failure> {
+    let id = reader.resolve(given)?;
+    reader.session(&id)?.ok_or_else(|| StoreError::NoSession { session: id }.into())
+}
+
+fn list(context: &Context, rows: &[SessionRow], as_json: bool, out: &mut Output) -> Result<(), Failure> {
+    if as_json {
+        let rows: Vec<_> = rows.iter().map(summary).collect();
+        let text = serde_json::to_string_pretty(&rows).expect("a list is JSON");
+        return Ok(out.data(text + "\n")?);
+    }
+    if rows.is_empty() {
+        return Ok(out.talk(format!("no sessions yet; {} run 'TASK' starts one\n", context.program()))?);
+    }
+    for row in rows {
+        let title = neutralise(row.title.as_deref().unwrap_or("(no title)"));
+        let (id, state, at) = (&row.id, state(row), rfc3339(row.updated_at));
+        out.data(format!("{id}  {state:<12} {}  {title}\n", &at[..16].replace('T', " ")))?;
+    }
+    Ok(())
+}
+
+/// The state in a word that fits a column.
+fn state(row: &SessionRow) -> &'static str {
+    match (&row.stop_reason, row.status.as_str()) {
+        (Some(StopReason::EndTurn), "idle") => "done",
+        (Some(StopReason::RequiresAction { .. }), "idle") => "needs input",
+        (Some(StopReason::RetriesExhausted), "idle") => "gave up",
+        (Some(StopReason::Refusal), "idle") => "refused",
+        (None, "idle") => "new",
+        (_, other) => other,
+    }
+}
+
+fn summary(row: &SessionRow) -> Value {
+    json!({
+        "id": row.id,
+        "type": "session",
+        "title": row.title,
+        "status": row.status.as_str(),
+        "stop_reason": row.stop_reason,
+        "workspace": row.workspace,
+        "usage": row.usage,
+        "events": row.head,
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+    })
+}
+
+fn show(
+    context: &Context,
+    reader: &Reader,
+    row: &SessionRow,
+    as_json: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if as_json {
+        let mut value = summary(row);
+        value["definition"] = row.definition.clone();
+        let text = serde_json::to_string_pretty(&value).expect("a session is JSON");
+        return Ok(out.data(text + "\n")?);
+    }
+    let mut last = None;
+    reader.each(&row.id, 0, |event| {
+        if let EventBody::AgentMessage { content } = event.body {
+            last = Some(text_of(&content));
+        }
+    })?;
+    let model = row.definition.pointer("/agent/model").and_then(Value::as_str).unwrap_or("?");
+    let usage = row.usage;
+    let mut text = format!(
+        "{}\n  title      {}\n  state      {}\n  workspace  {}\n  model      {}\n  events     {}\n  \
+         tokens     {} in, {} from the cache, {} out\n  created    {}\n  updated    {}\n",
+        row.id,
+        neutralise(row.title.as_deref().unwrap_or("(no title)")),
+        state(row),
+        row.workspace.display(),
+        neutralise(model),
+        row.head,
+        usage.input_tokens + usage.cache_creation_input_tokens,
+        usage.cache_read_input_tokens,
+        usage.output_tokens,
+        rfc3339(row.created_at),
+        rfc3339(row.updated_at),
+    );
+    if let Some(StopReason::RequiresAction { event_ids }) = &row.stop_reason {
+        for call in event_ids {
+            text.push_str(&format!("  waits for  {call}\n"));
+        }
+    }
+    if let Some(last) = last {
+        text.push_str(&format!("\n{}\n", neutralise(last.trim())));
+    }
+    text.push_str(&format!("\n{0} resume {1} 'MESSAGE'\n{0} sessions events {1}\n", context.program(), row.id));
+    Ok(out.data(text)?)
+}
+
+fn events(reader: &Reader, row: &SessionRow, internal: bool, out: &mut Output) -> Result<(), Failure> {
+    let mut written = Ok(());
+    reader.each(&row.id, 0, |event| {
+        let shown = internal || event.body.audience() == Audience::Public;
+        if shown && written.is_ok() {
+            written = out.data(event.to_json_line() + "\n");
+        }
+    })?;
+    Ok(written?)
+}
