@@ -23,7 +23,8 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(global: GlobalArgs) -> Self {
         let env = Env::of_process();
-        let facts = Facts::of_process(env.get("NO_COLOR").is_some(), env.get("TERM") == Some("dumb"));
+        let facts =
+            Facts::of_process(env.get("NO_COLOR").is_some(), env.get("TERM") == Some("dumb"));
         Self { global, env, facts, clock: Arc::new(SystemClock) }
     }
 
@@ -32,7 +33,8 @@ impl Context {
     }
 
     pub(super) fn config(&self, routes: &[Route]) -> Result<Config, Failure> {
-        let routes = routes.iter().map(|route| format!("{}={}", route.glob, route.target)).collect();
+        let routes =
+            routes.iter().map(|route| format!("{}={}", route.glob, route.target)).collect();
         let flags = Overrides {
             data_dir: self.global.data_dir.clone(),
             config_file: self.global.config.clone(),
@@ -55,7 +57,12 @@ impl Context {
     }
 
     /// A renderer for this session.
-    pub(super) fn renderer(&self, format: OutputFormat, row: &SessionRow, answered: bool) -> Renderer {
+    pub(super) fn renderer(
+        &self,
+        format: OutputFormat,
+        row: &SessionRow,
+        answered: bool,
+    ) -> Renderer {
         let settings = Settings {
             format,
             facts: self.facts,

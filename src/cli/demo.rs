@@ -9,7 +9,9 @@ use super::run::{agent, follow};
 use super::sandbox;
 use crate::agent::Agent;
 use crate::limits::DEFAULT_MAX_TURNS;
-use crate::runtime::{Config, Input, Runtime, SessionSpec, fresh_directory, local_models, new_file};
+use crate::runtime::{
+    Config, Input, Runtime, SessionSpec, fresh_directory, local_models, new_file,
+};
 
 const SCRIPT: &str = include_str!("../../examples/demo.yaml");
 const TASK: &str = "Write a word counter with a test, and make the test pass.";
@@ -19,7 +21,8 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
     let directory = directory(args.keep.as_deref())?;
     let script = directory.join("demo-model.yaml");
     new_file(&script, SCRIPT.as_bytes()).map_err(|e| {
-        Failure::new(ExitStatus::Failed, format!("failed to write {}", script.display())).because_of(Some(&e))
+        Failure::new(ExitStatus::Failed, format!("failed to write {}", script.display()))
+            .because_of(Some(&e))
     })?;
     let config = context.config(&[])?;
     let mut flags = WatchArgs { output: OutputFormat::Text, routes: Vec::new() };
@@ -30,7 +33,13 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
         title: Some(format!("demo: {TASK}")),
         max_turns: DEFAULT_MAX_TURNS,
     };
-    say(context, &format!("A scripted model, a real sandbox. Workspace: {}\n> {TASK}\n\n", directory.display()))?;
+    say(
+        context,
+        &format!(
+            "A scripted model, a real sandbox. Workspace: {}\n> {TASK}\n\n",
+            directory.display()
+        ),
+    )?;
     let runtime = Runtime::open(config.clone())?;
     let row = runtime.create_session(spec).await?;
     runtime.submit(&row.id, Input::Message(TASK.to_owned())).await?;

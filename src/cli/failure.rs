@@ -179,15 +179,17 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::failed_to(&error);
         match &error {
-            StoreError::Locked { .. } => {
-                failure.hint("wait for it to end, or give this one a data directory of its own with --data-dir")
-            }
-            StoreError::NoStore { .. } | StoreError::NoSession { .. } | StoreError::NoMatch { .. } | StoreError::Ambiguous { .. } => {
-                failure.with_status(ExitStatus::Usage).hint("`casemate sessions list` shows the sessions that there are")
-            }
-            StoreError::DiskFull { .. } => {
-                failure.hint("free some space; the session is whole and goes on with `casemate resume`")
-            }
+            StoreError::Locked { .. } => failure.hint(
+                "wait for it to end, or give this one a data directory of its own with --data-dir",
+            ),
+            StoreError::NoStore { .. }
+            | StoreError::NoSession { .. }
+            | StoreError::NoMatch { .. }
+            | StoreError::Ambiguous { .. } => failure
+                .with_status(ExitStatus::Usage)
+                .hint("`casemate sessions list` shows the sessions that there are"),
+            StoreError::DiskFull { .. } => failure
+                .hint("free some space; the session is whole and goes on with `casemate resume`"),
             _ => failure,
         }
     }

@@ -63,7 +63,9 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
 }
 
 /// One thread drives everything: the work is waiting.
-fn block_on(work: impl Future<Output = Result<ExitStatus, Failure>>) -> Result<ExitStatus, Failure> {
+fn block_on(
+    work: impl Future<Output = Result<ExitStatus, Failure>>,
+) -> Result<ExitStatus, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| {
         Failure::new(ExitStatus::Failed, "failed to start the runtime").because_of(Some(&e))

@@ -46,7 +46,11 @@ pub(super) async fn resume(context: &Context, args: ResumeArgs) -> Result<ExitSt
     status
 }
 
-async fn go_on(context: &Context, runtime: &Runtime, args: &ResumeArgs) -> Result<ExitStatus, Failure> {
+async fn go_on(
+    context: &Context,
+    runtime: &Runtime,
+    args: &ResumeArgs,
+) -> Result<ExitStatus, Failure> {
     let row = pick(runtime, args)?;
     let standing = runtime.standing(&row.id)?;
     for input in inputs(context, &row, &standing, args)? {
@@ -86,7 +90,9 @@ fn task(given: &str) -> Result<String, Failure> {
         text.clear();
         let limit = u64::try_from(MAX_TASK_BYTES).unwrap_or(u64::MAX);
         let read = std::io::stdin().lock().take(limit + 1).read_to_string(&mut text);
-        read.map_err(|e| Failure::usage("TASK could not be read from standard input").because_of(Some(&e)))?;
+        read.map_err(|e| {
+            Failure::usage("TASK could not be read from standard input").because_of(Some(&e))
+        })?;
     }
     args::task(&text).map_err(|e| Failure::usage(format!("TASK: {e}")))?;
     Ok(text)
@@ -137,7 +143,9 @@ fn agent_file(path: &Path) -> Result<AgentParams, Failure> {
     let mut text = String::new();
     let size = file.take(MAX_AGENT_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if size as u64 > MAX_AGENT_FILE_BYTES {
-        return Err(Failure::usage(format!("the agent file {shown} has more than {MAX_AGENT_FILE_BYTES} bytes")));
+        return Err(Failure::usage(format!(
+            "the agent file {shown} has more than {MAX_AGENT_FILE_BYTES} bytes"
+        )));
     }
     serde_saphyr::from_str(&text).map_err(|e| {
         Failure::usage(format!("the agent file {shown} is no agent definition: {e}"))

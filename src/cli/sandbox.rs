@@ -34,7 +34,8 @@ pub(super) fn environment(place: &PlaceArgs) -> Result<Environment, Failure> {
 
 fn mount(given: &Mount) -> Result<ExtraMount, Failure> {
     let source = given.source.canonicalize().map_err(|e| {
-        Failure::usage(format!("--mount: {} cannot be shown", given.source.display())).because_of(Some(&e))
+        Failure::usage(format!("--mount: {} cannot be shown", given.source.display()))
+            .because_of(Some(&e))
     })?;
     // Without a place of its own it appears where the user sees it.
     let own_place = || std::path::absolute(&given.source).unwrap_or_else(|_| source.clone());

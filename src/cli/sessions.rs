@@ -7,12 +7,15 @@ use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::output::Output;
 use super::terminal::neutralise;
-use crate::event::{Audience, StopReason, rfc3339, text_of};
 use crate::event::EventBody;
+use crate::event::{Audience, StopReason, rfc3339, text_of};
 use crate::runtime::{Reader, Runtime, SessionFilter, SessionRow, StoreError};
 
 /// Runs one of the commands.
-pub(super) async fn run(context: &Context, command: SessionsCommand) -> Result<ExitStatus, Failure> {
+pub(super) async fn run(
+    context: &Context,
+    command: SessionsCommand,
+) -> Result<ExitStatus, Failure> {
     let config = context.config(&[])?;
     let mut out = Output::of_process();
     match command {
@@ -54,14 +57,21 @@ fn find(reader: &Reader, given: &str) -> Result<SessionRow, Failure> {
     reader.session(&id)?.ok_or_else(|| StoreError::NoSession { session: id }.into())
 }
 
-fn list(context: &Context, rows: &[SessionRow], as_json: bool, out: &mut Output) -> Result<(), Failure> {
+fn list(
+    context: &Context,
+    rows: &[SessionRow],
+    as_json: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
     if as_json {
         let rows: Vec<_> = rows.iter().map(summary).collect();
         let text = serde_json::to_string_pretty(&rows).expect("a list is JSON");
         return Ok(out.data(text + "\n")?);
     }
     if rows.is_empty() {
-        return Ok(out.talk(format!("no sessions yet; {} run 'TASK' starts one\n", context.program()))?);
+        return Ok(
+            out.talk(format!("no sessions yet; {} run 'TASK' starts one\n", context.program()))?
+        );
     }
     for row in rows {
         let title = neutralise(row.title.as_deref().unwrap_or("(no title)"));
@@ -142,11 +152,20 @@ fn show(
     if let Some(last) = last {
         text.push_str(&format!("\n{}\n", neutralise(last.trim())));
     }
-    text.push_str(&format!("\n{0} resume {1} 'MESSAGE'\n{0} sessions events {1}\n", context.program(), row.id));
+    text.push_str(&format!(
+        "\n{0} resume {1} 'MESSAGE'\n{0} sessions events {1}\n",
+        context.program(),
+        row.id
+    ));
     Ok(out.data(text)?)
 }
 
-fn events(reader: &Reader, row: &SessionRow, internal: bool, out: &mut Output) -> Result<(), Failure> {
+fn events(
+    reader: &Reader,
+    row: &SessionRow,
+    internal: bool,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let mut written = Ok(());
     reader.each(&row.id, 0, |event| {
         let shown = internal || event.body.audience() == Audience::Public;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::failure::{ExitStatus, Failure};
 use super::context::Context;
+use super::failure::{ExitStatus, Failure};
 use super::render::{Call, Renderer};
 use super::terminal::one_line;
 use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
@@ -61,8 +61,15 @@ pub(super) async fn watch(
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;
-    let mut watcher =
-        Watcher { runtime, id, renderer, presence, queued: 0, asking: Vec::new(), interrupted: false };
+    let mut watcher = Watcher {
+        runtime,
+        id,
+        renderer,
+        presence,
+        queued: 0,
+        asking: Vec::new(),
+        interrupted: false,
+    };
     loop {
         tokio::select! {
             item = feed.next() => match item? {
@@ -98,7 +105,9 @@ impl Watcher<'_> {
         match &event.body {
             EventBody::UserMessage { .. } => self.queued += 1,
             EventBody::ModelRequestStart {} => self.queued = 0,
-            EventBody::StatusIdle { stop_reason: StopReason::RequiresAction { event_ids }, .. } => {
+            EventBody::StatusIdle {
+                stop_reason: StopReason::RequiresAction { event_ids }, ..
+            } => {
                 return self.asked(event_ids).await;
             }
             EventBody::StatusIdle { .. } => return Ok(self.queued == 0),

@@ -475,7 +475,10 @@ pub fn fresh_directory(wanted: Option<&Path>) -> std::io::Result<PathBuf> {
     };
     std::fs::create_dir_all(wanted)?;
     if std::fs::read_dir(wanted)?.next().is_some() {
-        return Err(std::io::Error::new(std::io::ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::DirectoryNotEmpty,
+            "the directory is not empty",
+        ));
     }
     wanted.canonicalize()
 }

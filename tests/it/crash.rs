@@ -43,7 +43,8 @@ fn story(events: &[Value]) -> Story {
     let call = |event: &Value| (event["name"].as_str().unwrap().to_owned(), event["input"].clone());
     // Results in the order of their calls: a sweep may answer them in another.
     let results = of("agent.tool_use").map(|call| {
-        let mut found = of("agent.tool_result").filter(|result| result["tool_use_id"] == call["id"]);
+        let mut found =
+            of("agent.tool_result").filter(|result| result["tool_use_id"] == call["id"]);
         let result = found.next().unwrap_or_else(|| panic!("no result for {call}"));
         assert!(found.next().is_none(), "two results for {call}");
         text(result)
@@ -65,7 +66,9 @@ fn check_log(events: &[Value]) {
         assert_eq!(ends, 1, "{start} has {ends} ends");
     }
     for call in events.iter().filter(|e| e["type"] == "agent.tool_use") {
-        let starts = events.iter().filter(|e| e["type"] == "internal.tool_started" && e["tool_use_id"] == call["id"]);
+        let starts = events
+            .iter()
+            .filter(|e| e["type"] == "internal.tool_started" && e["tool_use_id"] == call["id"]);
         assert!(starts.count() <= 1, "{call} was started twice");
     }
     let last = events.last().unwrap();
@@ -98,14 +101,15 @@ fn stopped_at_every_commit_the_story_is_the_same() {
     start(&whole, &script, None).expect(0);
     let expected = story(&events(&whole));
     check_log(&events(&whole));
-    assert_eq!(marks(whole.workspace()), ["first", "second", "third"]);
+    assert_eq!(marks(&whole.workspace()), ["first", "second", "third"]);
 
     let mut stops = 0;
     let mut unknown = 0;
     for commit in 1.. {
         let mut crashed = false;
         for phase in ["before", ""] {
-            let at = if phase.is_empty() { commit.to_string() } else { format!("{commit}:{phase}") };
+            let at =
+                if phase.is_empty() { commit.to_string() } else { format!("{commit}:{phase}") };
             let casemate = Casemate::new();
             let first = start(&casemate, &script, Some(&at));
             if first.code() == Some(0) {
@@ -123,7 +127,7 @@ fn stopped_at_every_commit_the_story_is_the_same() {
             let told = story(&log);
             assert_eq!(told.said, expected.said, "at {at}");
             assert_eq!(told.calls, expected.calls, "at {at}");
-            unknown += compare_results(&told, &expected, &marks(casemate.workspace()), &at);
+            unknown += compare_results(&told, &expected, &marks(&casemate.workspace()), &at);
         }
         if !crashed {
             break;

@@ -39,8 +39,12 @@ fn code(path: &Path) -> String {
 fn imports(code: &str) -> Vec<&str> {
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut names: Vec<_> = lines
-        .flat_map(|line| line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..]))
-        .map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default())
+        .flat_map(|line| {
+            line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..])
+        })
+        .map(|rest| {
+            rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default()
+        })
         .filter(|name| !name.is_empty())
         .collect();
     names.sort_unstable();
@@ -51,10 +55,30 @@ fn imports(code: &str) -> Vec<&str> {
 fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
     const VOCABULARY: &[&str] = &["id", "clock", "limits", "event", "agent", "environment"];
     const SESSION: &[&str] = &[
-        "id", "clock", "limits", "event", "agent", "environment", "store", "provider", "sandbox", "tool", "session",
+        "id",
+        "clock",
+        "limits",
+        "event",
+        "agent",
+        "environment",
+        "store",
+        "provider",
+        "sandbox",
+        "tool",
+        "session",
     ];
     const RUNTIME: &[&str] = &[
-        "id", "clock", "limits", "event", "agent", "environment", "store", "provider", "sandbox", "tool", "session",
+        "id",
+        "clock",
+        "limits",
+        "event",
+        "agent",
+        "environment",
+        "store",
+        "provider",
+        "sandbox",
+        "tool",
+        "session",
         "runtime",
     ];
     BTreeMap::from([
@@ -83,16 +107,27 @@ fn imports_go_strictly_down() {
         if module == "lib" || module == "main" {
             continue;
         }
-        let allowed = layers.get(module.as_str()).unwrap_or_else(|| panic!("{name}: `{module}` has no layer"));
+        let allowed = layers
+            .get(module.as_str())
+            .unwrap_or_else(|| panic!("{name}: `{module}` has no layer"));
         for import in imports(&code(&path)) {
-            assert!(allowed.contains(&import), "{name} imports crate::{import}, which `{module}` must not know");
+            assert!(
+                allowed.contains(&import),
+                "{name} imports crate::{import}, which `{module}` must not know"
+            );
         }
     }
 }
 
 #[test]
 fn pure_files_stay_pure() {
-    let pure = ["src/session/state.rs", "src/session/step.rs", "src/session/prompt.rs", "src/session/recover.rs", "src/sandbox/plan.rs"];
+    let pure = [
+        "src/session/state.rs",
+        "src/session/step.rs",
+        "src/session/prompt.rs",
+        "src/session/recover.rs",
+        "src/sandbox/plan.rs",
+    ];
     for name in pure {
         let code = code(&root().join(name));
         for banned in ["tokio", "async ", ".await", "std::fs", "std::env", "Clock"] {
@@ -102,7 +137,9 @@ fn pure_files_stay_pure() {
     for path in files_below("src/tool/inside", "rs") {
         assert!(!code(&path).contains("tokio"), "{}: the guest has no tokio", relative(&path));
     }
-    for path in files_below("src/provider", "rs").into_iter().chain(files_below("src/session", "rs")) {
+    for path in
+        files_below("src/provider", "rs").into_iter().chain(files_below("src/session", "rs"))
+    {
         assert!(!code(&path).contains("rusqlite"), "{}: only the store knows SQL", relative(&path));
     }
 }
@@ -157,13 +194,22 @@ fn no_test_file_is_forgotten() {
         let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let is_module = path.is_dir() && path.join("mod.rs").exists()
             || path.extension().is_some_and(|e| e == "rs") && stem != "main";
-        assert!(!is_module || main.contains(&format!("mod {stem};")), "tests/it/{stem} is not in main.rs");
+        assert!(
+            !is_module || main.contains(&format!("mod {stem};")),
+            "tests/it/{stem} is not in main.rs"
+        );
     }
 }
 
 #[test]
 fn nothing_is_left_open() {
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("to", "do!("), concat!("unimple", "mented!(")];
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+    ];
     for path in files_below("src", "rs").into_iter().chain(files_below("tests", "rs")) {
         let text = std::fs::read_to_string(&path).unwrap();
         for word in words {
@@ -192,7 +238,12 @@ fn long_functions_are_missing_types() {
                 && line.trim_end() == format!("{}}}", " ".repeat(depth))
             {
                 let length = number - from;
-                assert!(length <= LIMIT, "{}:{} has a function of {length} lines", relative(&path), from + 1);
+                assert!(
+                    length <= LIMIT,
+                    "{}:{} has a function of {length} lines",
+                    relative(&path),
+                    from + 1
+                );
                 start = None;
             }
         }
@@ -206,6 +257,9 @@ fn the_house_documents_name_every_room() {
         let name = relative(&path);
         let file = name.rsplit('/').next().unwrap();
         let known = map.contains(file) || map.contains(&name);
-        assert!(known || file == "mod.rs" || file == "tests.rs", "ARCHITECTURE.md does not name {name}");
+        assert!(
+            known || file == "mod.rs" || file == "tests.rs",
+            "ARCHITECTURE.md does not name {name}"
+        );
     }
 }

@@ -171,7 +171,8 @@ fn report(
     let own = output.finish();
     let own = own.trim_end_matches('\n');
     // An interactive shell says "exit" when it is told to.
-    let said_exit = matches!(ended, Ended::ShellGone(_)).then(|| own.strip_suffix("exit")).flatten();
+    let said_exit =
+        matches!(ended, Ended::ShellGone(_)).then(|| own.strip_suffix("exit")).flatten();
     let said_exit = said_exit.filter(|rest| rest.is_empty() || rest.ends_with('\n'));
     text.push_str(said_exit.unwrap_or(own).trim_end_matches('\n'));
     let place = directory.display();

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The beginning of what the model is told about a call that a crash cut.
-pub(crate) const OUTCOME_UNKNOWN: &str = "The runtime restarted while this call ran; its effect is unknown.";
+pub(crate) const OUTCOME_UNKNOWN: &str =
+    "The runtime restarted while this call ran; its effect is unknown.";
 
 /// An ordinary user: no name, no home of the machine's, nothing owned before.
 pub(crate) const USER: u32 = 20_123;
@@ -62,8 +64,9 @@ impl Casemate {
     /// Makes everything in the installation belong to whoever runs the program.
     pub(crate) fn give_to_user(&self) {
         if self.who == As::User {
-            std::fs::set_permissions(self.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-            let owned = Command::new("chown").args(["-R", "20123:20123"]).arg(self.dir.path()).status();
+            std::fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755)).unwrap();
+            let owned =
+                Command::new("chown").args(["-R", "20123:20123"]).arg(self.dir.path()).status();
             assert!(owned.unwrap().success());
         }
     }
@@ -128,7 +131,8 @@ impl Casemate {
         if listed.code() != Some(0) {
             return Vec::new();
         }
-        listed.json_lines().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout()).unwrap();
+        rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
     }
 
     pub(crate) fn only_session(&self) -> String {
@@ -176,7 +180,8 @@ impl Finished {
     /// Standard output as one JSON value a line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.stdout().lines().map(parse).collect()
     }
 }
