@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use super::output::{Output, OutputError};
+use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
@@ -57,6 +58,18 @@ impl ExitStatus {
 impl From<ExitStatus> for std::process::ExitCode {
     fn from(status: ExitStatus) -> Self {
         status.code().into()
+    }
+}
+
+impl From<Outcome> for ExitStatus {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Failed => Self::Failed,
+            Outcome::Interrupted => Self::Interrupted,
+            Outcome::NeedsInput => Self::NeedsInput,
+            Outcome::SandboxUnavailable => Self::SandboxUnavailable,
+        }
     }
 }
 

@@ -1,0 +1,268 @@
+//! The lines of talk, as text: what each says and how it looks. Every word of a stranger is neutral here.
+
+use crate::cli::render::calls::{self, Call};
+use crate::cli::render::words::{count, duration, millis_between, plural};
+use crate::cli::render::{Outcome, Settings, Tally};
+use crate::cli::terminal::{Look, Paint, columns, neutralise, one_line};
+use crate::clock::Timestamp;
+use crate::environment::Tier;
+use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus};
+use crate::id::{EventId, SessionId};
+use crate::limits::MAX_LINE_CHARS;
+
+use super::doing::Label;
+
+/// Columns for a line that goes to a file.
+const PLAIN_WIDTH: usize = 160;
+/// A call's subject is not cut below this, however narrow the terminal.
+const MIN_SUBJECT: usize = 12;
+/// Lines shown of a failed call's result.
+const ERROR_LINES: usize = 3;
+/// Shown of a call that waits for permission: more than a page is read by nobody.
+const WAITING_BYTES: usize = 4_000;
+/// Files named in the summary.
+const FILES_NAMED: usize = 5;
+/// The spinner, one frame for each tenth of a second.
+const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// Makes the lines.
+pub(super) struct Lines {
+    paint: Paint,
+    width: usize,
+    program: String,
+    workspace: Option<String>,
+}
+
+impl Lines {
+    pub(super) fn new(paint: Paint, settings: &Settings) -> Self {
+        let on_terminal = settings.facts.stderr_is_tty;
+        let width = if on_terminal { usize::from(settings.facts.width) } else { PLAIN_WIDTH };
+        let (program, workspace) = (settings.program.clone(), settings.workspace.clone());
+        Self { paint, width: width.max(20), program, workspace }
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.paint.paint(Look::Dim, text)
+    }
+
+    /// What a call is about, on one line.
+    pub(super) fn subject(&self, call: &Call) -> String {
+        one_line(&call.subject(self.workspace.as_deref()), self.width)
+    }
+
+    /// A call with its result: `● bash  cargo test  1.2s`, and the first lines of an error.
+    pub(super) fn call(
+        &self,
+        call: Option<&Call>,
+        ended: Timestamp,
+        content: &[ContentBlock],
+        is_error: bool,
+    ) -> Option<String> {
+        let name = one_line(call.map_or("tool", |call| &call.name), self.width);
+        let outcome = call.and_then(|call| call.outcome(content, is_error)).unwrap_or_default();
+        let refused = call.is_some_and(|call| call.refused);
+        let time = match call {
+            Some(call) if !refused => duration(millis_between(call.since, ended)),
+            _ => String::new(),
+        };
+        let taken = 2 + columns(&name).max(5) + 2 + columns(&outcome) + columns(&time) + 4;
+        let room = self.width.saturating_sub(taken).max(MIN_SUBJECT);
+        let subject = call.map_or_else(String::new, |call| call.subject(self.workspace.as_deref()));
+        let padding = " ".repeat(5_usize.saturating_sub(columns(&name)));
+        let (mark, look) = if is_error { ("✗", Look::Bad) } else { ("●", Look::Good) };
+        let outcome_look = if is_error { Look::Bad } else { Look::Dim };
+        let parts =
+            [one_line(&subject, room), self.paint.paint(outcome_look, &outcome), self.dim(&time)];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let (mark, name) = (self.paint.paint(look, mark), self.paint.paint(Look::Bold, &name));
+        let mut text = format!("{mark} {name}{padding}  {}\n", parts.join("  "));
+        if is_error {
+            text.push_str(&self.error_lines(content));
+        }
+        Some(text)
+    }
+
+    fn error_lines(&self, content: &[ContentBlock]) -> String {
+        let lines = calls::error_lines(content);
+        let shown = lines.iter().take(ERROR_LINES);
+        let mut text: String = shown.map(|line| self.aside(line)).collect();
+        if let Some(more @ 1..) = lines.len().checked_sub(ERROR_LINES) {
+            text.push_str(&self.aside(&format!("… {}", plural(more, "more line"))));
+        }
+        text
+    }
+
+    /// A dim line under another, its own indentation kept.
+    fn aside(&self, line: &str) -> String {
+        let body = line.trim_start();
+        let depth = columns(&neutralise(&line[..line.len() - body.len()])).min(8);
+        let indent = " ".repeat(4 + depth);
+        let body = one_line(body, self.width.saturating_sub(indent.len()));
+        format!("{indent}{}\n", self.dim(&body))
+    }
+
+    /// The start of a thought.
+    pub(super) fn thought(&self, thought: &str) -> Option<String> {
+        let start = &thought[..thought.floor_char_boundary(MAX_LINE_CHARS)];
+        let line = one_line(&start.replace(['\n', '\r'], " "), self.width.saturating_sub(2));
+        (!line.is_empty()).then(|| self.dim(&format!("· {line}")) + "\n")
+    }
+
+    /// That a message was taken back.
+    pub(super) fn discarded(&self) -> String {
+        self.dim("(discarded)") + "\n"
+    }
+
+    /// That an interrupt was heard.
+    pub(super) fn stopping(&self) -> String {
+        self.dim("■ stopping") + "\n"
+    }
+
+    /// Which isolation holds.
+    pub(super) fn sandbox(&self, tier: &str, layers: &[String]) -> Option<String> {
+        if tier == Tier::None.as_str() {
+            let text = "! no sandbox: tools run as you, with your files and your network";
+            return Some(self.paint.paint(Look::Warn, text) + "\n");
+        }
+        let text = format!("· sandbox: {tier} ({})", layers.join(", "));
+        Some(self.dim(&one_line(&text, self.width)) + "\n")
+    }
+
+    /// That something went wrong for good.
+    pub(super) fn failed(&self, message: &str) -> String {
+        self.marked("✗", Look::Bad, message, "")
+    }
+
+    /// A `session.error`.
+    pub(super) fn error(&self, error: &ErrorDetail) -> String {
+        match error.retry_status {
+            RetryStatus::Retrying => self.marked("!", Look::Warn, &error.message, "trying again"),
+            RetryStatus::Exhausted => self.marked("✗", Look::Bad, &error.message, "gave up"),
+            RetryStatus::Terminal => {
+                self.marked("✗", Look::Bad, &error.message, "the session is over")
+            }
+        }
+    }
+
+    /// A refusal of the model.
+    pub(super) fn refusal(&self, details: Option<&RefusalDetails>) -> String {
+        let words = details.map(|d| [d.category.as_deref(), d.explanation.as_deref()]);
+        let words: Vec<_> = words.into_iter().flatten().flatten().collect();
+        let message = ["the model refused"].into_iter().chain(words).collect::<Vec<_>>().join(": ");
+        self.marked("✗", Look::Bad, &message, "")
+    }
+
+    fn marked(&self, mark: &str, look: Look, message: &str, after: &str) -> String {
+        let message = neutralise(message.trim()).replace('\n', "\n  ");
+        let after = if after.is_empty() { String::new() } else { format!(" ({after})") };
+        format!("{} {message}{}\n", self.paint.paint(look, mark), self.dim(&after))
+    }
+
+    /// Which calls wait for the user, and how to answer them.
+    pub(super) fn waiting(&self, session: &SessionId, ids: &[EventId], tally: &Tally) -> String {
+        let wait = if ids.len() == 1 { "waits" } else { "wait" };
+        let mark = self.paint.paint(Look::Warn, "?");
+        let calls = plural(ids.len(), "tool call");
+        let mut text = format!("{mark} {calls} {wait} for your permission\n");
+        for id in ids {
+            text.push_str(&self.waiting_call(id, tally.call(id)));
+        }
+        let resume = format!("{} resume {session}", self.program);
+        let allow: String = ids.iter().map(|id| format!(" --allow {id}")).collect();
+        let first = ids.first().map_or("EVENT", |id| id.as_str());
+        text.push_str(&format!("\n  allow  {resume}{allow}\n"));
+        text.push_str(&format!("  deny   {resume} --deny '{first}=REASON'\n"));
+        text.push_str(&format!("  look   {} sessions events {session}\n", self.program));
+        text
+    }
+
+    /// Nobody should allow what they have not seen: the subject is shown whole, as far as a page goes.
+    fn waiting_call(&self, id: &EventId, call: Option<&Call>) -> String {
+        let name = one_line(call.map_or("tool", |call| &call.name), self.width);
+        let subject = call.map_or_else(String::new, |call| call.subject(self.workspace.as_deref()));
+        let size = call.and_then(Call::size).map(|size| format!("  {size}")).unwrap_or_default();
+        let shown = &subject[..subject.floor_char_boundary(WAITING_BYTES)];
+        let rest = match subject.len() - shown.len() {
+            0 => String::new(),
+            rest => {
+                self.paint.paint(Look::Warn, &format!("\n      … and {}", plural(rest, "byte")))
+            }
+        };
+        let shown = neutralise(shown.trim_end()).replace('\n', "\n      ");
+        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
+        format!("    {id}\n      {}  {shown}{rest}{size}\n", self.paint.paint(Look::Bold, &name))
+    }
+
+    /// The line that is redrawn; it leaves the last column free, so that no terminal wraps.
+    pub(super) fn status(&self, label: &Label, since: Timestamp, now: Timestamp) -> String {
+        let millis = millis_between(since, now);
+        let frame = FRAMES[usize::try_from(millis / 100 % 10).unwrap_or_default()];
+        let time = if millis < 1000 { String::new() } else { seconds(millis) };
+        let words = one_line(&label.words, self.width.saturating_sub(12));
+        let taken = 2 + columns(&words) + 1 + 2 + columns(&time) + 1;
+        let aside = one_line(&label.aside, self.width.saturating_sub(taken));
+        let (frame, aside) = (self.paint.paint(Look::Good, frame), self.dim(&aside));
+        let words = [words, aside].join(" ");
+        format!("{frame} {}  {}", words.trim_end(), self.dim(&time)).trim_end().to_owned()
+    }
+
+    /// What the run came to.
+    pub(super) fn summary(&self, tally: &Tally, outcome: Outcome, files: &[String]) -> String {
+        let (mark, look, words) = match outcome {
+            Outcome::Done => ("✓", Look::Good, "done in"),
+            Outcome::Failed => ("✗", Look::Bad, "failed after"),
+            Outcome::Interrupted => ("■", Look::Warn, "interrupted after"),
+            Outcome::NeedsInput => ("?", Look::Warn, "waiting for you after"),
+            Outcome::SandboxUnavailable => ("✗", Look::Bad, "no sandbox, ended after"),
+        };
+        let turns = plural(usize::try_from(tally.turns()).unwrap_or(usize::MAX), "turn");
+        let calls = plural(usize::try_from(tally.tool_calls()).unwrap_or(usize::MAX), "tool call");
+        let time = duration(tally.duration_ms());
+        let mark = self.paint.paint(look, mark);
+        let words = self.paint.paint(Look::Bold, &format!("{words} {time}"));
+        let mut text = format!("{mark} {words}  {}\n", self.dim(&format!("{turns}, {calls}")));
+        text.push_str(&self.field("tokens", &tokens(tally)));
+        if !files.is_empty() {
+            text.push_str(&self.field("files", &named(files)));
+        }
+        if let Some(session) = tally.session() {
+            let resume = match outcome {
+                Outcome::NeedsInput => session.to_string(),
+                _ => format!("{} resume {session}", self.program),
+            };
+            let label = if outcome == Outcome::NeedsInput { "session" } else { "resume" };
+            text.push_str(&format!("  {}  {resume}\n", self.dim(&format!("{label:<7}"))));
+        }
+        text
+    }
+
+    fn field(&self, label: &str, value: &str) -> String {
+        let value = one_line(value, self.width.saturating_sub(11));
+        format!("  {}  {value}\n", self.dim(&format!("{label:<7}")))
+    }
+}
+
+fn seconds(millis: u64) -> String {
+    if millis < 60_000 { format!("{}s", millis / 1000) } else { duration(millis) }
+}
+
+fn tokens(tally: &Tally) -> String {
+    let usage = tally.usage();
+    let cached = usage.cache_read_input_tokens;
+    let all =
+        usage.input_tokens.saturating_add(usage.cache_creation_input_tokens).saturating_add(cached);
+    let share = match cached.saturating_mul(100).checked_div(all) {
+        None | Some(0) => String::new(),
+        Some(percent) => format!(" ({percent}% from cache)"),
+    };
+    format!("{} in{share}, {} out", count(all), count(usage.output_tokens))
+}
+
+fn named(files: &[String]) -> String {
+    let names: Vec<_> = files.iter().take(FILES_NAMED).map(String::as_str).collect();
+    let more = match files.len().saturating_sub(FILES_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} changed: {}{more}", files.len(), names.join(", "))
+}
