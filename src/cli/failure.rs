@@ -72,6 +72,18 @@ impl From<ExitStatus> for std::process::ExitCode {
     }
 }
 
+impl From<Outcome> for ExitStatus {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::Done,
+            Outcome::Failed => Self::Failed,
+            Outcome::Interrupted => Self::Interrupted,
+            Outcome::NeedsInput => Self::NeedsInput,
+            Outcome::SandboxUnavailable => Self::SandboxUnavailable,
+        }
+    }
+}
+
 /// A command that could not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
