@@ -169,18 +169,6 @@ fn indented(text: &str) -> String {
     neutralise(text.trim_end()).replace('\n', "\n    ")
 }
 
-impl From<Outcome> for ExitStatus {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self::Done,
-            Outcome::Failed => Self::Failed,
-            Outcome::Interrupted => Self::Interrupted,
-            Outcome::NeedsInput => Self::NeedsInput,
-            Outcome::SandboxUnavailable => Self::SandboxUnavailable,
-        }
-    }
-}
-
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string()).because_of(error.source())

@@ -152,14 +152,17 @@ impl Call {
             },
             ToolName::Glob => Some(found(&text, "path")),
             ToolName::Grep => Some(found(&text, "line")),
-            ToolName::Write => {
-                let content = self.input.get("content")?.as_str()?;
-                Some(plural(content.lines().count(), "line"))
-            }
-            ToolName::Edit => {
-                let lines = |key| Some(self.input.get(key)?.as_str()?.lines().count());
-                Some(format!("+{} -{}", lines("new_string")?, lines("old_string")?))
-            }
+            ToolName::Write | ToolName::Edit => self.size(),
+        }
+    }
+
+    /// How much a `write` or an `edit` changes.
+    pub(super) fn size(&self) -> Option<String> {
+        let lines = |key| Some(self.input.get(key)?.as_str()?.lines().count());
+        match ToolName::parse(&self.name)? {
+            ToolName::Write => Some(plural(lines("content")?, "line")),
+            ToolName::Edit => Some(format!("+{} -{}", lines("new_string")?, lines("old_string")?)),
+            ToolName::Bash | ToolName::Read | ToolName::Glob | ToolName::Grep => None,
         }
     }
 }

@@ -43,6 +43,14 @@ impl Live {
         self.begun |= !text.is_empty();
         text
     }
+
+    /// What was held back, if it is more than line ends.
+    fn end(mut self) -> String {
+        match self.neutraliser.finish() {
+            "" => String::new(),
+            last => self.held + last,
+        }
+    }
 }
 
 /// What of a committed message is still to be written.
@@ -84,25 +92,23 @@ impl Speech {
 
     /// Completes the message that was begun with what the committed text has beyond it.
     pub(super) fn complete(&mut self, text: &str, out: &mut Output) -> Result<(), OutputError> {
-        let Some(mut live) = self.live.take() else { return Ok(()) };
-        match missing(&live.taken, text) {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let rest = match missing(&live.taken, text) {
             Missing::Rest(rest) => {
                 live.gap = false;
-                let rest = rest.to_owned();
-                self.live = Some(live);
-                self.piece(&rest, out)?;
+                rest
             }
             Missing::Whole => {
+                *live = Live::new(live.event.clone());
                 self.end_line(out)?;
-                self.live = Some(Live::new(live.event));
-                self.piece(text, out)?;
+                text
             }
-        }
-        if let Some(held) = self.live.take().map(|mut live| live.neutraliser.finish())
-            && !held.is_empty()
-        {
+        };
+        self.piece(rest, out)?;
+        let last = self.live.take().map(Live::end).unwrap_or_default();
+        if !last.is_empty() {
             self.mid_line = true;
-            out.data(held)?;
+            out.data(last)?;
         }
         self.end_line(out)
     }

@@ -12,7 +12,7 @@ use super::{Preview, Settings};
 use crate::cli::output::{Output, OutputError};
 use crate::cli::terminal::Paint;
 use crate::clock::Timestamp;
-use crate::event::{Event, EventBody, StopReason, text_of};
+use crate::event::{Event, EventBody, RetryStatus, StopReason, text_of};
 use crate::id::EventId;
 use doing::Doing;
 use lines::Lines;
@@ -28,6 +28,8 @@ pub(super) struct TextView {
     doing: Doing,
     /// What the screen's last whole line was.
     last: Last,
+    /// A message was written to standard output.
+    has_spoken: bool,
     /// The line that says what is going on stands on the screen.
     status_shown: bool,
 }
@@ -49,6 +51,7 @@ impl TextView {
             speech: Speech::default(),
             doing: Doing::default(),
             last: Last::Nothing,
+            has_spoken: false,
             status_shown: false,
         }
     }
@@ -80,8 +83,13 @@ impl TextView {
                 if tally.sandbox_failure().is_some_and(|shown| error.message.contains(shown)) {
                     return Ok(());
                 }
-                return self.important(&self.lines.error(error), out);
+                let line = self.lines.error(error);
+                return match error.retry_status {
+                    RetryStatus::Retrying => self.progress(&line, out),
+                    RetryStatus::Exhausted | RetryStatus::Terminal => self.important(&line, out),
+                };
             }
+            EventBody::UserInterrupt {} if tally.outcome().is_none() => Some(self.lines.stopping()),
             EventBody::StatusIdle { stop_reason, stop_details } => match stop_reason {
                 StopReason::RequiresAction { event_ids } if !self.settings.answered => {
                     let text = self.lines.waiting(&event.session, event_ids, tally);
@@ -115,13 +123,14 @@ impl TextView {
 
     fn begin_message(&mut self, id: &EventId, out: &mut Output) -> Result<(), OutputError> {
         self.speech.end_line(out)?;
-        match self.last {
-            Last::Nothing => {}
-            Last::Message => out.data("\n")?,
-            Last::Line if self.settings.facts.one_screen() => out.talk("\n")?,
-            Last::Line => {}
+        // A blank line between messages; on one screen, also between talk and a message.
+        if self.last == Last::Line && self.settings.facts.one_screen() {
+            out.talk("\n")?;
+        } else if self.has_spoken {
+            out.data("\n")?;
         }
         self.last = Last::Message;
+        self.has_spoken = true;
         self.speech.begin(id);
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::cli::render::Preview;
 use crate::clock::{self, Timestamp};
 use crate::event::{
     ContentBlock, ErrorDetail, ErrorKind, Evaluation, Event, EventBody, Permission, RetryStatus,
     StopReason, Usage,
 };
 use crate::id::{EventId, SessionId};
-use crate::runtime::Preview;
 
 /// What happens next.
 pub(super) enum Beat {

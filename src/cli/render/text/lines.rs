@@ -1,6 +1,5 @@
 //! The lines of talk, as text: what each says and how it looks. Every word of a stranger is neutral here.
 
-use crate::cli::args::OutputFormat;
 use crate::cli::render::calls::{self, Call};
 use crate::cli::render::words::{count, duration, millis_between, plural};
 use crate::cli::render::{Outcome, Settings, Tally};
@@ -9,15 +8,18 @@ use crate::clock::Timestamp;
 use crate::environment::Tier;
 use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus};
 use crate::id::{EventId, SessionId};
+use crate::limits::MAX_LINE_CHARS;
 
 use super::doing::Label;
 
 /// Columns for a line that goes to a file.
 const PLAIN_WIDTH: usize = 160;
 /// A call's subject is not cut below this, however narrow the terminal.
-const MIN_SUBJECT: usize = 16;
+const MIN_SUBJECT: usize = 12;
 /// Lines shown of a failed call's result.
 const ERROR_LINES: usize = 3;
+/// Shown of a call that waits for permission: more than a page is read by nobody.
+const WAITING_BYTES: usize = 4_000;
 /// Files named in the summary.
 const FILES_NAMED: usize = 5;
 /// The spinner, one frame for each tenth of a second.
@@ -33,7 +35,6 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(paint: Paint, settings: &Settings) -> Self {
-        debug_assert_eq!(settings.format, OutputFormat::Text);
         let on_terminal = settings.facts.stderr_is_tty;
         let width = if on_terminal { usize::from(settings.facts.width) } else { PLAIN_WIDTH };
         let (program, workspace) = (settings.program.clone(), settings.workspace.clone());
@@ -102,13 +103,19 @@ impl Lines {
 
     /// The start of a thought.
     pub(super) fn thought(&self, thought: &str) -> Option<String> {
-        let line = one_line(thought, self.width.saturating_sub(2));
+        let start = &thought[..thought.floor_char_boundary(MAX_LINE_CHARS)];
+        let line = one_line(&start.replace(['\n', '\r'], " "), self.width.saturating_sub(2));
         (!line.is_empty()).then(|| self.dim(&format!("· {line}")) + "\n")
     }
 
     /// That a message was taken back.
     pub(super) fn discarded(&self) -> String {
         self.dim("(discarded)") + "\n"
+    }
+
+    /// That an interrupt was heard.
+    pub(super) fn stopping(&self) -> String {
+        self.dim("■ stopping") + "\n"
     }
 
     /// Which isolation holds.
@@ -153,30 +160,37 @@ impl Lines {
 
     /// Which calls wait for the user, and how to answer them.
     pub(super) fn waiting(&self, session: &SessionId, ids: &[EventId], tally: &Tally) -> String {
-        let (calls, wait) = match ids.len() {
-            1 => ("1 tool call".to_owned(), "waits"),
-            n => (plural(n, "tool call"), "wait"),
-        };
+        let wait = if ids.len() == 1 { "waits" } else { "wait" };
         let mark = self.paint.paint(Look::Warn, "?");
+        let calls = plural(ids.len(), "tool call");
         let mut text = format!("{mark} {calls} {wait} for your permission\n");
         for id in ids {
-            let call = tally.call(id);
-            let name = one_line(call.map_or("tool", |call| &call.name), self.width);
-            let name = self.paint.paint(Look::Bold, &name);
-            let indent = 4 + columns(&name) + 2;
-            let room = self.width.saturating_sub(indent).max(MIN_SUBJECT);
-            let subject = call.map_or_else(String::new, |call| self.subject(call));
-            text.push_str(&format!("    {name}  {}\n", one_line(&subject, room)));
-            text.push_str(&format!("    {}\n", self.dim(id.as_str())));
+            text.push_str(&self.waiting_call(id, tally.call(id)));
         }
+        let resume = format!("{} resume {session}", self.program);
         let allow: String = ids.iter().map(|id| format!(" --allow {id}")).collect();
         let first = ids.first().map_or("EVENT", |id| id.as_str());
-        text.push_str(&format!("\n  allow  {} resume {session}{allow}\n", self.program));
-        text.push_str(&format!(
-            "  deny   {} resume {session} --deny '{first}=REASON'\n",
-            self.program
-        ));
+        text.push_str(&format!("\n  allow  {resume}{allow}\n"));
+        text.push_str(&format!("  deny   {resume} --deny '{first}=REASON'\n"));
+        text.push_str(&format!("  look   {} sessions events {session}\n", self.program));
         text
+    }
+
+    /// Nobody should allow what they have not seen: the subject is shown whole, as far as a page goes.
+    fn waiting_call(&self, id: &EventId, call: Option<&Call>) -> String {
+        let name = one_line(call.map_or("tool", |call| &call.name), self.width);
+        let subject = call.map_or_else(String::new, |call| call.subject(self.workspace.as_deref()));
+        let size = call.and_then(Call::size).map(|size| format!("  {size}")).unwrap_or_default();
+        let shown = &subject[..subject.floor_char_boundary(WAITING_BYTES)];
+        let rest = match subject.len() - shown.len() {
+            0 => String::new(),
+            rest => {
+                self.paint.paint(Look::Warn, &format!("\n      … and {}", plural(rest, "byte")))
+            }
+        };
+        let shown = neutralise(shown.trim_end()).replace('\n', "\n      ");
+        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
+        format!("    {id}\n      {}  {shown}{rest}{size}\n", self.paint.paint(Look::Bold, &name))
     }
 
     /// The line that is redrawn; it leaves the last column free, so that no terminal wraps.
