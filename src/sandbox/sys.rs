@@ -194,11 +194,10 @@ pub(super) fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("the flags are small");
+    let fd = socket.as_raw_fd();
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which is initialised and lives through the call.
-    check(
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }
-            .into(),
-    )?;
+    let up = unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(up.into())?;
     Ok(())
 }
 

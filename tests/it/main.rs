@@ -1,4 +1,6 @@
 //! The one integration binary. A file in this directory that is not named here fails `tidy`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+#![expect(clippy::print_stderr, reason = "a test says what it lacks")]
 
 mod cli;
 mod crash;

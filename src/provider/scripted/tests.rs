@@ -1,3 +1,5 @@
+//! Scripted models: what a file may say, and what they answer.
+
 use futures_util::StreamExt as _;
 
 use super::*;

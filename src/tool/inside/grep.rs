@@ -66,7 +66,7 @@ pub(super) fn run(
     let matcher = matcher(&input)?;
     let root = glob::root(context, input.path.as_deref())?;
     let found = search(&walker(&input, &root)?, &input, &matcher, leash)?;
-    let text = report(found, &input, &root);
+    let text = report(&found, &input, &root);
     Ok(ToolReply::text(output::bounded(text, &context.spool)))
 }
 
@@ -178,10 +178,10 @@ fn searcher(input: &Input) -> Searcher {
         .build()
 }
 
-fn report(found: Vec<Found>, input: &Input, root: &Path) -> String {
+fn report(found: &[Found], input: &Input, root: &Path) -> String {
     let mut text = String::new();
     let base = if root.is_dir() { root } else { root.parent().unwrap_or(root) };
-    for file in &found {
+    for file in found {
         let path = file.path.strip_prefix(base).unwrap_or(&file.path).display();
         match input.output_mode {
             Mode::Content => {
@@ -194,7 +194,7 @@ fn report(found: Vec<Found>, input: &Input, root: &Path) -> String {
                 }
             }
             Mode::FilesWithMatches => {
-                writeln!(text, "{path}").expect("writing to a string cannot fail")
+                writeln!(text, "{path}").expect("writing to a string cannot fail");
             }
             Mode::Count => {
                 writeln!(text, "{path}:{}", file.matches).expect("writing to a string cannot fail");

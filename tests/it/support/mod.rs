@@ -1,8 +1,8 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! The Messages API decoder on hand-written streams.
+
 use super::AnthropicDecoder;
 use crate::provider::ModelError;
 use crate::provider::testing::{assemble, shown};

@@ -1,3 +1,5 @@
+//! The bytes of Messages API requests.
+
 use super::body;
 use crate::provider::testing::{full, plain, pretty};
 

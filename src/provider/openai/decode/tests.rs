@@ -1,3 +1,5 @@
+//! The Chat Completions decoder on the quirks of its servers.
+
 use super::OpenAiDecoder;
 use crate::provider::ModelError;
 use crate::provider::testing::{assemble, shown};

@@ -1,3 +1,5 @@
+//! The bytes of Chat Completions requests.
+
 use super::{Dialect, body};
 use crate::provider::testing::{full, plain, pretty};
 
