@@ -147,7 +147,6 @@ fn words_that_make_no_sense_are_named() {
     check(&["resume", SESSION, "-C", "/w"], &["give one of them", "Usage: casemate resume"]);
     check(&["resume", ""], &["it is empty"]);
     check(&["resume", "--allow", "sesn_1"], &["--allow", "`sevt_`"]);
-    check(&["sessions", "show", "x"], &["<ID>", "`sesn_`"]);
     check(&["sessions", "delete"], &["<ID>..."]);
     check(&["sessions", "list", "--limit", "0"], &["1..=1000"]);
     check(&["completions", "tcsh"], &["bash", "fish", "zsh"]);
