@@ -1,5 +1,7 @@
 //! Environment definition: where a session's tools run. Checked on construction.
 
+pub mod networking;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
