@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::address;
+use super::sniff::Inspector;
 use crate::environment::networking::{Host, HostRule, Networking};
 
 /// A place that a program of the session wants to reach.
@@ -98,12 +99,31 @@ impl Policy {
         }
     }
 
-    /// Judges an address that the host of `target` has. One that is not public must be named by a rule itself.
+    /// What must look at the client's bytes: where only some names are allowed, and this is one of them.
+    #[must_use]
+    pub fn inspector(&self, target: &Target) -> Option<Inspector> {
+        match (&self.networking, &target.host) {
+            (Networking::Limited { .. }, Host::Name(name)) => {
+                Some(Inspector::new(name.clone(), target.port))
+            }
+            (Networking::Limited { .. }, Host::Address(_))
+            | (Networking::Unrestricted | Networking::None, _) => None,
+        }
+    }
+
+    /// Judges an address that the host of `target` has. One that is not public, or is this machine's own (`is_own`), must
+    /// be named by a rule itself.
     ///
     /// # Errors
     /// The refusal.
-    pub fn judge_address(&self, target: &Target, address: IpAddr) -> Result<(), Refusal> {
-        let Some(kind) = address::not_public(address) else { return Ok(()) };
+    pub fn judge_address(
+        &self,
+        target: &Target,
+        address: IpAddr,
+        is_own: bool,
+    ) -> Result<(), Refusal> {
+        let own = is_own.then_some("an address of this machine");
+        let Some(kind) = address::not_public(address).or(own) else { return Ok(()) };
         let literal = Host::Address(address);
         if self.rules().any(|rule| rule.is_literal() && rule.covers(&literal, target.port)) {
             return Ok(());
@@ -206,7 +226,8 @@ mod tests {
     #[test]
     fn an_inner_address_must_be_named_itself() {
         let check = |policy: &Policy, host: &str, port: u16, address: &str, passes: bool| {
-            let verdict = policy.judge_address(&target(host, port), address.parse().unwrap());
+            let verdict =
+                policy.judge_address(&target(host, port), address.parse().unwrap(), false);
             assert_eq!(verdict.is_ok(), passes, "{host}:{port} at {address}: {verdict:?}");
         };
         let some = limited(&["a.example", "a.example:8080", "10.0.0.5:8080"]);
@@ -219,5 +240,7 @@ mod tests {
         check(&all, "a.example", 443, "169.254.169.254", false);
         check(&all, "169.254.169.254", 80, "169.254.169.254", false);
         check(&all, "1.1.1.1", 443, "1.1.1.1", true);
+        let own = "93.184.216.34".parse().unwrap();
+        assert!(some.judge_address(&target("a.example", 443), own, true).is_err());
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use networking::Networking;
+
 /// How much isolation a session demands. A run never gets less than it asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,12 +68,21 @@ pub struct Environment {
     pub profile: String,
     /// Least isolation that is accepted.
     pub tier: Tier,
+    /// What may be reached of the network.
+    #[serde(default)]
+    pub networking: Networking,
 }
 
 impl Environment {
     /// The default environment around a workspace.
     #[must_use]
     pub fn new(workspace: PathBuf) -> Self {
-        Self { workspace, mounts: Vec::new(), profile: "default".to_owned(), tier: Tier::Full }
+        Self {
+            workspace,
+            mounts: Vec::new(),
+            profile: "default".to_owned(),
+            tier: Tier::Full,
+            networking: Networking::None,
+        }
     }
 }

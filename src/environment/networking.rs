@@ -33,6 +33,16 @@ pub enum Networking {
 }
 
 impl Networking {
+    /// The word on the command line and in the log.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Limited { .. } => "limited",
+            Self::Unrestricted => "unrestricted",
+        }
+    }
+
     /// Whether there is any way out.
     #[must_use]
     pub fn is_none(&self) -> bool {
