@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::init::GUEST_NAME;
+use super::network::{self, Network};
 use super::plan::{Plan, Role};
 use super::remedy;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
@@ -83,6 +84,7 @@ pub struct Guest {
     calls: Calls,
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
+    asks: Mutex<Option<OwnedFd>>,
     process: Process,
 }
 
@@ -106,19 +108,29 @@ impl Drop for Process {
     }
 }
 
-fn spawn() -> Result<(StdStream, Process), LaunchError> {
+/// A child that was started: its control socket, and where it has a network, the socket that it asks on.
+type Spawned = (StdStream, Option<OwnedFd>, Process);
+
+fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
+    let (asks, output) = match plan.network {
+        Network::Isolated => (None, Stdio::null()),
+        Network::Door => {
+            let (ours, theirs) = network::pair().map_err(fail)?;
+            (Some(ours), Stdio::from(theirs))
+        }
+    };
     let child = Command::new("/proc/self/exe")
         .arg0(GUEST_NAME)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    Ok((ours, Process(Some(child))))
+    Ok((ours, asks, Process(Some(child))))
 }
 
 /// What the child says once it is set up.
@@ -142,7 +154,7 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let (socket, process) = spawn()?;
+        let (socket, asks, process) = spawn(plan)?;
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
         socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
@@ -161,7 +173,8 @@ impl Guest {
         let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
-        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, process })
+        let asks = Mutex::new(asks);
+        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
     }
 
     /// How much isolation it has.
@@ -174,6 +187,12 @@ impl Guest {
     #[must_use]
     pub fn layers(&self) -> &[String] {
         &self.layers
+    }
+
+    /// The socket on which it asks for connections, if it has a network; once.
+    #[must_use]
+    pub fn take_asks(&self) -> Option<OwnedFd> {
+        self.asks.lock().expect("nothing panics under this lock").take()
     }
 
     /// Whether it can take no more calls.
@@ -290,14 +309,22 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
     wire::decode(&body)
 }
 
-/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks.
+/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks. Where
+/// it has a network, `door` is given the socket on which it asks for connections, before the command begins.
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
+pub fn exec(
+    mut plan: Plan,
+    argv: Vec<String>,
+    door: impl FnOnce(OwnedFd),
+) -> Result<u8, LaunchError> {
     plan.role = Role::Exec(argv);
-    let (mut socket, mut process) = spawn()?;
+    let (mut socket, asks, mut process) = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
+    if let Some(asks) = asks {
+        door(asks);
+    }
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
     wire::write_frame(&mut socket, &plan).map_err(fail)?;
     send_streams(&socket).map_err(fail)?;

@@ -20,6 +20,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Tree};
+use super::network::{self, Inside, Network, Opened};
 use super::plan::{INSIDE_UID, Mount, Plan, Role};
 use super::profile::Resource;
 use super::wire::{self, FromGuest};
@@ -45,6 +46,9 @@ pub struct GuestContext {
 /// The guest's work after set-up: serves the socket until it closes, and returns the exit code.
 pub type Serve = fn(UnixStream, &GuestContext) -> i32;
 
+/// The guest's other work, where it has a network: starts the threads that lead connections to the host, and returns.
+pub type Relay = fn(Inside) -> io::Result<()>;
+
 /// A stage of the set-up that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -67,27 +71,34 @@ fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failure {
 /// Becomes a guest if this process was started as one; `None` for every other start. Must be called before any thread
 /// exists.
 #[must_use]
-pub fn enter(serve: Serve) -> Option<ExitCode> {
+pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     let name = std::env::args_os().next()?;
     if name != GUEST_NAME {
         return None;
     }
-    let code = run(serve);
+    let code = run(serve, relay);
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(serve: Serve) -> i32 {
-    let Ok((mut socket, plan, streams)) = receive() else { return 1 };
-    match set_up(&plan, &socket, streams) {
+fn run(serve: Serve, relay: Relay) -> i32 {
+    let Ok((mut socket, plan, handed)) = receive() else { return 1 };
+    match set_up(&plan, &socket, handed) {
         Ok(Place::Outer(code)) => code,
-        Ok(Place::Guest { layers, context, streams }) => {
+        Ok(Place::Guest { layers, context, streams, inside }) => {
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
             }
             match &plan.role {
-                Role::Tools => serve(socket, &context),
-                Role::Exec(argv) => exec::supervise(&mut socket, argv, &context, streams),
+                Role::Tools => match inside.map_or(Ok(()), |inside| relay(*inside)) {
+                    Ok(()) => serve(socket, &context),
+                    Err(_) => 1,
+                },
+                Role::Exec(argv) => {
+                    // Threads may begin only after the command was forked.
+                    let forked = || inside.map_or(Ok(()), |inside| relay(*inside));
+                    exec::supervise(&mut socket, argv, &context, streams, forked)
+                }
             }
         }
         Err(Failure { stage, reason, errno }) => {
@@ -97,17 +108,30 @@ fn run(serve: Serve) -> i32 {
     }
 }
 
-/// The socket that came as standard input, the plan, and for a single command the caller's streams.
-fn receive() -> io::Result<(UnixStream, Plan, Vec<OwnedFd>)> {
+/// What the host hands over besides the control socket.
+struct Handed {
+    /// For a single command, the caller's streams.
+    streams: Vec<OwnedFd>,
+    /// Where there is a network, the way to ask for connections.
+    asks: Option<OwnedFd>,
+}
+
+/// The socket that came as standard input, the plan, and what else was handed over.
+fn receive() -> io::Result<(UnixStream, Plan, Handed)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     let plan: Plan = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let asks = match plan.network {
+        Network::Isolated => None,
+        Network::Door => Some(io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    nix::unistd::dup2_stdout(&nothing)?;
     let streams = match plan.role {
         Role::Tools => Vec::new(),
         Role::Exec(_) => receive_streams(&socket)?,
     };
-    Ok((socket, plan, streams))
+    Ok((socket, plan, Handed { streams, asks }))
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
@@ -134,30 +158,35 @@ enum Place {
     /// The process that waited for the guest, which is gone: its exit code.
     Outer(i32),
     /// The guest.
-    Guest { layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd> },
+    Guest {
+        layers: Vec<String>,
+        context: GuestContext,
+        streams: Vec<OwnedFd>,
+        inside: Option<Box<Inside>>,
+    },
 }
 
-fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn set_up(plan: &Plan, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
     let mut kept = vec![socket.as_raw_fd()];
-    kept.extend(streams.iter().map(OwnedFd::as_raw_fd));
+    kept.extend(handed.streams.iter().chain(&handed.asks).map(OwnedFd::as_raw_fd));
     sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
     if plan.role == Role::Tools {
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
     match plan.tier {
-        Tier::Full => full(plan, socket, streams),
-        Tier::Landlock => unnamespaced(plan, streams),
+        Tier::Full => full(plan, socket, handed),
+        Tier::Landlock => unnamespaced(plan, handed.streams),
         Tier::None => {
             set_limits(plan)?;
             let context = host_context(plan)?;
             let layers = vec!["limits".to_owned()];
-            Ok(Place::Guest { layers, context, streams })
+            Ok(Place::Guest { layers, context, streams: handed.streams, inside: None })
         }
     }
 }
 
-fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn full(plan: &Plan, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
     let mut trees = None;
@@ -168,7 +197,7 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
     set_limits(plan)?;
     namespaces(plan)?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
-        return Ok(Place::Outer(wait_for(guest, socket, streams)));
+        return Ok(Place::Outer(wait_for(guest, socket, handed)));
     }
     sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
     let trees = match trees {
@@ -176,11 +205,12 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
+    let opened = handed.asks.map(network::open).transpose()?;
     // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
     put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
     mounts::enter(plan, &trees)?;
     drop::<Vec<Tree>>(trees);
-    let context = GuestContext {
+    let mut context = GuestContext {
         workspace: plan.workspace.clone(),
         home: plan.home.clone(),
         spool: PathBuf::from("/tmp/.casemate"),
@@ -189,10 +219,15 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
     let mut layers: Vec<String> = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
         .map(|ns| format!("{ns} namespace"))
         .into();
+    let inside = opened.map(|Opened { inside, layer, env }| {
+        context.env.extend(env);
+        layers.push(layer);
+        Box::new(inside)
+    });
     lock(plan, true, &[], &mut layers)?;
     self_test(plan, Some(&own_network))?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::Guest { layers, context, streams: handed.streams, inside })
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
@@ -211,7 +246,7 @@ fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
     lock(plan, false, &[&context.home], &mut layers)?;
     self_test(plan, None)?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::Guest { layers, context, streams, inside: None })
 }
 
 /// The layers that need no namespace, in the order in which each still permits the next.
@@ -346,8 +381,8 @@ fn enter_workspace(context: &GuestContext) -> Result<(), Failure> {
 }
 
 /// The outer process: holds nothing, waits, and ends as its guest did.
-fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>) -> i32 {
-    drop(streams);
+fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, handed: Handed) -> i32 {
+    drop(handed);
     let closed = nix::unistd::close(socket.as_raw_fd());
     loop {
         match waitpid(guest, None) {

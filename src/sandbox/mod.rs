@@ -12,6 +12,7 @@ mod host;
 pub mod init;
 mod landlock;
 mod mounts;
+pub mod network;
 pub mod plan;
 pub mod probe;
 pub mod profile;
@@ -21,7 +22,7 @@ mod sys;
 pub mod wire;
 
 pub use guest::{Guest, GuestError, LaunchError, exec};
-pub use init::{GuestContext, Serve};
+pub use init::{GuestContext, Relay, Serve};
 pub use plan::{Plan, PlanError};
 
 use crate::environment::Environment;

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::network::Network;
 use super::profile::{Profile, Resource};
 use super::seccomp;
+use crate::environment::networking::Networking;
 use crate::environment::{Access, Environment, Tier};
 
 /// The user id that a session has inside.
@@ -68,6 +70,8 @@ pub struct Plan {
     pub tier: Tier,
     /// What for.
     pub role: Role,
+    /// What it has of a network.
+    pub network: Network,
     /// The directory to work in.
     pub workspace: PathBuf,
     /// The session's home, inside.
@@ -110,6 +114,16 @@ pub enum PlanError {
         path: PathBuf,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// Networking that the tier cannot hold to.
+    #[error("the networking `{networking}` cannot be had with --sandbox={}: {reason}", .tier.as_str())]
+    Networking {
+        /// The word for what was asked.
+        networking: &'static str,
+        /// What there is to hold it.
+        tier: Tier,
+        /// Why not.
+        reason: &'static str,
     },
 }
 
@@ -161,6 +175,7 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
     Ok(Plan {
         tier: environment.tier,
         role: Role::Tools,
+        network: network(environment)?,
         workspace: environment.workspace.clone(),
         home: home(profile),
         uid,
@@ -174,6 +189,19 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
         limits: profile.limit.iter().map(|limit| (limit.resource, limit.value)).collect(),
         filters: seccomp::compile(profile, environment.tier).map_err(PlanError::Filter)?,
     })
+}
+
+/// Only a network namespace holds a session to a list of hosts.
+fn network(environment: &Environment) -> Result<Network, PlanError> {
+    let (networking, tier) = (&environment.networking, environment.tier);
+    let refuse =
+        |reason| Err(PlanError::Networking { networking: networking.as_str(), tier, reason });
+    match (tier, networking) {
+        (_, Networking::None) | (Tier::None, Networking::Unrestricted) => Ok(Network::Isolated),
+        (Tier::Full, Networking::Limited { .. } | Networking::Unrestricted) => Ok(Network::Door),
+        (Tier::Landlock, _) => refuse("without namespaces, no socket can be made at all"),
+        (Tier::None, Networking::Limited { .. }) => refuse("nothing would hold it to its hosts"),
+    }
 }
 
 /// A mount may not replace what makes the sandbox one.
