@@ -4,8 +4,8 @@
 //! |---|---|---|---|
 //! | 5 doors | [`cli`] | runtime, vocabulary | SQL, vendors, Linux |
 //! | 4 | [`runtime`] | session and below | terminals |
-//! | 3 | [`session`] | tool, provider, store, vocabulary | SQL, vendor JSON, namespaces |
-//! | 2 | [`tool`] | sandbox (`wire`, `Guest`), vocabulary | sessions, store, models |
+//! | 3 | [`session`] | tool, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
+//! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
 //! | 1 | [`store`], [`provider`], [`sandbox`], [`egress`]: strangers to each other | vocabulary | everything above |
 //! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`] | std, serde | I/O, tokio |
 //!

@@ -12,10 +12,11 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
 use crate::environment::Tier;
+use crate::environment::networking::HostRule;
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
-pub use values::{Deny, Mount, OutputFormat, Resumed, Route, TaskError, task};
+pub use values::{Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, TaskError, task};
 
 /// Runs AI agents on your own machine, with their tools in a sandbox.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -73,6 +74,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
+    /// Show what a session reached of the network, and what it was refused
+    Net(NetArgs),
     /// Run a command of your own in the sandbox
     Sandbox(SandboxArgs),
     /// Check what this machine can do: sandbox, storage, models
@@ -136,13 +139,30 @@ pub struct PlaceArgs {
     /// Least isolation to accept [default: full]
     #[arg(long, value_name = "TIER", value_parser = values::tier())]
     pub sandbox: Option<Tier>,
+    /// What programs can reach [default: none, or limited where hosts are allowed]
+    #[arg(long, value_name = "WORD", value_parser = values::network())]
+    pub network: Option<NetworkWord>,
+    /// Let programs reach HOST, `*.HOST` or an address, on the web's ports or PORT; repeatable
+    #[arg(long = "allow-host", value_name = "HOST[:PORT]", action = ArgAction::Append)]
+    pub allow_hosts: Vec<HostRule>,
+    /// Let programs reach the registries that this machine's package managers are set up to use
+    #[arg(long)]
+    pub allow_package_managers: bool,
 }
 
 impl PlaceArgs {
     /// Only a directory, all else as it is by default.
     #[must_use]
     pub fn in_directory(workspace: Option<PathBuf>) -> Self {
-        Self { workspace, mounts: Vec::new(), profile: None, sandbox: None }
+        Self {
+            workspace,
+            mounts: Vec::new(),
+            profile: None,
+            sandbox: None,
+            network: None,
+            allow_hosts: Vec::new(),
+            allow_package_managers: false,
+        }
     }
 }
 
@@ -259,6 +279,17 @@ Example:
     },
 }
 
+/// `casemate net`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate net sesn_01jq… --json | jq .refused")]
+pub struct NetArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `casemate sandbox`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct SandboxArgs {
@@ -274,7 +305,8 @@ pub enum SandboxCommand {
     #[command(after_help = "\
 Examples:
   casemate sandbox exec -- cat /etc/shadow
-  casemate sandbox exec --mount ~/.cargo/registry -- cargo build --offline")]
+  casemate sandbox exec --mount ~/.cargo/registry -- cargo build --offline
+  casemate sandbox exec --allow-host '*.example.com' -- curl https://www.example.com")]
     Exec {
         /// Where it runs.
         #[command(flatten)]

@@ -203,6 +203,7 @@ impl From<RuntimeError> for Failure {
             E::Config(error) => error.into(),
             E::Sandbox(error) => Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                 .hint("`casemate doctor` shows what this machine can do; --sandbox=landlock or --sandbox=none accepts less"),
+            E::Door(_) => Self::new(ExitStatus::SandboxUnavailable, error.to_string()),
             E::Drive(error) => Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source()),
             E::Route(_) | E::Model(_) | E::Workspace { .. } | E::Plan(_) | E::EmptyMessage | E::MessageTooLarge { .. }
             | E::NotWaiting { .. } | E::Terminated(_) | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Mount, PlaceArgs, SandboxCommand};
+use super::args::{Mount, NetworkWord, PlaceArgs, SandboxCommand};
+use super::context::Context;
 use super::failure::{ExitStatus, Failure};
+use super::output::Output;
+use super::terminal::neutralise;
+use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
-use crate::runtime::{resolve_workspace, sandbox_exec};
+use crate::runtime::{Executed, Report, resolve_workspace, sandbox_exec};
 
 /// Runs the command; the exit code is the command's own.
-pub(super) fn run(command: SandboxCommand) -> Result<ExitStatus, Failure> {
+pub(super) fn run(context: &Context, command: SandboxCommand) -> Result<ExitStatus, Failure> {
     let SandboxCommand::Exec { place, command } = command;
     let environment = environment(&place)?;
     let words = command.into_iter().map(|word| {
@@ -16,8 +20,48 @@ pub(super) fn run(command: SandboxCommand) -> Result<ExitStatus, Failure> {
             Failure::usage(format!("CMD: `{}` is not UTF-8", word.to_string_lossy()))
         })
     });
-    let code = sandbox_exec(&environment, words.collect::<Result<_, _>>()?)?;
+    let words = words.collect::<Result<_, _>>()?;
+    let registries = match environment.networking {
+        Networking::Limited { allow_package_managers: true, .. } => context.config(&[])?.registries,
+        _ => Vec::new(),
+    };
+    let Executed { code, network } = sandbox_exec(&environment, registries, words)?;
+    if !context.quiet() {
+        say(&network)?;
+    }
     Ok(ExitStatus::Command(code))
+}
+
+/// What the command could not reach, for whoever reads its errors.
+fn say(network: &Report) -> Result<(), Failure> {
+    let mut out = Output::of_process();
+    let refused = network.refusals.iter().map(ToString::to_string);
+    let failed = network.failures.iter().map(|failure| format!("{failure}."));
+    for sentence in refused.chain(failed) {
+        out.talk(format!("casemate: {}\n", neutralise(&sentence)))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What the flags say of the network.
+fn networking(place: &PlaceArgs) -> Result<Networking, Failure> {
+    let lists = !place.allow_hosts.is_empty() || place.allow_package_managers;
+    match place.network {
+        None if !lists => Ok(Networking::None),
+        Some(NetworkWord::None) if !lists => Ok(Networking::None),
+        Some(NetworkWord::Unrestricted) if !lists => Ok(Networking::Unrestricted),
+        None | Some(NetworkWord::Limited) => Ok(Networking::Limited {
+            allowed_hosts: place.allow_hosts.clone(),
+            allow_package_managers: place.allow_package_managers,
+            allow_mcp_servers: false,
+        }),
+        Some(word @ (NetworkWord::None | NetworkWord::Unrestricted)) => {
+            let word = word.as_str();
+            let text =
+                format!("--network {word} contradicts --allow-host and --allow-package-managers");
+            Err(Failure::usage(text).hint("those two list what `--network limited` may reach"))
+        }
+    }
 }
 
 /// The environment that the flags describe.
@@ -29,6 +73,7 @@ pub(super) fn environment(place: &PlaceArgs) -> Result<Environment, Failure> {
         environment.profile.clone_from(profile);
     }
     environment.tier = place.sandbox.unwrap_or_default();
+    environment.networking = networking(place)?;
     Ok(environment)
 }
 

@@ -12,6 +12,8 @@ pub mod doctor;
 mod drivers;
 mod feed;
 mod instructions;
+mod network;
+mod registries;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +23,15 @@ pub use crate::store::{SessionRow, SessionStatus};
 pub use changes::changed_since;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
+pub use network::{NetworkUse, Refused, Used};
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock};
-use crate::environment::Environment;
+use crate::egress::Door;
+pub use crate::egress::Report;
+use crate::egress::policy::Policy;
+use crate::environment::networking::HostRule;
+use crate::environment::{Environment, Tier};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_TASK_BYTES, SHUTDOWN_GRACE};
@@ -33,7 +40,7 @@ use crate::provider::{Model, ModelError};
 use crate::sandbox::{self, Guest, LaunchError, PlanError};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
-use crate::session::{DriveError, Launcher, Parts, Sandboxed, Session};
+use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
 use crate::store::{self, Append, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
@@ -70,6 +77,9 @@ pub enum RuntimeError {
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
+    /// The sandbox has no way to the network, though it should.
+    #[error("the network door: {0}")]
+    Door(std::io::Error),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,
@@ -243,7 +253,8 @@ impl Runtime {
         let facts = Facts {
             workspace: &spec.environment.workspace,
             date: &date[..10],
-            offline: spec.environment.tier != crate::environment::Tier::None,
+            networking: (spec.environment.tier != Tier::None)
+                .then_some(&spec.environment.networking),
         };
         let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
         let workspace = spec.environment.workspace.clone();
@@ -342,7 +353,7 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
-            launcher: launcher(definition.environment),
+            launcher: launcher(definition.environment, &self.shared.config.registries),
             previews,
             interrupt,
         };
@@ -411,12 +422,16 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment) -> Launcher {
+fn launcher(environment: Environment, registries: &[HostRule]) -> Launcher {
+    let policy = Policy::new(environment.networking.clone(), registries.to_vec());
     Arc::new(move || -> Sandboxed {
-        let environment = environment.clone();
+        let (environment, policy) = (environment.clone(), policy.clone());
         Box::pin(async move {
             let plan = sandbox::plan_for(&environment).map_err(|e| e.to_string())?;
-            Guest::launch(&plan).await.map_err(|e| e.to_string())
+            let guest = Guest::launch(&plan).await.map_err(|e| e.to_string())?;
+            let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
+            let door = door.map_err(|e| format!("network door: {e}"))?;
+            Ok(Launched { guest, door })
         })
     })
 }
@@ -455,13 +470,31 @@ pub async fn local_models(config: &Config) -> Vec<String> {
     names.collect()
 }
 
-/// Runs one command in a sandbox, with this process's standard streams; its exit code, as a shell counts. Blocks.
+/// A command that ended in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code, as a shell counts.
+    pub code: u8,
+    /// What it reached, and what was refused.
+    pub network: Report,
+}
+
+/// Runs one command in a sandbox, with this process's standard streams. Blocks.
 ///
 /// # Errors
 /// If the workspace or the sandbox cannot be had.
-pub fn sandbox_exec(environment: &Environment, argv: Vec<String>) -> Result<u8, RuntimeError> {
+pub fn sandbox_exec(
+    environment: &Environment,
+    registries: Vec<HostRule>,
+    argv: Vec<String>,
+) -> Result<Executed, RuntimeError> {
     check_workspace(&environment.workspace)?;
-    Ok(sandbox::exec(sandbox::plan_for(environment)?, argv)?)
+    let plan = sandbox::plan_for(environment)?;
+    let policy = Policy::new(environment.networking.clone(), registries);
+    let mut door = None;
+    let code = sandbox::exec(plan, argv, |asks| door = Some(network::Keeper::start(asks, policy)))?;
+    let network = door.map_or_else(|| Ok(Report::default()), network::Keeper::close);
+    Ok(Executed { code, network: network.map_err(RuntimeError::Door)? })
 }
 
 /// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::guest::GuestSlot;
+use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
@@ -17,7 +18,7 @@ use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 
-pub use super::guest::{Launcher, Sandboxed};
+pub use super::guest::{Launched, Launcher, Sandboxed};
 
 /// What a driver works with. All of it is shared with the runtime.
 #[derive(Clone)]
@@ -93,6 +94,7 @@ pub struct Driver {
     pub(super) id: SessionId,
     pub(super) session: Session,
     pub(super) guest: GuestSlot,
+    pub(super) attempts: Attempts,
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
     epoch: Epoch,
@@ -122,8 +124,17 @@ impl Driver {
             })
             .collect();
         let session = Session::new(definition);
-        let mut driver =
-            Self { parts, id, session, guest, system, tools, epoch, unmarked: Vec::new() };
+        let mut driver = Self {
+            parts,
+            id,
+            session,
+            guest,
+            attempts: Attempts::default(),
+            system,
+            tools,
+            epoch,
+            unmarked: Vec::new(),
+        };
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
@@ -232,6 +243,8 @@ impl Driver {
 
     /// Appends the facts and applies them, together with what clients appended before them.
     async fn commit(&mut self, mut facts: Vec<NewEvent>) -> Result<(), DriveError> {
+        let background = self.attempts.in_background(self.guest.report());
+        facts.extend(self.at_once(background));
         facts.extend(self.guest.news().map(|body| NewEvent::now(self.parts.clock.now(), body)));
         if facts.is_empty() {
             return Ok(());

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::Session;
+use crate::environment::networking::Networking;
 use crate::provider::{Request, ToolSpec};
 
 /// A file of instructions that was found in or above the workspace.
@@ -23,8 +24,8 @@ pub struct Facts<'a> {
     pub workspace: &'a Path,
     /// Today, as `2026-11-24`.
     pub date: &'a str,
-    /// The sandbox has no way to the network.
-    pub offline: bool,
+    /// What the sandbox may reach; `None` where it has the host's own network.
+    pub networking: Option<&'a Networking>,
 }
 
 /// The system prompt: a short rule of conduct, the facts, the agent's own words, then instructions, nearest last.
@@ -36,7 +37,7 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
         "You are an agent that completes the user's task by calling tools. Act, then check what you did. \
          When the task is done, answer with a short summary and no tool call.\n",
     );
-    let network = if facts.offline { " There is no network." } else { "" };
+    let network = facts.networking.map(reach).unwrap_or_default();
     let workspace = facts.workspace.display();
     let date = facts.date;
     write!(
@@ -54,6 +55,32 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
             .expect("writing to a string cannot fail");
     }
     text
+}
+
+/// What can be reached, in words.
+fn reach(networking: &Networking) -> String {
+    /// Hosts that are named: a model reads them before every answer.
+    const NAMED: usize = 20;
+    let (hosts, registries) = match networking {
+        Networking::None => return " There is no network.".to_owned(),
+        Networking::Unrestricted => {
+            return " Public hosts can be reached over TCP; private addresses cannot.".to_owned();
+        }
+        Networking::Limited { allowed_hosts, allow_package_managers, .. } => {
+            (allowed_hosts, *allow_package_managers)
+        }
+    };
+    let mut named: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
+    if hosts.len() > NAMED {
+        named.push(format!("{} more", hosts.len() - NAMED));
+    }
+    if registries {
+        named.push("the registries of the user's package managers".to_owned());
+    }
+    if named.is_empty() {
+        return " No host can be reached.".to_owned();
+    }
+    format!(" Of the network, only this can be reached, over TCP: {}.", named.join(", "))
 }
 
 /// The next request. `tools` is the same for the whole session.

@@ -128,6 +128,11 @@ impl Lines {
         Some(self.dim(&one_line(&text, self.width)) + "\n")
     }
 
+    /// That a program wanted to go where it may not.
+    pub(super) fn unreached(&self, target: &str, rule: &str) -> String {
+        self.marked("!", Look::Warn, &format!("{target} was not reached: {rule}"), "")
+    }
+
     /// That something went wrong for good.
     pub(super) fn failed(&self, message: &str) -> String {
         self.marked("✗", Look::Bad, message, "")
