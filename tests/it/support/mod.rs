@@ -35,6 +35,14 @@ impl As {
     }
 }
 
+/// Says what a test lacks; fails where nothing may be lacking.
+#[expect(clippy::disallowed_methods, reason = "a switch of the test run, not of the program")]
+pub(crate) fn lacks(what: &str) {
+    eprintln!("not tested: this machine lacks {what}");
+    let required = std::env::var("CASEMATE_TEST_REQUIRE").is_ok_and(|value| value == "all");
+    assert!(!required, "CASEMATE_TEST_REQUIRE=all, and this machine lacks {what}");
+}
+
 /// Writes a small file for a test.
 pub(crate) fn write(path: &Path, text: &str) {
     std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
@@ -153,6 +161,10 @@ impl std::fmt::Debug for Finished {
 }
 
 impl Finished {
+    pub(crate) fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     /// The exit code; `None` after a signal.
     pub(crate) fn code(&self) -> Option<i32> {
         self.0.status.code()
