@@ -240,7 +240,10 @@ impl Driver {
         if starts {
             self.unmarked.extend(self.session.queued().cloned());
         }
-        self.unmarked.extend(self.session.interrupts().iter().cloned());
+        // An interrupt is obeyed by the commit that ends its turn: marked before, it would be marked twice.
+        if facts.iter().any(|fact| matches!(fact.body, EventBody::StatusIdle { .. })) {
+            self.unmarked.extend(self.session.interrupts().iter().cloned());
+        }
         let now = self.parts.clock.now();
         let processed = self.unmarked.drain(..).map(|id| (id, now)).collect();
         let append = Append { events: facts, processed };
