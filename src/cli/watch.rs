@@ -37,6 +37,8 @@ struct Watcher<'a> {
     queued: usize,
     /// Calls that the person is being asked about, first first.
     asking: Vec<EventId>,
+    /// What was answered so far: the session is told when the last answer is in.
+    answers: Vec<Input>,
     interrupted: bool,
 }
 
@@ -68,6 +70,7 @@ pub(super) async fn watch(
         presence,
         queued: 0,
         asking: Vec::new(),
+        answers: Vec::new(),
         interrupted: false,
     };
     loop {
@@ -120,15 +123,16 @@ impl Watcher<'_> {
     /// Somebody must answer: the flag, the person, or whoever resumes the session later.
     async fn asked(&mut self, calls: &[EventId]) -> Result<bool, Failure> {
         if self.presence.allow_all {
-            for call in calls {
-                self.confirm(call.clone(), Confirmation::Allow, None).await?;
-            }
+            let allow = |call: &EventId| confirm(call.clone(), Confirmation::Allow, None);
+            let answers: Vec<_> = calls.iter().map(allow).collect();
+            self.runtime.submit_all(self.id, &answers).await?;
             return Ok(false);
         }
         if !self.presence.interactive {
             return Ok(true);
         }
         self.asking = calls.to_vec();
+        self.answers.clear();
         self.ask()?;
         Ok(false)
     }
@@ -148,7 +152,10 @@ impl Watcher<'_> {
             "" | "n" | "no" => (Confirmation::Deny, None),
             reason => (Confirmation::Deny, Some(reason.to_owned())),
         };
-        self.confirm(call, result, message).await?;
+        self.answers.push(confirm(call, result, message));
+        if self.asking.is_empty() {
+            self.runtime.submit_all(self.id, &std::mem::take(&mut self.answers)).await?;
+        }
         self.ask()
     }
 
@@ -163,16 +170,10 @@ impl Watcher<'_> {
         }
         Ok(())
     }
+}
 
-    async fn confirm(
-        &self,
-        call: EventId,
-        result: Confirmation,
-        message: Option<String>,
-    ) -> Result<(), Failure> {
-        self.runtime.submit(self.id, Input::Confirm { call, result, message }).await?;
-        Ok(())
-    }
+fn confirm(call: EventId, result: Confirmation, message: Option<String>) -> Input {
+    Input::Confirm { call, result, message }
 }
 
 /// A call in a line, safe to show.
