@@ -25,6 +25,7 @@ use crate::runtime::Preview;
 
 pub use calls::Call;
 pub use tally::{Outcome, Tally};
+pub(super) use words::plural;
 
 /// How a run is shown.
 #[derive(Debug, Clone)]

@@ -213,7 +213,7 @@ fn a_resumed_run_knows_the_calls_that_waited() {
 fn a_discarded_answer_is_marked_and_said_again() {
     let mut story = Story::default();
     story.begin("x").ask().says(0, "Half of an ans").preview(Preview::Discarded).request_failed();
-    story.error("the connection broke", RetryStatus::Retrying).ask();
+    story.error("the connection broke; trying again in 0.5 s", RetryStatus::Retrying).ask();
     story.says(0, "All of the answer.").message("All of the answer.");
     story.answered(10, 10).idle(StopReason::EndTurn);
     let bytes = on_terminal(&story, settings(OutputFormat::Text, TTY));

@@ -77,7 +77,7 @@ impl TextView {
             }
             EventBody::SandboxReady { tier, layers } => self.lines.sandbox(tier, layers),
             EventBody::SandboxFailed { message } => {
-                return self.important(&self.lines.failed(message), out);
+                return self.important(&self.lines.no_sandbox(message), out);
             }
             EventBody::SessionError { error } => {
                 if tally.sandbox_failure().is_some_and(|shown| error.message.contains(shown)) {

@@ -1,5 +1,6 @@
 //! The lines of talk, as text: what each says and how it looks. Every word of a stranger is neutral here.
 
+use crate::cli::failure::{NO_SANDBOX_HINT, allow_all};
 use crate::cli::render::calls::{self, Call};
 use crate::cli::render::words::{count, duration, millis_between, plural};
 use crate::cli::render::{Outcome, Settings, Tally};
@@ -124,20 +125,28 @@ impl Lines {
             let text = "! no sandbox: tools run as you, with your files and your network";
             return Some(self.paint.paint(Look::Warn, text) + "\n");
         }
+        let (namespaces, others): (Vec<_>, Vec<_>) =
+            layers.iter().map(String::as_str).partition(|layer| layer.ends_with(" namespace"));
+        let namespaces = match namespaces.len() {
+            0 => None,
+            n => Some(plural(n, "namespace")),
+        };
+        let layers: Vec<_> = namespaces.as_deref().into_iter().chain(others).collect();
         let text = format!("· sandbox: {tier} ({})", layers.join(", "));
         Some(self.dim(&one_line(&text, self.width)) + "\n")
     }
 
-    /// That something went wrong for good.
-    pub(super) fn failed(&self, message: &str) -> String {
-        self.marked("✗", Look::Bad, message, "")
+    /// That there is no sandbox to work in, and what to do about it.
+    pub(super) fn no_sandbox(&self, message: &str) -> String {
+        let message = format!("no sandbox: {}\n{NO_SANDBOX_HINT}", message.trim());
+        self.marked("✗", Look::Bad, &message, "")
     }
 
     /// A `session.error`.
     pub(super) fn error(&self, error: &ErrorDetail) -> String {
         match error.retry_status {
-            RetryStatus::Retrying => self.marked("!", Look::Warn, &error.message, "trying again"),
-            RetryStatus::Exhausted => self.marked("✗", Look::Bad, &error.message, "gave up"),
+            RetryStatus::Retrying => self.marked("!", Look::Warn, &error.message, ""),
+            RetryStatus::Exhausted => self.marked("✗", Look::Bad, &error.message, ""),
             RetryStatus::Terminal => {
                 self.marked("✗", Look::Bad, &error.message, "the session is over")
             }
@@ -167,11 +176,13 @@ impl Lines {
         for id in ids {
             text.push_str(&self.waiting_call(id, tally.call(id)));
         }
-        let resume = format!("{} resume {session}", self.program);
-        let allow: String = ids.iter().map(|id| format!(" --allow {id}")).collect();
+        let allow = allow_all(&self.program, session, ids);
         let first = ids.first().map_or("EVENT", |id| id.as_str());
-        text.push_str(&format!("\n  allow  {resume}{allow}\n"));
-        text.push_str(&format!("  deny   {resume} --deny '{first}=REASON'\n"));
+        text.push_str(&format!("\n  allow  {allow}\n"));
+        text.push_str(&format!(
+            "  deny   {} resume {session} --deny '{first}=REASON'\n",
+            self.program
+        ));
         text.push_str(&format!("  look   {} sessions events {session}\n", self.program));
         text
     }
