@@ -124,6 +124,16 @@ impl Renderer {
         self.out.flush()
     }
 
+    /// Shows that a line which was typed while the session works was heard.
+    ///
+    /// # Errors
+    /// Those of [`Output`].
+    pub fn heard(&mut self, line: &str) -> Result<(), OutputError> {
+        let View::Text(text) = &mut self.view else { return Ok(()) };
+        text.heard(line, &mut self.out)?;
+        self.out.flush()
+    }
+
     /// Prints what the run came to. `files_changed` as the caller knows it, or what the tools wrote.
     ///
     /// A turn that has not ended counts as interrupted: whoever watched it has stopped doing so.

@@ -143,6 +143,7 @@ impl Watcher<'_> {
         if self.asking.is_empty() {
             if !line.is_empty() {
                 self.runtime.submit(self.id, Input::Message(line.to_owned())).await?;
+                self.renderer.heard(line)?;
             }
             return Ok(());
         }

@@ -19,6 +19,8 @@ use lines::Lines;
 
 /// Back to the start of the line, and nothing on it.
 const CLEAR_LINE: &str = "\r\x1b[2K";
+/// To the line above, and nothing on it.
+const CLEAR_LINE_ABOVE: &str = "\x1b[1A\r\x1b[2K";
 
 /// The view.
 pub(super) struct TextView {
@@ -189,6 +191,16 @@ impl TextView {
         let Some((label, since)) = self.doing.now(tally, &self.lines) else { return Ok(()) };
         self.status_shown = true;
         out.talk(CLEAR_LINE.to_owned() + &self.lines.status(&label, since, now))
+    }
+
+    /// Shows that a typed line was heard, in place of its echo behind what is going on. Where words stand, the echo stays.
+    pub(super) fn heard(&mut self, line: &str, out: &mut Output) -> Result<(), OutputError> {
+        if !std::mem::take(&mut self.status_shown) {
+            return Ok(());
+        }
+        out.talk(CLEAR_LINE_ABOVE)?;
+        let text = self.lines.heard(line);
+        self.progress(&text, out)
     }
 
     /// What the run came to.

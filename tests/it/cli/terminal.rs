@@ -109,9 +109,9 @@ fn a_line_typed_while_it_works_is_in_the_next_request() {
              - expect: { last_user_contains: in French }\n    text: D'accord.\n",
         );
         let mut terminal = casemate.on_terminal(&[], &["run", "-m", &model, "go"]);
-        let started = casemate.workspace().join("started");
-        until("the call", || started.exists().then_some(()));
+        terminal.wait_for("running bash:");
         terminal.type_in("in French please\r");
+        terminal.wait_for("› in French please");
         until("the line in the log", || {
             (of_type(&events(&casemate), "user.message").len() == 2).then_some(())
         });

@@ -114,6 +114,11 @@ impl Lines {
         self.dim("(discarded)") + "\n"
     }
 
+    /// That a typed line waits for the next model request.
+    pub(super) fn heard(&self, line: &str) -> String {
+        self.dim(&format!("› {}", one_line(line, self.width.saturating_sub(2)))) + "\n"
+    }
+
     /// That an interrupt was heard.
     pub(super) fn stopping(&self) -> String {
         self.dim("■ stopping") + "\n"
