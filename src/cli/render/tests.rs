@@ -262,6 +262,25 @@ proptest! {
 }
 
 #[test]
+fn the_wait_for_other_calls_is_not_a_calls_own_time() {
+    let mut story = Story::default();
+    story.begin("x");
+    let slow = story.call("bash", &json!({"command": "make"}), Permission::Allow);
+    let reads =
+        ["a", "b"].map(|path| story.call("read", &json!({"file_path": path}), Permission::Allow));
+    story.started(&slow).wait(2_000).result(&slow, "", false).wait(30);
+    for read in &reads {
+        story.result(read, "one", false);
+    }
+    let (_, stderr) = in_files(&story, settings(OutputFormat::Text, Facts::plain()));
+    let calls: Vec<_> = stderr.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(
+        calls,
+        ["● bash   make  2.0s", "● read   a  1 line  30ms", "● read   b  1 line  30ms"]
+    );
+}
+
+#[test]
 fn a_long_command_that_waits_is_shown_to_its_end() {
     let command = format!("echo {} ; rm -rf ~", "x".repeat(300));
     let mut story = Story::default();
