@@ -21,6 +21,7 @@ use super::output::{Output, OutputError};
 use super::terminal::Facts;
 use crate::clock::Timestamp;
 use crate::event::{Audience, Event};
+use crate::id::EventId;
 use crate::runtime::Preview;
 
 pub use calls::Call;
@@ -165,14 +166,13 @@ impl Renderer {
         &self.tally
     }
 
-    /// The streams, for words of the caller's own. The line that says what is going on is gone from the screen.
+    /// Asks whether this call may run; the answer is typed behind it.
     ///
     /// # Errors
     /// Those of [`Output`].
-    pub fn out(&mut self) -> Result<&mut Output, OutputError> {
-        if let View::Text(text) = &mut self.view {
-            text.make_room(&mut self.out)?;
-        }
-        Ok(&mut self.out)
+    pub fn question(&mut self, call: &EventId) -> Result<(), OutputError> {
+        let View::Text(text) = &mut self.view else { return Ok(()) };
+        text.question(self.tally.call(call), &mut self.out)?;
+        self.out.flush()
     }
 }

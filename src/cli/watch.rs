@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
-use super::render::{Call, Renderer};
-use super::terminal::one_line;
+use super::render::Renderer;
 use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::runtime::{FeedItem, Input, Runtime};
@@ -163,11 +162,7 @@ impl Watcher<'_> {
     /// Puts the next question, if there is one.
     fn ask(&mut self) -> Result<(), Failure> {
         if let Some(call) = self.asking.first() {
-            let call = self.renderer.tally().call(call).map_or_else(|| call.to_string(), describe);
-            let question = format!("allow {call}? [y/N, or why not] ");
-            let out = self.renderer.out()?;
-            out.talk(question)?;
-            out.flush()?;
+            self.renderer.question(call)?;
         }
         Ok(())
     }
@@ -175,13 +170,6 @@ impl Watcher<'_> {
 
 fn confirm(call: EventId, result: Confirmation, message: Option<String>) -> Input {
     Input::Confirm { call, result, message }
-}
-
-/// A call in a line, safe to show.
-fn describe(call: &Call) -> String {
-    const WIDTH: usize = 200;
-    let input = serde_json::to_string(&call.input).expect("JSON is JSON");
-    one_line(&format!("{} {input}", call.name), WIDTH)
 }
 
 /// Lines from standard input, read on a thread of their own that ends with the process.

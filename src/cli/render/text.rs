@@ -6,6 +6,7 @@
 mod doing;
 mod lines;
 
+use super::calls::Call;
 use super::speech::Speech;
 use super::tally::{Outcome, Tally};
 use super::{Preview, Settings};
@@ -203,6 +204,15 @@ impl TextView {
         self.progress(&text, out)
     }
 
+    /// Asks whether a call may run.
+    pub(super) fn question(
+        &mut self,
+        call: Option<&Call>,
+        out: &mut Output,
+    ) -> Result<(), OutputError> {
+        self.important(&self.lines.question(call), out)
+    }
+
     /// What the run came to.
     pub(super) fn finish(
         &mut self,
@@ -223,7 +233,7 @@ impl TextView {
     }
 
     /// Takes the line that says what is going on off the screen.
-    pub(super) fn make_room(&mut self, out: &mut Output) -> Result<(), OutputError> {
+    fn make_room(&mut self, out: &mut Output) -> Result<(), OutputError> {
         if std::mem::take(&mut self.status_shown) { out.talk(CLEAR_LINE) } else { Ok(()) }
     }
 

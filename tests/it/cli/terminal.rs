@@ -168,11 +168,12 @@ fn control_c_twice_quits() {
 }
 
 #[test]
-fn a_question_is_put_and_answered() {
+fn a_question_shows_the_whole_call_and_is_answered() {
     let casemate = Casemate::new();
     let model = casemate.script(
-        "turns: [{ tool_calls: [{ bash: { command: echo 1 >> marks } }, { bash: { command: echo 2 >> marks } }, \
-         { bash: { command: echo 3 >> marks } }] }, { text: Done. }]",
+        &"turns: [{ tool_calls: [{ bash: { command: \": LONG\\necho 1 >> marks\" } }, { bash: { command: echo 2 >> marks } }, \
+         { bash: { command: echo 3 >> marks } }] }, { text: Done. }]"
+            .replace("LONG", &"x".repeat(500)),
     );
     casemate.put(
         "agent.yaml",
@@ -181,9 +182,7 @@ fn a_question_is_put_and_answered() {
     let mut terminal =
         casemate.on_terminal(&[], &["run", "-m", &model, "--agent", "agent.yaml", "go"]);
     for (call, answer) in [("1", "y\r"), ("2", "\r"), ("3", "use a file\r")] {
-        terminal.wait_for(&format!(
-            "allow bash {{\"command\":\"echo {call} >> marks\"}}? [y/N, or why not] "
-        ));
+        terminal.wait_for(&format!(" {call} >> marks\r\n  allow it? [y/N, or why not] "));
         terminal.type_in(answer);
     }
     let (code, screen) = terminal.finish();

@@ -197,6 +197,21 @@ impl Lines {
         let name = one_line(call.map_or("tool", |call| &call.name), self.width);
         let subject = call.map_or_else(String::new, |call| call.subject(self.workspace.as_deref()));
         let size = call.and_then(Call::size).map(|size| format!("  {size}")).unwrap_or_default();
+        let shown = self.page(&subject);
+        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
+        format!("    {id}\n      {}  {shown}{size}\n", self.paint.paint(Look::Bold, &name))
+    }
+
+    /// The question whether a call may run: nothing of what it would do is left out, as far as a page goes.
+    pub(super) fn question(&self, call: Option<&Call>) -> String {
+        let name = one_line(call.map_or("tool", |call| &call.name), self.width);
+        let shown = self.page(&call.map_or_else(String::new, Call::whole));
+        let (mark, name) = (self.paint.paint(Look::Warn, "?"), self.paint.paint(Look::Bold, &name));
+        format!("{mark} {name}  {shown}\n  allow it? [y/N, or why not] ")
+    }
+
+    /// The first page of a text, and how much more there is; further lines are indented.
+    fn page(&self, subject: &str) -> String {
         let shown = &subject[..subject.floor_char_boundary(WAITING_BYTES)];
         let rest = match subject.len() - shown.len() {
             0 => String::new(),
@@ -204,9 +219,7 @@ impl Lines {
                 self.paint.paint(Look::Warn, &format!("\n      … and {}", plural(rest, "byte")))
             }
         };
-        let shown = neutralise(shown.trim_end()).replace('\n', "\n      ");
-        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
-        format!("    {id}\n      {}  {shown}{rest}{size}\n", self.paint.paint(Look::Bold, &name))
+        neutralise(shown.trim_end()).replace('\n', "\n      ") + &rest
     }
 
     /// The line that is redrawn; it leaves the last column free, so that no terminal wraps.
