@@ -137,7 +137,7 @@ fn show(
         row.id,
         neutralise(row.title.as_deref().unwrap_or("(no title)")),
         state(row),
-        row.workspace.display(),
+        neutralise(&row.workspace.to_string_lossy()),
         neutralise(model),
         row.head,
         usage.input_tokens + usage.cache_creation_input_tokens,
