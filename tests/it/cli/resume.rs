@@ -64,9 +64,9 @@ fn what_cannot_be_resumed_says_why() {
     check(&["--allow", "yes"], &["`yes` is not an event id"]);
     check(&["-C", "/nowhere"], &["/nowhere"]);
     // A data directory that is named is named again in what to type.
-    let elsewhere = casemate.home().join("other");
+    let elsewhere = casemate.home().join("other place");
     let flag = ["--data-dir", elsewhere.to_str().unwrap()];
     casemate.run(&[&flag[..], &["run", "-m", &model, "hi"]].concat()).expect(0);
     let refused = casemate.run(&[&flag[..], &["resume"]].concat()).expect(2);
-    demand(&refused, &[&format!("casemate --data-dir {} resume sesn_", elsewhere.display())]);
+    demand(&refused, &[&format!("casemate --data-dir '{}' resume sesn_", elsewhere.display())]);
 }

@@ -117,3 +117,33 @@ fn a_reader_that_goes_away_is_no_reason_to_stop() {
     let read = |name: &str| std::fs::read_to_string(casemate.workspace().join(name)).unwrap();
     assert_eq!((read("code").as_str(), read("marks").as_str()), ("0\n", "1\n2\n3\n"));
 }
+
+#[test]
+fn an_interrupt_ends_any_wait() {
+    let check = |script: &str, waits: &str| {
+        let casemate = Casemate::new();
+        let model = casemate.script(script);
+        let run = casemate.start(&["run", "-m", &model, "go"]);
+        until(waits, || {
+            let begun = !casemate.sessions().is_empty();
+            (begun && !of_type(&events(&casemate), waits).is_empty()).then_some(())
+        });
+        run.signal(Signal::SIGINT);
+        demand(&run.finish().expect(3), &["■ interrupted after "]);
+        let log = events(&casemate);
+        assert_eq!(log.last().unwrap()["type"], "session.status_idle");
+        let (starts, ends) =
+            (of_type(&log, "span.model_request_start"), of_type(&log, "span.model_request_end"));
+        assert_eq!(starts.len(), ends.len(), "a request was left open");
+    };
+    // For the model, in the middle of its answer, and between two tries.
+    check("turns: [{ delay_ms: 90000, text: Late. }]", "span.model_request_start");
+    check(
+        "turns: [{ chunks: 9, chunk_delay_ms: 30000, text: A slow answer. }]",
+        "span.model_request_start",
+    );
+    check(
+        "turns: [{ errors: [529, 529, 529, 529, 529, 529], text: Late. }]",
+        "session.status_rescheduled",
+    );
+}
