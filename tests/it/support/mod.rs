@@ -1,5 +1,8 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
+mod running;
+mod terminal;
+
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -7,6 +10,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+pub(crate) use running::{Running, until};
+pub(crate) use terminal::Terminal;
 
 /// The beginning of what the model is told about a call that a crash cut.
 pub(crate) const OUTCOME_UNKNOWN: &str =
@@ -102,7 +108,11 @@ impl Casemate {
 
     /// The program, ready to be given arguments: clean environment, no terminal, no standard input.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_casemate"));
+        self.command_of(env!("CARGO_BIN_EXE_casemate"))
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -121,8 +131,30 @@ impl Casemate {
     }
 
     pub(crate) fn run_with(&self, env: &[(&str, &str)], args: &[impl AsRef<OsStr>]) -> Finished {
-        let output = self.command().envs(env.iter().copied()).args(args).output().unwrap();
-        Finished(output)
+        let mut command = self.command();
+        command.envs(env.iter().copied()).args(args);
+        Running::start(command).finish()
+    }
+
+    /// Runs a shell command line, in which `"$@"` is the program with these arguments.
+    pub(crate) fn shell(&self, line: &str, args: &[&str]) -> Finished {
+        let mut shell = self.command_of("/bin/sh");
+        shell.arg("-c").arg(line).arg("sh").arg(env!("CARGO_BIN_EXE_casemate")).args(args);
+        Running::start(shell).finish()
+    }
+
+    /// Starts the program and gives it back while it runs.
+    pub(crate) fn start(&self, args: &[impl AsRef<OsStr>]) -> Running {
+        let mut command = self.command();
+        command.args(args);
+        Running::start(command)
+    }
+
+    /// Starts the program on a terminal of its own, with this in its environment.
+    pub(crate) fn on_terminal(&self, env: &[(&str, &str)], args: &[impl AsRef<OsStr>]) -> Terminal {
+        let mut command = self.command();
+        command.env("TERM", "xterm-256color").envs(env.iter().copied()).args(args);
+        Terminal::start(&command, self.who)
     }
 
     /// The ids of all sessions, newest first.
