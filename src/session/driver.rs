@@ -232,7 +232,9 @@ impl Driver {
 
     /// Appends the facts and applies them, together with what clients appended before them.
     async fn commit(&mut self, mut facts: Vec<NewEvent>) -> Result<(), DriveError> {
-        facts.extend(self.guest.news().map(|body| NewEvent::now(self.parts.clock.now(), body)));
+        // What happened to the sandbox comes first: a log ends with the session's own last word.
+        let news = self.guest.news().collect();
+        facts.splice(..0, self.at_once(news));
         if facts.is_empty() {
             return Ok(());
         }
