@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
 use rustls::pki_types::CertificateDer;
@@ -40,6 +41,27 @@ impl Secret {
         self.0.is_empty()
     }
 }
+
+/// Keys shorter than this are placeholders such as `ollama`, which a message may well hold as a word.
+const SHORTEST_KEY: usize = 8;
+
+/// The error without the key, whole or cut at the end: servers quote it, and errors are logged.
+fn without_key(error: ModelError, key: Option<&Secret>) -> ModelError {
+    let Some(Secret(key)) = key.filter(|Secret(key)| key.len() >= SHORTEST_KEY) else {
+        return error;
+    };
+    error.map_words(|words| {
+        let words = words.replace(key.as_str(), HIDDEN);
+        let end = words.trim_end_matches('…');
+        let starts = (SHORTEST_KEY..key.len()).rev().filter_map(|n| key.get(..n));
+        match starts.into_iter().find_map(|start| end.strip_suffix(start)) {
+            Some(before) => format!("{before}{HIDDEN}…"),
+            None => words,
+        }
+    })
+}
+
+const HIDDEN: &str = "[the API key]";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,6 +152,8 @@ pub(crate) struct Post {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) asked: Asked,
+    /// The key in the headers, to be kept out of errors.
+    pub(crate) key: Option<Secret>,
 }
 
 /// A wire format: pieces of a body to deltas.
@@ -216,6 +240,16 @@ impl Http {
 
     /// Sends the request and decodes the answer's body. An error that prevented the request comes out as the stream.
     pub(crate) fn stream(
+        self: Arc<Self>,
+        post: Result<Post, ModelError>,
+        decoder: impl Decode,
+    ) -> DeltaStream {
+        let key = post.as_ref().ok().and_then(|post| post.key.clone());
+        let deltas = self.deltas(post, decoder);
+        Box::pin(deltas.map(move |delta| delta.map_err(|error| without_key(error, key.as_ref()))))
+    }
+
+    fn deltas(
         self: Arc<Self>,
         post: Result<Post, ModelError>,
         mut decoder: impl Decode,

@@ -372,3 +372,26 @@ pub enum ModelError {
         reason: String,
     },
 }
+
+impl ModelError {
+    /// The error with a server's words, and what was made of them, passed through `edit`.
+    fn map_words(mut self, edit: impl FnOnce(&str) -> String) -> Self {
+        match &mut self {
+            Self::Auth { message: words, .. }
+            | Self::Billing { message: words, .. }
+            | Self::UnknownModel { message: words, .. }
+            | Self::ContextTooLong { message: words }
+            | Self::Status { message: words, .. }
+            | Self::Connect { reason: words, .. }
+            | Self::BrokenStream { reason: words, .. }
+            | Self::Protocol { reason: words, .. }
+            | Self::Script { reason: words }
+            | Self::Unsupported { reason: words, .. } => *words = edit(words),
+            Self::MissingKey { .. }
+            | Self::Timeout { .. }
+            | Self::EmptyAnswer
+            | Self::TooLarge { .. } => {}
+        }
+        self
+    }
+}
