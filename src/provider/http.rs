@@ -322,11 +322,16 @@ impl Http {
             |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let wait = retry_after(header("retry-after-ms"), header("retry-after"), header("date"));
         let kind = header("content-type").unwrap_or_default().to_owned();
+        let location = header("location").map(str::to_owned);
         if status.is_success() && (kind.is_empty() || kind.starts_with("text/event-stream")) {
             return Ok(response);
         }
         let read = bounded(response, MAX_ERROR_BODY_BYTES);
         let body = tokio::time::timeout(self.timeouts.idle, read).await.unwrap_or_default();
+        if let Some(target) = location.filter(|_| status.is_redirection()) {
+            let words = format!("it redirects to {target}; set the base URL to where that leads");
+            return Err(asked.refused(status.as_u16(), ErrorBody::parse(words.as_bytes()), None));
+        }
         if !status.is_success() {
             return Err(asked.refused(status.as_u16(), ErrorBody::parse(&body), wait));
         }
@@ -335,7 +340,7 @@ impl Http {
         if let Some(body) = error.and_then(ErrorBody::from_value) {
             return Err(asked.refused(body.own_status().unwrap_or(200), body, wait));
         }
-        let problem = format!("its content type is `{kind}`, is the base URL right?");
+        let problem = format!("its content type is `{kind}` (is the base URL right?)");
         Err(asked.protocol(EVENT_STREAM, &problem, &String::from_utf8_lossy(&body)))
     }
 }
@@ -411,6 +416,10 @@ fn causes(error: &reqwest::Error) -> String {
     while let Some(error) = cause {
         words.push(error.to_string());
         cause = error.source();
+    }
+    // The client's own name for the phase says nothing to a reader if a cause follows.
+    if words.len() > 1 {
+        words.retain(|words| !words.starts_with("client error ("));
     }
     words.dedup();
     if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }

@@ -297,7 +297,7 @@ pub enum ModelError {
         message: String,
     },
     /// Any other refusal.
-    #[error("{provider} answered {status}: {message}")]
+    #[error("{provider} {}: {message}", answered(*status))]
     Status {
         /// The provider's name.
         provider: String,
@@ -371,6 +371,14 @@ pub enum ModelError {
         /// What, and the way out.
         reason: String,
     },
+}
+
+/// What a server did that refused; an error within a stream has no status of its own.
+fn answered(status: u16) -> String {
+    match status {
+        200 => "broke off its answer with an error".to_owned(),
+        status => format!("answered {status}"),
+    }
 }
 
 impl ModelError {

@@ -15,7 +15,7 @@ use crate::event::{
     ContentBlock, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
 use crate::id::EventId;
-use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS};
+use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
 use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
 use crate::provider::retry::{self, Verdict};
 use crate::provider::{ModelError, Stop};
@@ -234,9 +234,18 @@ fn says_nothing(answer: &Answer) -> bool {
 
 /// The error with its causes, and what happens next.
 fn describe(error: &ModelError, failures: u32, pause: Option<Duration>) -> String {
-    match pause {
-        Some(pause) => format!("{error}; trying again in {:.1} s", pause.as_secs_f64()),
-        None if failures > 1 => format!("{error}; gave up after {failures} tries"),
-        None => error.to_string(),
+    match (pause, too_long_a_wait(error)) {
+        (Some(pause), _) => format!("{error}; trying again in {:.1} s", pause.as_secs_f64()),
+        (None, Some(wait)) => {
+            format!("{error}; it asks to wait {} min: resume then", wait.as_secs().div_ceil(60))
+        }
+        (None, None) if failures > 1 => format!("{error}; gave up after {failures} tries"),
+        (None, None) => error.to_string(),
     }
+}
+
+/// The wait that a server asked for, if nobody would sit through it.
+fn too_long_a_wait(error: &ModelError) -> Option<Duration> {
+    let ModelError::Status { retry_after_ms, .. } = error else { return None };
+    retry_after_ms.map(Duration::from_millis).filter(|wait| *wait > RETRY_AFTER_MAX)
 }
