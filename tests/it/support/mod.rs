@@ -1,5 +1,8 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
+pub(crate) mod model;
+pub(crate) mod story;
+
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -153,6 +156,10 @@ impl std::fmt::Debug for Finished {
 }
 
 impl Finished {
+    pub(crate) fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     /// The exit code; `None` after a signal.
     pub(crate) fn code(&self) -> Option<i32> {
         self.0.status.code()
