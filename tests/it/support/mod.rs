@@ -38,6 +38,22 @@ impl As {
     }
 }
 
+/// A variable of the environment that the tests run in.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a test run is asked for is no setting of the program"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Says loudly what a test lacks; where everything is demanded, that is a failure.
+#[track_caller]
+pub(crate) fn lacking(what: &str) {
+    eprintln!("NOT TESTED: {what}");
+    assert!(variable("CASEMATE_TEST_REQUIRE").as_deref() != Some("all"), "not tested: {what}");
+}
+
 /// Writes a small file for a test.
 pub(crate) fn write(path: &Path, text: &str) {
     std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
