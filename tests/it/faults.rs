@@ -9,7 +9,7 @@ use crate::support::model::{
     Api, KEY, ModelServer, Part, Reply, answer, body, call, env_for, text,
 };
 use crate::support::story::{assert_whole, told};
-use crate::support::{Casemate, Finished};
+use crate::support::{Casemate, Finished, peak_until_the_end};
 
 /// What the server does, and what its fault is called.
 struct Case {
@@ -267,15 +267,75 @@ fn a_stream_that_drips_is_read_to_its_end() {
 }
 
 #[test]
+fn tokens_of_half_an_answer_are_counted() {
+    let casemate = Casemate::new();
+    let whole = long_answer(Api::Anthropic);
+    let server =
+        ModelServer::start(vec![Reply::cut(&whole, whole.len() / 2), good(Api::Anthropic)]);
+    ask(&casemate, &server.url(), &["run", "-m", "anthropic/m", "do it"]).expect(0);
+    let events = log(&casemate);
+    let total = events.iter().rfind(|event| event["type"] == "session.usage").unwrap();
+    // Ten of each request; the half answer ended before its output was counted for good.
+    assert_eq!(total["usage"]["input_tokens"], 20, "{total}");
+    assert_eq!(total["usage"]["output_tokens"], 6, "{total}");
+}
+
+#[test]
 fn an_endless_answer_is_given_up_within_a_bound_of_memory() {
-    let megabyte = "x".repeat(1024 * 1024);
+    let pieces = vec![text(&"x".repeat(1024 * 1024)); 100];
+    let one = [text(&"x".repeat(100 * 1024 * 1024))];
     for api in Api::BOTH {
-        let endless: Vec<_> = (0..20).map(|_| text(&megabyte)).collect();
-        let case = Case { name: "20 MB", api, replies: vec![answer(api, &endless, "end_turn")] };
-        let told = story(&case);
-        let limit = format!("the answer of {}/m is larger than 16777216 bytes", api.provider());
-        assert!(told.contains(&limit), "{told}");
+        for (parts, words) in [
+            (&pieces[..], "is larger than 16777216 bytes"),
+            (&one, "an event is larger than 16777216 bytes"),
+        ] {
+            let server = ModelServer::start(vec![answer(api, parts, "end_turn")]);
+            let casemate = Casemate::new();
+            let model = format!("{}/m", api.provider());
+            let mut command = casemate.command();
+            command.envs(env_for(&server.url())).args(["run", "-m", &model, "do it"]);
+            let (ended, peak) = peak_until_the_end(&mut command);
+            assert_eq!(ended.code(), Some(1));
+            let events = log(&casemate);
+            assert_whole(&events);
+            assert!(told(&events).contains(words), "{}", told(&events));
+            println!("{api:?}: peak {peak} KiB");
+            // 64 MiB over what a session without a long answer takes.
+            assert!(peak < (20 + 64) * 1024, "{api:?}: {peak} KiB");
+        }
     }
+}
+
+/// Chunks of Chat Completions as servers other than OpenAI's send them.
+fn dialect(chunks: &[&str]) -> Vec<Reply> {
+    let stream: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    vec![Reply::stream(stream + "data: [DONE]\n\n"), good(Api::OpenAi)]
+}
+
+#[test]
+fn dialects_of_chat_completions_are_understood() {
+    let whole = r#"{"choices":[{"delta":{"tool_calls":[{"id":"c","function":{"name":"write","arguments":"{\"file_path\":\"a\",\"content\":\"\"}"}}]}}]}"#;
+    let object = r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"write","arguments":{"file_path":"b","content":""}}}]}}]}"#;
+    let stop = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    let calls = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+    let reasoning = r#"{"choices":[{"delta":{"reasoning_content":"I see."}}]}"#;
+    let renamed = r#"{"choices":[{"delta":{"reasoning":"I see.","reasoning_content":"I see."}}]}"#;
+    let tagged = r#"{"choices":[{"delta":{"content":"<think>I see.</think>\n\nFine."}}]}"#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#;
+    let cases = [
+        ("a call whole, without index and usage", dialect(&[whole, calls])),
+        ("arguments as an object, and the wrong reason", dialect(&[object, stop, usage])),
+        (
+            "two calls whole",
+            dialect(&[object, &whole.replace("\"id\":\"c\",", "\"index\":1,"), calls]),
+        ),
+        ("reasoning_content", dialect(&[reasoning, whole, calls])),
+        ("both names of reasoning", dialect(&[renamed, whole, calls])),
+        ("thoughts in the text", dialect(&[tagged, stop]).into_iter().take(1).collect()),
+        ("no reason at all", dialect(&[whole])),
+    ];
+    let case = |(name, replies)| Case { name, api: Api::OpenAi, replies };
+    insta::assert_snapshot!(stories(&cases.map(case)));
 }
 
 #[test]

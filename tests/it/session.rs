@@ -1,14 +1,13 @@
 //! What a session asks its model, byte for byte, over many requests: the stable prefix, the marks for the cache, what is
 //! carried back, the key in its place; which server a model id leads to; and a session of a thousand calls.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::support::model::{Api, KEY, ModelServer, Part, Request, answer, call, env_for, text};
 use crate::support::story::assert_whole;
-use crate::support::{Casemate, Finished, write};
+use crate::support::{Casemate, Finished, peak_until_the_end, write};
 
 const SIGNATURE: &str = "EuYBCkQYAiJA+/z0==\u{e9}☃ \\\"quoted\\\"";
 
@@ -251,7 +250,8 @@ turns:
     let model = casemate.script(&script);
     let mut command = casemate.command();
     command.args(["run", "--quiet", "--max-turns", "2000", "-m", &model, "count"]);
-    let peak = peak_until_the_end(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    let (ended, peak) = peak_until_the_end(&mut command);
+    assert!(ended.success(), "{ended}");
     let events = log(&casemate);
     assert_whole(&events);
     let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
@@ -261,25 +261,6 @@ turns:
     let written = std::fs::read_to_string(casemate.workspace().join("log")).unwrap();
     assert_eq!(written.lines().count(), calls);
     peak
-}
-
-/// Runs the program to its end. The kernel's own record of the peak only rises, so the last reading is the peak.
-fn peak_until_the_end(command: &mut Command) -> u64 {
-    let mut child = command.spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            assert!(ended.success(), "{ended}");
-            return peak;
-        }
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")) {
-            peak = kib.parse().unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 /// The beginning of what the model is told about a call that a crash cut.
 pub(crate) const OUTCOME_UNKNOWN: &str =
@@ -206,5 +206,24 @@ impl Finished {
         let parse =
             |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.stdout().lines().map(parse).collect()
+    }
+}
+
+/// Runs the program to its end. The kernel's own record of the peak only rises, so the last reading is the
+/// peak, in KiB.
+pub(crate) fn peak_until_the_end(command: &mut Command) -> (ExitStatus, u64) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            return (ended, peak);
+        }
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")) {
+            peak = kib.parse().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
