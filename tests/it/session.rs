@@ -271,3 +271,14 @@ fn a_thousand_calls_take_no_more_memory_than_a_hundred() {
     // What a thousand calls say is 100 KiB; the conversation is in memory, its history is not.
     assert!(hundred > 0 && thousand < hundred + 8 * 1024, "{hundred} KiB, then {thousand} KiB");
 }
+
+#[test]
+fn an_address_that_is_none_is_refused_at_once() {
+    for (url, model) in [("localhost:8080", "openai/m"), ("http//h", "anthropic/m")] {
+        let casemate = Casemate::new();
+        let finished = ask(&casemate, url, &["run", "-m", model, "do it"]).expect(2);
+        let said = finished.stderr();
+        assert!(said.contains("its base URL is no URL that begins with http://"), "{said}");
+        assert_eq!(casemate.sessions(), [""; 0], "a session that can never work");
+    }
+}
