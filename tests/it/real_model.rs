@@ -65,7 +65,7 @@ fn a_real_model_completes_small_tasks() {
             let tries = (1..=TRIES).find(|_| attempt(task, api, &url, &model));
             match tries {
                 Some(tries) => {
-                    eprintln!("{api:?}: completed at try {tries} of {TRIES}: {}", task.words)
+                    eprintln!("{api:?}: completed at try {tries} of {TRIES}: {}", task.words);
                 }
                 None => failed.push(format!("{api:?}: {}", task.words)),
             }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::support::model::{Api, KEY, ModelServer, Part, Request, answer, call, env_for, text};
 use crate::support::story::assert_whole;
-use crate::support::{Casemate, Finished, peak_until_the_end, write};
+use crate::support::{As, Casemate, Finished, peak_until_the_end, write};
 
 const SIGNATURE: &str = "EuYBCkQYAiJA+/z0==\u{e9}☃ \\\"quoted\\\"";
 
 /// A conversation with every kind of block: thoughts, parallel calls, a failure, a second message of the user's.
-fn conversation(api: Api) -> (Casemate, Vec<Request>) {
+fn conversation(api: Api, who: As) -> (Casemate, Vec<Request>) {
     let seal = || SIGNATURE.to_owned();
     let thinking = Part::Thinking { text: "Let me\n\nthink ☃.".into(), signature: seal() };
     let two = [
@@ -33,7 +33,7 @@ fn conversation(api: Api) -> (Casemate, Vec<Request>) {
         answer(api, &[text("Again.")], "end_turn"),
     ];
     let server = ModelServer::start(replies);
-    let casemate = Casemate::new();
+    let casemate = Casemate::of(who);
     let model = format!("{}/m", api.provider());
     ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
     // Another process goes on: the prefix must come out of the log as it went in.
@@ -71,8 +71,10 @@ fn messages(body: &Value) -> Vec<String> {
 
 #[test]
 fn every_request_begins_with_the_bytes_of_the_one_before() {
-    for api in Api::BOTH {
-        let (_casemate, requests) = conversation(api);
+    for (api, who) in
+        Api::BOTH.into_iter().flat_map(|api| As::all().into_iter().map(move |who| (api, who)))
+    {
+        let (_casemate, requests) = conversation(api, who);
         let mut bodies: Vec<_> = requests.iter().map(Request::json).collect();
         let marks: Vec<_> = bodies.iter_mut().map(without_marks).collect();
         let expected: &[usize] = if api == Api::Anthropic { &[2, 3, 3, 3] } else { &[0; 4] };
@@ -101,7 +103,7 @@ fn every_request_begins_with_the_bytes_of_the_one_before() {
 /// The marks are where the last request wrote, and where the next one reads.
 #[test]
 fn the_cache_is_read_where_the_request_before_wrote_it() {
-    let (_casemate, requests) = conversation(Api::Anthropic);
+    let (_casemate, requests) = conversation(Api::Anthropic, As::Me);
     let mut written: Vec<String> = Vec::new();
     for request in &requests {
         let body = request.json();
@@ -125,7 +127,7 @@ fn the_cache_is_read_where_the_request_before_wrote_it() {
 
 #[test]
 fn thoughts_are_carried_back_byte_for_byte() {
-    let (_casemate, requests) = conversation(Api::Anthropic);
+    let (_casemate, requests) = conversation(Api::Anthropic, As::Me);
     let first = &requests[3].json()["messages"][1]["content"];
     let expected = [
         json!({"type": "thinking", "thinking": "Let me\n\nthink ☃.", "signature": SIGNATURE}),
@@ -141,7 +143,7 @@ fn thoughts_are_carried_back_byte_for_byte() {
 fn the_key_is_in_one_header_and_nowhere_else() {
     for (api, header) in [(Api::Anthropic, "x-api-key: "), (Api::OpenAi, "authorization: Bearer ")]
     {
-        let (_casemate, requests) = conversation(api);
+        let (_casemate, requests) = conversation(api, As::Me);
         for request in requests {
             assert!(request.head.contains(&format!("{header}{KEY}\r\n")), "{}", request.head);
             assert_eq!(request.head.matches(KEY).count(), 1, "{}", request.head);
@@ -153,7 +155,7 @@ fn the_key_is_in_one_header_and_nowhere_else() {
 /// Every call of the conversation has an id of its own, and its result names it.
 #[test]
 fn repeated_ids_do_not_reach_the_next_request() {
-    let (_casemate, requests) = conversation(Api::OpenAi);
+    let (_casemate, requests) = conversation(Api::OpenAi, As::Me);
     let body = requests[3].json();
     let messages = body["messages"].as_array().unwrap();
     let calls = messages.iter().filter_map(|message| message["tool_calls"].as_array()).flatten();

@@ -304,7 +304,7 @@ fn openai(parts: &[Part], stop: &str) -> String {
     for part in parts {
         match part {
             Part::Text(text) => {
-                out.extend(halves(text).map(|text| chunk(json!({"content": text}))))
+                out.extend(halves(text).map(|text| chunk(json!({"content": text}))));
             }
             Part::Thinking { text, .. } => {
                 out.extend(halves(text).map(|text| chunk(json!({"reasoning_content": text}))));
