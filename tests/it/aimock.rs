@@ -5,9 +5,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::model::{Api, env_for};
+use crate::support::model::Api;
 use crate::support::story::{assert_whole, told};
-use crate::support::{Casemate, Finished, lacking, write};
+use crate::support::{Casemate, lacking, write};
 
 const PACKAGE: &str = "@copilotkit/aimock@1.43.0";
 
@@ -85,11 +85,8 @@ impl Drop for Mock {
 fn story(mock: &Mock, api: Api, task: &str) -> String {
     let casemate = Casemate::new();
     let model = format!("{}/mock", api.provider());
-    let mut command = casemate.command();
-    let output = command.envs(env_for(&mock.url)).args(["run", "-m", &model, task]).output();
-    Finished::of(output.unwrap()).expect(0);
-    let id = casemate.only_session();
-    let events = casemate.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines();
+    casemate.ask(&mock.url, &["run", "-m", &model, task]).expect(0);
+    let events = casemate.log();
     assert_whole(&events);
     assert!(!casemate.workspace().join("cut.txt").exists(), "an unfinished call ran");
     let workspace = casemate.workspace().display().to_string();

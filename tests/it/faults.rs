@@ -9,7 +9,7 @@ use crate::support::model::{
     Api, KEY, ModelServer, Part, Reply, answer, body, call, env_for, text,
 };
 use crate::support::story::{assert_whole, told};
-use crate::support::{Casemate, Finished, peak_until_the_end};
+use crate::support::{Casemate, peak_until_the_end};
 
 /// What the server does, and what its fault is called.
 struct Case {
@@ -29,37 +29,23 @@ fn story(case: &Case) -> String {
     replies.push(good(case.api));
     let server = ModelServer::start(replies);
     let model = format!("{}/m", case.api.provider());
-    let finished = ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]);
+    let finished = casemate.ask(&server.url(), &["run", "-m", &model, "do it"]);
     let asked = server.requests().len();
     assert_eq!(asked, case.replies.len(), "{}: {finished:?}", case.name);
-    let events = log(&casemate);
+    let events = casemate.log();
     assert_whole(&events);
     let code = finished.code().expect("it ended by itself");
     let outcome = format!("{} over {:?}: exit {code}\n{}", case.name, case.api, told(&events));
     if code != 0 {
         let id = casemate.only_session();
-        ask(&casemate, &server.url(), &["resume", &id]).expect(0);
-        let events = log(&casemate);
+        casemate.ask(&server.url(), &["resume", &id]).expect(0);
+        let events = casemate.log();
         assert_whole(&events);
         assert!(told(&events).ends_with("says: Good.\n  idle: end_turn\n"), "{}", told(&events));
     }
     assert_no_key_below(&casemate.home());
     let workspace = casemate.workspace().display().to_string();
     outcome.replace(&server.url(), "URL").replace(&workspace, "WORK")
-}
-
-/// Runs the program, and looks for the key in all it says.
-fn ask(casemate: &Casemate, url: &str, args: &[&str]) -> Finished {
-    let mut command = casemate.command();
-    let output = command.envs(env_for(url)).args(args).output().unwrap();
-    let finished = Finished::of(output);
-    assert!(!finished.stdout().contains(KEY) && !finished.stderr().contains(KEY), "{finished:?}");
-    finished
-}
-
-fn log(casemate: &Casemate) -> Vec<serde_json::Value> {
-    let id = casemate.only_session();
-    casemate.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines()
 }
 
 fn assert_no_key_below(dir: &Path) {
@@ -199,8 +185,8 @@ fn a_stream_cut_anywhere_leaves_one_message_and_runs_nothing() {
         let whole = long_answer(api);
         let server = ModelServer::start(vec![Reply::cut(&whole, at), good(api)]);
         let model = format!("{}/m", api.provider());
-        let finished = ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
-        let events = log(&casemate);
+        let finished = casemate.ask(&server.url(), &["run", "-m", &model, "do it"]).expect(0);
+        let events = casemate.log();
         assert_whole(&events);
         let told = told(&events);
         let lines: Vec<_> = told.lines().map(str::trim).collect();
@@ -227,7 +213,7 @@ fn what_a_server_asks_for_is_waited_for() {
             let busy = Reply::status("429 Too Many Requests", headers, "slow down");
             let server = ModelServer::start(vec![busy, good(api)]);
             let model = format!("{}/m", api.provider());
-            ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
+            casemate.ask(&server.url(), &["run", "-m", &model, "do it"]).expect(0);
             let [first, second] = &server.requests()[..] else { panic!("two requests") };
             let waited = second.at - first.at;
             assert!(waited >= Duration::from_millis(least), "{headers:?}: {waited:?}");
@@ -243,14 +229,14 @@ fn a_server_that_is_not_there_ends_the_turn_and_the_session_resumes() {
     drop(listener);
     let url = format!("http://{address}");
     let casemate = Casemate::new();
-    let finished = ask(&casemate, &url, &["run", "-m", "openai/m", "do it"]).expect(1);
-    let tries = log(&casemate).iter().filter(|e| e["type"] == "span.model_request_start").count();
+    let finished = casemate.ask(&url, &["run", "-m", "openai/m", "do it"]).expect(1);
+    let tries = casemate.log().iter().filter(|e| e["type"] == "span.model_request_start").count();
     assert_eq!(tries, 6);
     let said = finished.stderr().replace(&url, "URL");
     assert!(said.contains("could not reach URL: "), "{said}");
     let server = ModelServer::on(TcpListener::bind(address).unwrap(), vec![good(Api::OpenAi)]);
-    ask(&casemate, &server.url(), &["resume"]).expect(0);
-    assert_whole(&log(&casemate));
+    casemate.ask(&server.url(), &["resume"]).expect(0);
+    assert_whole(&casemate.log());
 }
 
 #[test]
@@ -261,7 +247,7 @@ fn a_stream_that_drips_is_read_to_its_end() {
         let drip = Reply::Drip { bytes, piece: 3, pause: Duration::from_millis(2) };
         let server = ModelServer::start(vec![drip]);
         let model = format!("{}/m", api.provider());
-        let finished = ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
+        let finished = casemate.ask(&server.url(), &["run", "-m", &model, "do it"]).expect(0);
         assert_eq!(finished.stdout().trim(), "Good.");
     }
 }
@@ -272,8 +258,8 @@ fn tokens_of_half_an_answer_are_counted() {
     let whole = long_answer(Api::Anthropic);
     let server =
         ModelServer::start(vec![Reply::cut(&whole, whole.len() / 2), good(Api::Anthropic)]);
-    ask(&casemate, &server.url(), &["run", "-m", "anthropic/m", "do it"]).expect(0);
-    let events = log(&casemate);
+    casemate.ask(&server.url(), &["run", "-m", "anthropic/m", "do it"]).expect(0);
+    let events = casemate.log();
     let total = events.iter().rfind(|event| event["type"] == "session.usage").unwrap();
     // Ten of each request; the half answer ended before its output was counted for good.
     assert_eq!(total["usage"]["input_tokens"], 20, "{total}");
@@ -296,7 +282,7 @@ fn an_endless_answer_is_given_up_within_a_bound_of_memory() {
             command.envs(env_for(&server.url())).args(["run", "-m", &model, "do it"]);
             let (ended, peak) = peak_until_the_end(&mut command);
             assert_eq!(ended.code(), Some(1));
-            let events = log(&casemate);
+            let events = casemate.log();
             assert_whole(&events);
             assert!(told(&events).contains(words), "{}", told(&events));
             println!("{api:?}: peak {peak} KiB");
@@ -390,8 +376,8 @@ fn of_a_thousand_calls_the_first_run_and_the_model_hears_of_the_rest() {
         let calls: Vec<_> = (0..1000).map(nth).collect();
         let server = ModelServer::start(vec![answer(api, &calls, "tool_use"), good(api)]);
         let model = format!("{}/m", api.provider());
-        ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
-        let events = log(&casemate);
+        casemate.ask(&server.url(), &["run", "-m", &model, "do it"]).expect(0);
+        let events = casemate.log();
         assert_whole(&events);
         let results: Vec<_> = events.iter().filter(|e| e["type"] == "agent.tool_result").collect();
         let told = "At most 128 tool calls run in one answer; this one and 871 more did not";

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::support::model::{Api, env_for};
+use crate::support::model::Api;
 use crate::support::story::{assert_whole, told};
 use crate::support::{Casemate, Finished, variable};
 
@@ -37,12 +37,9 @@ fn attempt(task: &Task, api: Api, url: &str, model: &str) -> bool {
     casemate.put("notes.txt", "Buy milk.\nThe secret word is kumquat.\n");
     let model = format!("{}/{model}", api.provider());
     let begun = Instant::now();
-    let mut command = casemate.command();
-    command.envs(env_for(url)).args(["run", "-m", &model, "--max-turns", "8", task.words]);
-    let finished = Finished::of(command.output().unwrap());
+    let finished = casemate.ask(url, &["run", "-m", &model, "--max-turns", "8", task.words]);
     let took = begun.elapsed().as_secs_f64();
-    let id = casemate.only_session();
-    let events = casemate.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines();
+    let events = casemate.log();
     assert_whole(&events);
     let done = finished.code() == Some(0) && (task.done)(&casemate, &finished);
     let outcome = if done { "completed" } else { "not completed" };

@@ -35,21 +35,12 @@ fn conversation(api: Api, who: As) -> (Casemate, Vec<Request>) {
     let server = ModelServer::start(replies);
     let casemate = Casemate::of(who);
     let model = format!("{}/m", api.provider());
-    ask(&casemate, &server.url(), &["run", "-m", &model, "do it"]).expect(0);
+    casemate.ask(&server.url(), &["run", "-m", &model, "do it"]).expect(0);
     // Another process goes on: the prefix must come out of the log as it went in.
-    ask(&casemate, &server.url(), &["resume", "and again"]).expect(0);
+    casemate.ask(&server.url(), &["resume", "and again"]).expect(0);
     let requests = server.requests();
     assert_eq!(requests.len(), 4);
     (casemate, requests)
-}
-
-fn ask(casemate: &Casemate, url: &str, args: &[&str]) -> Finished {
-    Finished::of(casemate.command().envs(env_for(url)).args(args).output().unwrap())
-}
-
-fn log(casemate: &Casemate) -> Vec<Value> {
-    let id = casemate.only_session();
-    casemate.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines()
 }
 
 /// Takes the marks for the cache away, which move and are no part of the prefix, and counts them.
@@ -254,7 +245,7 @@ turns:
     command.args(["run", "--quiet", "--max-turns", "2000", "-m", &model, "count"]);
     let (ended, peak) = peak_until_the_end(&mut command);
     assert!(ended.success(), "{ended}");
-    let events = log(&casemate);
+    let events = casemate.log();
     assert_whole(&events);
     let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
     let said = results.map(|result| result["content"][0]["text"].as_str().unwrap().trim());
@@ -278,7 +269,7 @@ fn a_thousand_calls_take_no_more_memory_than_a_hundred() {
 fn an_address_that_is_none_is_refused_at_once() {
     for (url, model) in [("localhost:8080", "openai/m"), ("http//h", "anthropic/m")] {
         let casemate = Casemate::new();
-        let finished = ask(&casemate, url, &["run", "-m", model, "do it"]).expect(2);
+        let finished = casemate.ask(url, &["run", "-m", model, "do it"]).expect(2);
         let said = finished.stderr();
         assert!(said.contains("its base URL is no URL that begins with http://"), "{said}");
         assert_eq!(casemate.sessions(), [""; 0], "a session that can never work");

@@ -144,6 +144,21 @@ impl Casemate {
         Finished(output)
     }
 
+    /// Runs the program with both vendors' APIs at `url`, and looks for the key in all it says.
+    pub(crate) fn ask(&self, url: &str, args: &[&str]) -> Finished {
+        let output = self.command().envs(model::env_for(url)).args(args).output().unwrap();
+        let finished = Finished(output);
+        let said = finished.stdout() + &finished.stderr();
+        assert!(!said.contains(model::KEY), "{finished:?}");
+        finished
+    }
+
+    /// The whole log of the only session.
+    pub(crate) fn log(&self) -> Vec<serde_json::Value> {
+        let id = self.only_session();
+        self.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines()
+    }
+
     /// The ids of all sessions, newest first.
     pub(crate) fn sessions(&self) -> Vec<String> {
         let listed = self.run(&["sessions", "list", "--json"]);
