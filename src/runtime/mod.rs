@@ -460,7 +460,7 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
         return Err(refuse("it is not a directory"));
     }
     if path == Path::new("/") {
-        return Err(refuse("it is the whole filesystem; name a directory below it"));
+        return Err(refuse("it is the whole filesystem"));
     }
     std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
 }
