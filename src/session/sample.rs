@@ -242,7 +242,29 @@ fn describe(error: &ModelError, failures: u32, pause: Option<Duration>) -> Strin
             format!("{error}; it asks to wait {} min: resume then", wait.as_secs().div_ceil(60))
         }
         (None, None) if failures > 1 => format!("{error}; gave up after {failures} tries"),
-        (None, None) => error.to_string(),
+        (None, None) => format!("{error}{}", way_out(error)),
+    }
+}
+
+/// What the user can do about a failure that another try would not mend, where the error does not say it.
+fn way_out(error: &ModelError) -> &'static str {
+    match error {
+        ModelError::Auth { .. } => "; set the right key, then resume",
+        ModelError::Billing { .. } => "; resume when the account has credit",
+        ModelError::UnknownModel { .. } => "; see which models the provider has",
+        ModelError::ContextTooLong { .. } => {
+            "; start a new session, or use a model with a larger context"
+        }
+        ModelError::TooLarge { .. } => "; resume, and ask for less at once",
+        ModelError::MissingKey { .. }
+        | ModelError::Status { .. }
+        | ModelError::Connect { .. }
+        | ModelError::Timeout { .. }
+        | ModelError::BrokenStream { .. }
+        | ModelError::Protocol { .. }
+        | ModelError::EmptyAnswer
+        | ModelError::Script { .. }
+        | ModelError::Unsupported { .. } => "",
     }
 }
 
