@@ -20,6 +20,7 @@ use model::{Model, Seen, Task, Work};
 use support::{AnyError, Contestant, Effort, compare, load, median, micros};
 
 const FILE_BYTES: usize = 8 * 1024;
+const FILES: [&str; 2] = ["one.txt", "two.txt"];
 /// Calls before the first that counts: the first of a session may wait for its sandbox, and starts the shell.
 const WARM_UP: usize = 2;
 
@@ -68,7 +69,10 @@ impl Bench {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         std::fs::create_dir(dir.path().join("work"))?;
         let text = format!("{}\n", "x".repeat(63)).repeat(FILE_BYTES / 64);
-        std::fs::File::create_new(dir.path().join("work/file.txt"))?.write_all(text.as_bytes())?;
+        for name in FILES {
+            let mut file = std::fs::File::create_new(dir.path().join("work").join(name))?;
+            file.write_all(text.as_bytes())?;
+        }
         Ok(Self { dir, model: Model::start()? })
     }
 
@@ -77,7 +81,7 @@ impl Bench {
     }
 
     fn read(&self) -> Work {
-        Work::Read(self.work().join("file.txt").display().to_string())
+        Work::Read(FILES.map(|name| self.work().join(name).display().to_string()))
     }
 
     /// Lets one process do a task, in a home where nothing is unless it was there before; when it was started, and what

@@ -25,8 +25,8 @@ pub(crate) struct Task {
 pub(crate) enum Work {
     /// `true`, each time with another argument: the same call over and over is no progress.
     True,
-    /// `read` of this file.
-    Read(String),
+    /// `read` of these files by turns, for the same reason.
+    Read([String; 2]),
 }
 
 /// What the server saw of one client.
@@ -172,7 +172,7 @@ fn answer(task: &Task, number: usize) -> String {
     for index in 0..calls {
         let (name, input) = match &task.work {
             Work::True => ("bash", json!({"command": format!("true {number}.{index}")})),
-            Work::Read(path) => ("read", json!({"file_path": path})),
+            Work::Read(paths) => ("read", json!({"file_path": paths[(number + index) % 2]})),
         };
         let id = format!("toolu_{number}_{index}");
         let start = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
