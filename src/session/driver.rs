@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::guest::GuestSlot;
@@ -12,7 +13,7 @@ use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, recover};
 use crate::clock::Clock;
-use crate::event::{Event, EventBody, NewEvent};
+use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
@@ -98,6 +99,8 @@ pub struct Driver {
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
     epoch: Epoch,
+    /// Where the log ends; clients move it too.
+    head: watch::Receiver<Seq>,
     /// Inputs that were taken up and are not marked yet.
     unmarked: Vec<EventId>,
 }
@@ -124,17 +127,10 @@ impl Driver {
             })
             .collect();
         let session = Session::new(definition);
-        let mut driver = Self {
-            parts,
-            id,
-            session,
-            guest,
-            attempts: Attempts::default(),
-            system,
-            tools,
-            epoch,
-            unmarked: Vec::new(),
-        };
+        let head = parts.store.head(&id)?;
+        let (attempts, unmarked) = (Attempts::default(), Vec::new());
+        let mut driver =
+            Self { parts, id, session, guest, attempts, system, tools, epoch, head, unmarked };
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
@@ -153,8 +149,13 @@ impl Driver {
     /// If the log cannot be kept; nothing that was acknowledged is lost.
     pub async fn run(&mut self) -> Result<(), DriveError> {
         let mut facts = Vec::new();
+        self.catch_up(None)?;
         loop {
-            self.catch_up(None)?;
+            // A head is raised a moment after the append is answered, and a token may be tripped in between.
+            let moved = *self.head.borrow() > self.session.head();
+            if moved || self.parts.interrupt.current().is_cancelled() {
+                self.catch_up(None)?;
+            }
             let token = self.token();
             let (step, intent) = self.decide(&facts);
             let (step, intent) = match self.ready_for(&step).await {
@@ -242,10 +243,11 @@ impl Driver {
     }
 
     /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, mut facts: Vec<NewEvent>) -> Result<(), DriveError> {
-        let background = self.attempts.in_background(self.guest.report());
-        facts.extend(self.at_once(background));
-        facts.extend(self.guest.news().map(|body| NewEvent::now(self.parts.clock.now(), body)));
+    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+        // First, because it came first, and because a turn ends with its idle event.
+        let mut news: Vec<_> = self.guest.news().collect();
+        news.extend(self.attempts.in_background(self.guest.report()));
+        let facts: Vec<_> = self.at_once(news).into_iter().chain(facts).collect();
         if facts.is_empty() {
             return Ok(());
         }
@@ -253,7 +255,10 @@ impl Driver {
         if starts {
             self.unmarked.extend(self.session.queued().cloned());
         }
-        self.unmarked.extend(self.session.interrupts().iter().cloned());
+        // An interrupt is obeyed by the commit that ends its turn: marked before, it would be marked twice.
+        if facts.iter().any(|fact| matches!(fact.body, EventBody::StatusIdle { .. })) {
+            self.unmarked.extend(self.session.interrupts().iter().cloned());
+        }
         let now = self.parts.clock.now();
         let processed = self.unmarked.drain(..).map(|id| (id, now)).collect();
         let append = Append { events: facts, processed };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::lab::{Lab, find};
-use crate::support::{As, Casemate, lacks, write};
+use crate::support::{As, Casemate, lacking, write};
 
 /// Serves a directory over HTTP and HTTPS, and says when it does.
 const SERVER: &str = r#"
@@ -182,7 +182,7 @@ impl Drop for Servers {
 fn lab() -> Option<Lab> {
     for program in ["python3", "openssl"] {
         if find(program).is_none() {
-            lacks(program);
+            lacking(program);
             return None;
         }
     }
@@ -207,7 +207,7 @@ fn programs_reach_allowed_hosts_without_being_told_how() {
         );
         for (program, script, expected) in CLIENTS {
             if !is_there(program) {
-                lacks(program);
+                lacking(program);
                 continue;
             }
             let words = ["bash", "-c", &format!("env | grep -i proxy; {script}")];

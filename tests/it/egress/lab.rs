@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::support::{As, Casemate, Finished, USER, lacks, write};
+use crate::support::{As, Casemate, Finished, USER, lacking, write};
 
 /// What every test host says.
 pub(crate) const MARKER: &str = "MARKER";
@@ -112,12 +112,12 @@ impl Lab {
     /// The machines, or nothing where they cannot be made.
     pub(crate) fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            lacks("root, for test hosts in network namespaces");
+            lacking("root, for test hosts in network namespaces");
             return None;
         }
         for program in ["ip", "nsenter", "unshare", "setpriv"] {
             if find(program).is_none() {
-                lacks(program);
+                lacking(program);
                 return None;
             }
         }

@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Stdio;
 
 use super::lab::{Lab, MARKER, find};
-use crate::support::{As, Casemate, Finished, lacks, write};
+use crate::support::{As, Casemate, Finished, lacking, write};
 
 /// Whether a probe works where there is no sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +243,7 @@ const RULES: [&str; 12] = [
 
 fn lab() -> Option<Lab> {
     if find("python3").is_none() {
-        lacks("python3, for probes");
+        lacking("python3, for probes");
         return None;
     }
     let lab = Lab::new()?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 
 use super::lab::{Lab, find};
-use crate::support::{As, Casemate, Finished, lacks};
+use crate::support::{As, Casemate, Finished, lacking};
 
 const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
@@ -14,7 +14,7 @@ const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 
 fn lab() -> Option<Lab> {
     if find("curl").is_none() {
-        lacks("curl");
+        lacking("curl");
         return None;
     }
     let lab = Lab::new()?;
