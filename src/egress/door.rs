@@ -372,3 +372,139 @@ async fn copy(
         to.write_all(&buffer[..read]).await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream as StdStream;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, send, socketpair};
+
+    use super::*;
+    use crate::egress::Usage;
+    use crate::environment::networking::Networking;
+    use crate::sandbox::network::receive;
+
+    /// A door for these rules, and the guest's end of its socket.
+    fn door(rules: &[String]) -> (Door, OwnedFd) {
+        let networking = Networking::Limited {
+            allowed_hosts: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+            allow_package_managers: false,
+            allow_mcp_servers: false,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (host, guest) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        (Door::open(host, Policy::new(networking, Vec::new())).unwrap(), guest)
+    }
+
+    fn say(guest: &OwnedFd, packet: &[u8]) {
+        send(guest.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL).unwrap();
+    }
+
+    /// The next answer; `None` if the door has closed.
+    async fn hear(guest: &OwnedFd) -> Option<(Outcome, Option<OwnedFd>)> {
+        let guest = guest.try_clone().unwrap();
+        let wait = tokio::task::spawn_blocking(move || {
+            let mut packet = [0; EGRESS_MESSAGE_BYTES];
+            let (length, fd) = receive(&guest, &mut packet).unwrap();
+            (length > 0).then(|| (wire::decode::<Answer>(&packet[..length]).unwrap().outcome, fd))
+        });
+        wait.await.unwrap()
+    }
+
+    fn ask(host: &str, port: u16) -> Vec<u8> {
+        let host = host.to_owned();
+        wire::encode(&Ask { id: 7, want: Want::Connect { host, port } }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_listed_is_connected_and_counted() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut client, _) = server.accept().unwrap();
+            let mut word = [0; 4];
+            client.read_exact(&mut word).unwrap();
+            client.write_all(b"answer").unwrap();
+        });
+        let (door, guest) = door(&[format!("127.0.0.1:{port}")]);
+        say(&guest, &ask("127.0.0.1", port));
+        let Some((Outcome::Ok, Some(stream))) = hear(&guest).await else { panic!("no stream") };
+        let heard = tokio::task::spawn_blocking(move || {
+            let mut stream = StdStream::from(stream);
+            stream.write_all(b"word").unwrap();
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).map(|_| heard).unwrap()
+        });
+        assert_eq!(heard.await.unwrap(), "answer");
+        let target = format!("127.0.0.1:{port}");
+        let usage = vec![Usage { target, connections: 1, sent: 4, received: 6 }];
+        assert_eq!(door.report(), Report { usage, ..Report::default() });
+    }
+
+    #[tokio::test]
+    async fn hosts_in_every_other_spelling_are_refused_and_said() {
+        let (door, guest) = door(&["127.0.0.1:9".to_owned(), "a.example".to_owned()]);
+        let long = "x".repeat(2000);
+        let hosts = [
+            "127.1",
+            "0x7f.0.0.1",
+            "2130706433",
+            "::ffff:127.0.0.1",
+            "a.example\0",
+            "a.example b",
+            "a.example\r\n",
+            "",
+            "..",
+            "[::1",
+            "ａ.example",
+            "fe80::1%lo",
+            &long,
+        ];
+        for host in hosts {
+            say(&guest, &ask(host, 9));
+            let answer = hear(&guest).await;
+            assert!(
+                matches!(answer, Some((Outcome::Refused { .. }, None))),
+                "{host:?}: {answer:?}"
+            );
+        }
+        let report = door.report();
+        assert_eq!(report.refusals.len(), hosts.len());
+        let plain = |text: &str| text.chars().all(|c| (' '..='~').contains(&c)) && text.len() < 300;
+        assert!(report.refusals.iter().all(|refusal| plain(&refusal.to_string())), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_speaks_nonsense_has_no_door() {
+        let check = async |packet: &[u8]| {
+            let (_door, guest) = door(&[]);
+            say(&guest, packet);
+            assert_eq!(hear(&guest).await.map(|(outcome, _)| outcome), None, "{packet:?}");
+        };
+        check(b"nonsense").await;
+        check(b"").await;
+        check(br#"{"id":1,"want":{"type":"lookup","name":"a"},"more":1}"#).await;
+        check(br#"{"id":1,"want":{"type":"listen","port":1}}"#).await;
+        check(br#"{"id":1,"want":{"type":"connect","host":"a","port":65536}}"#).await;
+        check(&[b' '; EGRESS_MESSAGE_BYTES + 1]).await;
+    }
+
+    #[tokio::test]
+    async fn descriptors_of_a_guest_are_not_taken() {
+        let (_door, guest) = door(&[]);
+        let (ours, theirs) = StdStream::pair().unwrap();
+        let fds = [theirs.as_raw_fd()];
+        let packet = ask("a.example", 443);
+        let control = [ControlMessage::ScmRights(&fds)];
+        let parts = [IoSlice::new(&packet)];
+        sendmsg::<()>(guest.as_raw_fd(), &parts, &control, MsgFlags::empty(), None).unwrap();
+        drop(theirs);
+        assert!(matches!(hear(&guest).await, Some((Outcome::Refused { .. }, None))));
+        // Had the host kept the other end, this would wait.
+        let end = tokio::task::spawn_blocking(move || (&ours).read(&mut [0; 1]).unwrap());
+        assert_eq!(end.await.unwrap(), 0);
+    }
+}

@@ -249,6 +249,16 @@ mod tests {
         assert_eq!(names.host_of("8.8.8.8".parse().unwrap()), "8.8.8.8");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_packet_breaks_it(packet in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            let names = Names::new(Asks::new(std::fs::File::open("/dev/null").unwrap().into()).unwrap());
+            if let Some(answer) = names.answer(&packet) {
+                proptest::prop_assert_eq!(&answer[..2], &packet[..2]);
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_question_is_said_so() {
         let names = names();

@@ -237,7 +237,13 @@ fn marker(mut client: TcpStream) {
         let hosts = text.lines().filter_map(|line| line.strip_prefix("host:"));
         let hosts: Vec<_> = hosts.map(str::trim).collect();
         let body = format!("{MARKER} {}\n", hosts.join(","));
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        // `/to/HOST` leads on to that host.
+        let to = text.split_whitespace().nth(1).and_then(|path| path.strip_prefix("/to/"));
+        let status = match to {
+            Some(host) => format!("302 Found\r\nLocation: http://{host}/"),
+            None => "200 OK".to_owned(),
+        };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
         if client.write_all((head + &body).as_bytes()).is_err() {
             return;
         }

@@ -1,5 +1,5 @@
 # Every way to a place that is not allowed, each one expression. Prints `NAME reached` or `NAME no` for each.
-import os, re, socket, ssl, struct, subprocess, sys
+import socket, ssl, struct, subprocess, sys, urllib.request
 
 MARKER = b"MARKER"
 OTHER = b"GET / HTTP/1.0\r\nHost: other.example\r\n\r\n"
@@ -33,6 +33,11 @@ def tcp(host, port=80, data=OTHER, until=MARKER, protocol=0):
 def evil(data, host="allowed.example", port=80):
     """Whether a server heard of the other host on a connection to the allowed one."""
     return tcp(host, port, data, b"other.example")
+
+
+def redirect(url):
+    with urllib.request.urlopen("http://" + url, timeout=4) as answer:
+        return MARKER in answer.read()
 
 
 def hello(name):

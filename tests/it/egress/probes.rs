@@ -115,6 +115,10 @@ const PROBES: &[(&str, Without, &str)] = &[
         "evil(b'POST / HTTP/1.1\\r\\nHost: allowed.example\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n1\\r\\na\\r\\n0\\r\\n\\r\\n' + EVIL)",
     ),
     ("upgraded-to-http2", Reaches, "evil(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + EVIL)"),
+    ("redirect", Reaches, "redirect('allowed.example/to/other.example')"),
+    ("redirect-private", Reaches, "redirect('allowed.example/to/10.77.0.1')"),
+    ("redirect-metadata", Reaches, "redirect('allowed.example/to/169.254.169.254')"),
+    ("redirect-host-loopback", Reaches, "redirect('allowed.example/to/127.0.0.1:8099')"),
     ("server-name", Reaches, "tcp('allowed.example', 443, hello('other.example'))"),
     ("server-name-missing", Reaches, "tcp('allowed.example', 443, hello(None))"),
     ("server-name-on-80", Reaches, "tcp('allowed.example', 80, hello('other.example'))"),
@@ -217,6 +221,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("allowed-port", "tcp('allowed.example', 9000, b'PING\\r\\n')"),
     ("allowed-mixed", "tcp('mixed.example', data=ALLOWED.replace(b'allowed', b'mixed'))"),
     ("allowed-literal", "tcp('10.77.0.1', 8088, b'anything')"),
+    ("allowed-literal-v6", "tcp('2606:2800:220:1::35', 8088, b'anything')"),
+    ("allowed-redirect", "redirect('allowed.example/to/mixed.example')"),
     ("allowed-tunnel", "tunnel(b'allowed.example:80', ALLOWED, MARKER)"),
     ("allowed-socks-literal", "socks(1, socket.inet_aton('10.77.0.1'), 8088)"),
     (
@@ -226,7 +232,9 @@ const ALLOWED: &[(&str, &str)] = &[
     ("allowed-routes-shown", "opens(16, socket.SOCK_RAW, 0)"),
 ];
 
-const RULES: [&str; 12] = [
+const RULES: [&str; 14] = [
+    "--allow-host",
+    "[2606:2800:220:1::35]:8088",
     "--allow-host",
     "allowed.example",
     "--allow-host",
@@ -367,7 +375,11 @@ fn without_nftables_the_web_works_and_nothing_gets_out_either() {
         assert_eq!(reached.collect::<Vec<_>>(), [""; 0], "{who:?}: these got out");
         let missed = ALLOWED.iter().map(|(name, _)| *name).filter(|name| !inside[*name]);
         // Ports other than the web's are for programs that take the proxy.
-        assert_eq!(missed.collect::<Vec<_>>(), ["allowed-port", "allowed-literal"], "{who:?}");
+        assert_eq!(
+            missed.collect::<Vec<_>>(),
+            ["allowed-port", "allowed-literal", "allowed-literal-v6"],
+            "{who:?}"
+        );
         let curl = ["curl", "-s", "-m", "8", "http://allowed.example:9000/"];
         assert_eq!(run(&curl).expect(0).stdout(), "MARKER allowed.example:9000\n", "{who:?}");
     }
