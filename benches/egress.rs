@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use casemate::environment::Environment;
 use casemate::environment::networking::{Host, HostRule, Networking};
+use casemate::runtime::Registries;
 use casemate::tool::inside;
 
 type AnyError = Box<dyn std::error::Error>;
@@ -82,7 +83,9 @@ fn compare(measured: bool) -> Result<(), AnyError> {
     for _ in 0..pairs {
         let [direct, door] = [words("direct"), words("door")];
         let done = Command::new(&direct[0]).args(&direct[1..]).status()?;
-        let code = casemate::runtime::sandbox_exec(&environment, Vec::new(), door.to_vec())?.code;
+        let code =
+            casemate::runtime::sandbox_exec(&environment, &Registries::default(), door.to_vec())?
+                .code;
         if !done.success() || code != 0 {
             return Err("a client failed".into());
         }

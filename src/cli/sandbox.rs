@@ -9,7 +9,7 @@ use super::output::Output;
 use super::terminal::neutralise;
 use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
-use crate::runtime::{Executed, Report, resolve_workspace, sandbox_exec};
+use crate::runtime::{Executed, Registries, Report, resolve_workspace, sandbox_exec};
 
 /// Runs the command; the exit code is the command's own.
 pub(super) fn run(context: &Context, command: SandboxCommand) -> Result<ExitStatus, Failure> {
@@ -23,9 +23,9 @@ pub(super) fn run(context: &Context, command: SandboxCommand) -> Result<ExitStat
     let words = words.collect::<Result<_, _>>()?;
     let registries = match environment.networking {
         Networking::Limited { allow_package_managers: true, .. } => context.config(&[])?.registries,
-        _ => Vec::new(),
+        _ => Registries::default(),
     };
-    let Executed { code, network } = sandbox_exec(&environment, registries, words)?;
+    let Executed { code, network } = sandbox_exec(&environment, &registries, words)?;
     if !context.quiet() {
         say(&network)?;
     }

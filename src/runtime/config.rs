@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::registries;
+use super::registries::Registries;
 use crate::environment::networking::HostRule;
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
@@ -143,7 +143,7 @@ pub struct Config {
     /// See [`CrashAt`].
     pub crash_at: Option<CrashAt>,
     /// Where this machine's package managers get their packages.
-    pub registries: Vec<HostRule>,
+    pub registries: Registries,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
     providers: Vec<ProviderConfig>,
@@ -232,7 +232,7 @@ impl Config {
             model: file.model,
             global_instructions: global,
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
-            registries: registries::found(env, file.package_managers.hosts),
+            registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
             providers,
             routes,

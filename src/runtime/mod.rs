@@ -24,13 +24,14 @@ pub use changes::changed_since;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use network::{NetworkUse, Refused, Used};
+pub use registries::Registries;
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock};
 use crate::egress::Door;
 pub use crate::egress::Report;
 use crate::egress::policy::Policy;
-use crate::environment::networking::HostRule;
+use crate::environment::networking::Networking;
 use crate::environment::{Environment, Tier};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
@@ -443,18 +444,31 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, registries: &[HostRule]) -> Launcher {
-    let policy = Policy::new(environment.networking.clone(), registries.to_vec());
+fn launcher(environment: Environment, registries: &Registries) -> Launcher {
+    let registries = registries_of(&environment, registries);
+    let policy = Policy::new(environment.networking.clone(), registries.hosts);
     Arc::new(move || -> Sandboxed {
         let (environment, policy) = (environment.clone(), policy.clone());
+        let variables = registries.variables.clone();
         Box::pin(async move {
-            let plan = sandbox::plan_for(&environment).map_err(|e| e.to_string())?;
+            let mut plan = sandbox::plan_for(&environment).map_err(|e| e.to_string())?;
+            plan.env.extend(variables);
             let guest = Guest::launch(&plan).await.map_err(|e| e.to_string())?;
             let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
             let door = door.map_err(|e| format!("network door: {e}"))?;
             Ok(Launched { guest, door })
         })
     })
+}
+
+/// Those that the environment opens.
+fn registries_of(environment: &Environment, registries: &Registries) -> Registries {
+    match environment.networking {
+        Networking::Limited { allow_package_managers: true, .. } => registries.clone(),
+        Networking::Limited { .. } | Networking::None | Networking::Unrestricted => {
+            Registries::default()
+        }
+    }
 }
 
 /// The workspace as an absolute directory that can be read.
@@ -506,12 +520,14 @@ pub struct Executed {
 /// If the workspace or the sandbox cannot be had.
 pub fn sandbox_exec(
     environment: &Environment,
-    registries: Vec<HostRule>,
+    registries: &Registries,
     argv: Vec<String>,
 ) -> Result<Executed, RuntimeError> {
     check_workspace(&environment.workspace)?;
-    let plan = sandbox::plan_for(environment)?;
-    let policy = Policy::new(environment.networking.clone(), registries);
+    let registries = registries_of(environment, registries);
+    let mut plan = sandbox::plan_for(environment)?;
+    plan.env.extend(registries.variables);
+    let policy = Policy::new(environment.networking.clone(), registries.hosts);
     let mut door = None;
     let code = sandbox::exec(plan, argv, |asks| door = Some(network::Keeper::start(asks, policy)))?;
     let network = door.map_or_else(|| Ok(Report::default()), network::Keeper::close);

@@ -1,6 +1,6 @@
 //! Where the package managers of this machine get their packages: from their own settings, never from a list of ours.
 //!
-//! Only hosts are taken; credentials in a URL or a settings file are not looked at.
+//! Hosts and URLs are taken; credentials in a URL or a settings file stay where they are.
 
 use std::path::{Path, PathBuf};
 
@@ -38,22 +38,87 @@ const APT_SOURCES: &str = "/etc/apt/sources.list.d";
 /// Largest settings file that is read: they have a few lines.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// The hosts that the settings name, and those that were `given` besides, each once.
-pub(super) fn found(env: &Env, given: Vec<HostRule>) -> Vec<HostRule> {
-    let mut rules = given;
-    let home = env.get("HOME").map(PathBuf::from);
-    let in_home = home.iter().flat_map(|home| HOME_FILES.map(|file| home.join(file)));
-    let apt = std::fs::read_dir(APT_SOURCES).into_iter().flatten().flatten().map(|e| e.path());
-    let files = in_home.chain(SYSTEM_FILES.map(PathBuf::from)).chain(apt);
-    let texts = VARIABLES.iter().filter_map(|name| env.get(name).map(str::to_owned));
-    for text in texts.chain(files.filter_map(|path| read(&path))) {
-        for rule in hosts(&text) {
-            if !rules.contains(&rule) {
-                rules.push(rule);
+/// Settings of files that a sandbox, which does not see them, can be told by a variable.
+const SETTINGS: [(&str, &str, &str); 6] = [
+    ("pip.conf", "index-url", "PIP_INDEX_URL"),
+    ("pip.conf", "extra-index-url", "PIP_EXTRA_INDEX_URL"),
+    ("pip.conf", "trusted-host", "PIP_TRUSTED_HOST"),
+    ("npmrc", "registry", "NPM_CONFIG_REGISTRY"),
+    ("go/env", "GOPROXY", "GOPROXY"),
+    ("go/env", "GOSUMDB", "GOSUMDB"),
+];
+
+/// Where packages come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registries {
+    /// The hosts, each once.
+    pub hosts: Vec<HostRule>,
+    /// What tells the package managers of a sandbox to ask them, without credentials.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Registries {
+    /// What the settings name, besides the hosts that were `given`.
+    #[must_use]
+    pub fn find(env: &Env, given: Vec<HostRule>) -> Self {
+        let mut found = Self { hosts: given, variables: Vec::new() };
+        for name in VARIABLES {
+            if let Some(value) = env.get(name) {
+                found.add_hosts(value);
+                found.add_variable(name, value);
+            }
+        }
+        let home = env.get("HOME").map(PathBuf::from);
+        let in_home = home.iter().flat_map(|home| HOME_FILES.map(|file| home.join(file)));
+        let apt = std::fs::read_dir(APT_SOURCES).into_iter().flatten().flatten();
+        let apt = apt.map(|entry| entry.path());
+        for path in in_home.chain(SYSTEM_FILES.map(PathBuf::from)).chain(apt) {
+            if let Some(text) = read(&path) {
+                found.add_hosts(&text);
+                found.add_settings(&path, &text);
+            }
+        }
+        found
+    }
+
+    fn add_hosts(&mut self, text: &str) {
+        for rule in hosts(text) {
+            if !self.hosts.contains(&rule) {
+                self.hosts.push(rule);
             }
         }
     }
-    rules
+
+    /// The strongest comes first, and stays.
+    fn add_variable(&mut self, name: &str, value: &str) {
+        if self.variables.iter().all(|(own, _)| !own.eq_ignore_ascii_case(name)) {
+            self.variables.push((name.to_owned(), without_credentials(value)));
+        }
+    }
+
+    fn add_settings(&mut self, path: &Path, text: &str) {
+        for (file, key, variable) in SETTINGS {
+            let here = path.to_string_lossy().ends_with(file);
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            let mut values = pairs.filter(|(own, _)| here && own.trim() == key);
+            if let Some((_, value)) = values.next() {
+                self.add_variable(variable, value.trim());
+            }
+        }
+    }
+}
+
+/// The text without what stands before the `@` of its URLs.
+fn without_credentials(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "/,|".contains(c)).unwrap_or(part.len());
+        let at = part[..end].rfind('@').map_or(0, |at| at + 1);
+        clean.push_str("://");
+        clean.push_str(&part[at..]);
+    }
+    clean
 }
 
 /// A file that is not there, or not text, names nothing.
@@ -115,18 +180,36 @@ mod tests {
     #[test]
     fn variables_files_and_own_hosts_come_together() {
         let home = tempfile::tempdir().unwrap();
-        let text = "registry=https://npm.example/\nproxy=https://both.example/";
-        std::io::Write::write_all(
-            &mut std::fs::File::create(home.path().join(".npmrc")).unwrap(),
-            text.as_bytes(),
-        )
-        .unwrap();
-        let home = home.path().to_str().unwrap();
-        let env = Env::of(&[("HOME", home), ("PIP_INDEX_URL", "https://both.example/simple")]);
-        let rules = found(&env, vec!["own.example:8443".parse().unwrap()]);
-        let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
-        for expected in ["own.example:8443", "npm.example", "both.example"] {
-            assert_eq!(rules.iter().filter(|rule| *rule == expected).count(), 1, "{rules:?}");
+        let put = |name: &str, text: &str| {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mut file = std::fs::File::create(path).unwrap();
+            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        };
+        put(
+            ".npmrc",
+            "registry=https://npm.example/\nproxy=https://both.example/\n//npm.example/:_authToken=s3cret\n",
+        );
+        put(
+            ".config/pip/pip.conf",
+            "[global]\nindex-url = https://weaker.example/\ntrusted-host = t.example\n",
+        );
+        let pip = ("PIP_INDEX_URL", "https://u:s3cret@both.example/simple");
+        let go = ("GOPROXY", "https://a:s3cret@go.example|https://go2.example,direct");
+        let env = Env::of(&[("HOME", home.path().to_str().unwrap()), pip, go]);
+        let found = Registries::find(&env, vec!["own.example:8443".parse().unwrap()]);
+        let hosts: Vec<_> = found.hosts.iter().map(ToString::to_string).collect();
+        for expected in ["own.example:8443", "npm.example", "both.example", "go.example"] {
+            assert_eq!(hosts.iter().filter(|host| *host == expected).count(), 1, "{hosts:?}");
         }
+        let variable = |name: &str| {
+            let (_, value) = found.variables.iter().find(|(own, _)| own == name)?;
+            Some(value.as_str())
+        };
+        assert_eq!(variable("PIP_INDEX_URL"), Some("https://both.example/simple"));
+        assert_eq!(variable("PIP_TRUSTED_HOST"), Some("t.example"));
+        assert_eq!(variable("NPM_CONFIG_REGISTRY"), Some("https://npm.example/"));
+        assert_eq!(variable("GOPROXY"), Some("https://go.example|https://go2.example,direct"));
+        assert!(!format!("{found:?}").contains("s3cret"));
     }
 }

@@ -225,13 +225,21 @@ fn package_managers_reach_the_registries_that_the_machine_is_set_up_for() {
     for who in As::all() {
         let casemate = Casemate::of(who);
         let pip = "/usr/bin/python3 -m pip install -q --disable-pip-version-check --retries 0 --target py \
-                   --trusted-host registry.example --index-url http://registry.example/simple casetest && ls py";
+                   casetest && ls py";
         let words = ["bash", "-c", pip];
-        let refused = lab.sandboxed(&casemate, who, &["--allow-package-managers"], &words);
+        let elsewhere = format!(
+            "export PIP_INDEX_URL=http://registry.example/simple PIP_TRUSTED_HOST=registry.example; {pip}"
+        );
+        let aside = ["bash", "-c", &elsewhere];
+        let refused = lab.sandboxed(&casemate, who, &["--allow-package-managers"], &aside);
         let sentence = "registry.example was not reached: it is not in allowed_hosts. To allow it: add `registry.example` \
                         to allowed_hosts (--allow-host registry.example).";
         assert!(refused.stderr().contains(sentence), "{who:?}: {refused:?}");
-        write(&casemate.home().join(".npmrc"), "registry=http://registry.example/npm/\n");
+        let settings =
+            "index-url = http://registry.example/simple\ntrusted-host = registry.example\n";
+        std::fs::create_dir_all(casemate.home().join(".pip")).unwrap();
+        write(&casemate.home().join(".pip/pip.conf"), &format!("[global]\n{settings}"));
+        casemate.give_to_user();
         let done = lab.sandboxed(&casemate, who, &["--allow-package-managers"], &words).expect(0);
         assert!(done.stdout().contains("casetest.py"), "{who:?}: {done:?}");
     }
