@@ -42,12 +42,6 @@ impl Networking {
             Self::Unrestricted => "unrestricted",
         }
     }
-
-    /// Whether there is any way out.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Self::None
-    }
 }
 
 /// Why a text is no host, or no rule about hosts. Fits after "the host".

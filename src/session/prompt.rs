@@ -101,3 +101,34 @@ pub fn request(
         effort: agent.effort,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_is_told_what_it_can_reach() {
+        let limited = |hosts: &[&str], allow_package_managers| Networking::Limited {
+            allowed_hosts: hosts.iter().map(|host| host.parse().expect("a rule")).collect(),
+            allow_package_managers,
+            allow_mcp_servers: false,
+        };
+        let check = |networking: Networking, expected: &str| {
+            assert_eq!(reach(&networking), expected);
+        };
+        check(Networking::None, " There is no network.");
+        check(
+            Networking::Unrestricted,
+            " Public hosts can be reached over TCP; private addresses cannot.",
+        );
+        check(limited(&[], false), " No host can be reached.");
+        check(
+            limited(&["a.example", "*.b.example:8443"], true),
+            " Of the network, only this can be reached, over TCP: a.example, *.b.example:8443, the registries of the \
+             user's package managers.",
+        );
+        let many: Vec<_> = (0..22).map(|i| format!("h{i}.example")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(reach(&limited(&many, false)).ends_with(", h19.example, 2 more."));
+    }
+}
