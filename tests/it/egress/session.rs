@@ -188,6 +188,36 @@ fn a_name_is_looked_up_only_when_it_is_allowed_and_used() {
 }
 
 #[test]
+fn connections_are_bounded_and_come_back() {
+    let Some(lab) = lab() else { return };
+    if find("python3").is_none() {
+        return lacking("python3");
+    }
+    let script = "\
+import socket, time
+def one():
+    try:
+        s = socket.create_connection(('allowed.example', 80), 20)
+        s.sendall(b'GET / HTTP/1.1\\r\\nHost: allowed.example\\r\\n\\r\\n')
+        return s if b'MARKER' in s.recv(999) else None
+    except OSError:
+        return None
+held = [one() for _ in range(264)]
+print(sum(s is not None for s in held))
+[s.close() for s in held if s]
+until = time.time() + 30
+while not one() and time.time() < until: time.sleep(.05)
+print('again' if time.time() < until else 'never')
+";
+    let words = ["/usr/bin/python3", "-c", script];
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let done = lab.sandboxed(&casemate, who, &["--allow-host", "allowed.example"], &words);
+        assert_eq!(done.expect(0).stdout(), "256\nagain\n", "{who:?}");
+    }
+}
+
+#[test]
 fn rules_that_contradict_each_other_are_refused_by_name() {
     let casemate = Casemate::new();
     let check = |flags: &[&str], expected: &str| {
