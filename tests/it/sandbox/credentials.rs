@@ -11,12 +11,12 @@ const PROBES: &[Probe] = &[
     anyone("a signing key", "grep -q $SECRET $VICTIM_HOME/.gnupg/key"),
     anyone("the history of the shell", "grep -q $SECRET $VICTIM_HOME/.bash_history"),
     anyone("the home by its list", "ls -A $VICTIM_HOME | grep -q ssh"),
-    anyone("the runtime's database", "grep -q $SECRET $VICTIM_HOME/data/casemate.db"),
+    anyone("the runtime's database", "grep -q $SECRET $VICTIM_HOME/data/key"),
     anyone(
         "change the runtime's database",
-        "mkdir -p $VICTIM_HOME/data; echo x > $VICTIM_HOME/data/casemate.db",
+        "mkdir -p $VICTIM_HOME/data; echo x > $VICTIM_HOME/data/key",
     )
-    .seen("grep -q x $VICTIM_HOME/data/casemate.db"),
+    .seen("grep -q x $VICTIM_HOME/data/key"),
     anyone("the key of a model", "[ \"$ANTHROPIC_API_KEY\" = $SECRET ]"),
     anyone("the key of another model", "printenv OPENAI_API_KEY"),
     anyone("the key of a cloud", "printenv AWS_SECRET_ACCESS_KEY"),

@@ -121,6 +121,8 @@ struct Scene {
     casemate: Casemate,
     who: As,
     victim: Child,
+    /// More names for probes.
+    more: String,
     tcp: TcpListener,
     // Held open for the time of the scene.
     _udp: UdpSocket,
@@ -152,7 +154,7 @@ impl Scene {
             ".config/gh/hosts.yml",
             ".docker/config.json",
         ];
-        for name in secrets.into_iter().chain([".gnupg/key", ".bash_history", "data/casemate.db"]) {
+        for name in secrets.into_iter().chain([".gnupg/key", ".bash_history", "data/key"]) {
             write(&casemate.home().join(name), SECRET);
         }
         if let Some(attacker) = &*ATTACKER {
@@ -170,7 +172,15 @@ impl Scene {
         let mut victim = Command::new("sleep");
         victim.arg("86421.77").env("OPENAI_API_KEY", SECRET).stdin(Stdio::null());
         let victim = as_user(&mut victim, who).spawn().unwrap();
-        Self { casemate, who, victim, tcp, _udp: udp, _sockets: [listener, abstract_listener] }
+        Self {
+            casemate,
+            who,
+            victim,
+            more: String::new(),
+            tcp,
+            _udp: udp,
+            _sockets: [listener, abstract_listener],
+        }
     }
 
     fn out(&self) -> PathBuf {
@@ -185,33 +195,40 @@ impl Scene {
         let first = if place == Place::Inside { 1 } else { victim };
         format!(
             "OUT={}; VICTIM_HOME={}; WORK={}; PROBE={}/probe; VICTIM={victim}; FIRST={first}; PORT={port}; \
-             SECRET={SECRET}\n",
+             SECRET={SECRET}\n{}",
             out.display(),
             home.display(),
             work.display(),
             work.display(),
+            self.more,
         )
     }
 
-    /// A bash script that runs there, started as careless programs start others: with open descriptors and secrets in
-    /// the environment.
+    /// A bash script that runs there.
     fn bash(&self, place: Place, script: &Path) -> Command {
-        const CARELESS: &str = r#"
-            exec 7<"$0/canary" 8<"$0" 9>>"$0/sink" 251<"$0/canary" 2>>"$0/transcript"
-            exec "$@""#;
-        let command = self.casemate.command();
-        let inner = command.get_program().to_owned();
-        let mut careless = Command::new("timeout");
-        careless.args(["-k", "5", "150", "bash", "-c", CARELESS]).arg(self.out());
+        let mut command = self.careless();
         if place == Place::Inside {
-            careless
-                .arg(inner)
+            let program = self.casemate.command().get_program().to_owned();
+            command
+                .arg(program)
                 .args(["sandbox", "exec", "--workspace"])
                 .arg(self.casemate.workspace())
                 .arg("--");
         }
-        careless.arg("bash").arg(script).env_clear();
-        careless.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg("bash").arg(script);
+        command
+    }
+
+    /// Starts the program that is added as careless programs start others: with open descriptors, and with secrets in
+    /// the environment.
+    fn careless(&self) -> Command {
+        const CARELESS: &str = r#"
+            exec 7<"$0/canary" 8<"$0" 9>>"$0/sink" 251<"$0/canary" 2>>"$0/transcript"
+            exec "$@""#;
+        let clean = self.casemate.command();
+        let mut careless = Command::new("timeout");
+        careless.args(["-k", "5", "150", "bash", "-c", CARELESS]).arg(self.out()).env_clear();
+        careless.envs(clean.get_envs().filter_map(|(name, value)| Some((name, value?))));
         for name in ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN"]
         {
             careless.env(name, SECRET);
@@ -242,14 +259,12 @@ impl Scene {
         let path = self.casemate.put("driver.sh", &script);
         let output = self.bash(place, &path).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        let transcript =
-            || std::fs::read_to_string(self.out().join("transcript")).unwrap_or_default();
         assert!(
             output.status.success(),
             "{:?} {place:?}: {}\n{told}{}",
             self.who,
             output.status,
-            transcript()
+            self.transcript()
         );
         let codes = |i: usize| told.lines().find_map(|line| line.strip_prefix(&format!("{i} ")));
         let outcome = probes.iter().enumerate().map(|(i, probe)| {
@@ -258,7 +273,7 @@ impl Scene {
                     place == Place::Outside,
                     "`{}` was not tried: {told}{}",
                     probe.name,
-                    transcript()
+                    self.transcript()
                 );
                 return false;
             };
@@ -268,6 +283,11 @@ impl Scene {
             }
         });
         outcome.collect()
+    }
+
+    /// The errors that were said in it.
+    fn transcript(&self) -> String {
+        std::fs::read_to_string(self.out().join("transcript")).unwrap_or_default()
     }
 
     /// Whether a condition holds on the host, in a directory of the workspace.
@@ -295,24 +315,37 @@ fn attack(category: &'static str, probes: &[Probe]) {
         let outside = Scene::new(who).attempt(Place::Outside, probes);
         let inside = Scene::new(who).attempt(Place::Inside, probes);
         let mut tally = Tally::default();
-        for ((probe, outside), inside) in probes.iter().zip(outside).zip(inside) {
-            if let Outside::Untried(why) = probe.outside {
-                assert!(why.len() > 10, "`{}` is not tried outside, without a reason", probe.name);
-            }
-            tally.count(inside, outside);
-            if inside {
-                wrong.push(format!("{who:?}: LET THROUGH: {}", probe.name));
-            }
-            if !outside && probe.succeeds_outside(who) {
-                wrong.push(format!(
-                    "{who:?}: proves nothing, it fails without the sandbox too: {}",
-                    probe.name
-                ));
-            }
-        }
+        wrong.extend(judge(probes, who, &outside, &inside, &mut tally));
         tally.report(category, who);
     }
     assert!(wrong.is_empty(), "{category}:\n  {}", wrong.join("\n  "));
+}
+
+/// What is wrong with the outcome of probes.
+fn judge(
+    probes: &[Probe],
+    who: As,
+    outside: &[bool],
+    inside: &[bool],
+    tally: &mut Tally,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for ((probe, outside), inside) in probes.iter().zip(outside).zip(inside) {
+        if let Outside::Untried(why) = probe.outside {
+            assert!(why.len() > 10, "`{}` is not tried outside, without a reason", probe.name);
+        }
+        tally.count(*inside, *outside);
+        if *inside {
+            wrong.push(format!("{who:?}: LET THROUGH: {}", probe.name));
+        }
+        if !outside && probe.succeeds_outside(who) {
+            wrong.push(format!(
+                "{who:?}: proves nothing, it fails without the sandbox too: {}",
+                probe.name
+            ));
+        }
+    }
+    wrong
 }
 
 /// How many attacks there were, and how they ended.
@@ -331,6 +364,7 @@ impl Tally {
     }
 
     /// Prints this category's line, and the sum of those so far.
+    #[expect(clippy::print_stdout, reason = "the table is for whoever runs the suite")]
     fn report(self, category: &str, who: As) {
         static SUM: Mutex<Tally> =
             Mutex::new(Tally { probes: 0, let_through: 0, proven_outside: 0 });

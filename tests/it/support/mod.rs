@@ -153,6 +153,10 @@ impl std::fmt::Debug for Finished {
 }
 
 impl Finished {
+    pub(crate) fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     /// The exit code; `None` after a signal.
     pub(crate) fn code(&self) -> Option<i32> {
         self.0.status.code()
