@@ -28,7 +28,7 @@ use crate::environment::Environment;
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_TASK_BYTES, SHUTDOWN_GRACE};
-use crate::provider::routes::{Catalog, Route, RouteError};
+use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 use crate::sandbox::{self, Guest, LaunchError, PlanError};
 use crate::session::prompt::{self, Facts};
@@ -230,7 +230,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Anything that would keep its first turn from running: route, key, workspace, profile, store.
-    pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+    pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+        spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
         sandbox::plan_for(&spec.environment)?;
