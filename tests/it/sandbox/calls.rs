@@ -181,7 +181,10 @@ impl Scene {
         let script = format!("{}{script}", self.names(Place::Outside));
         let mut command = Command::new("timeout");
         command.args(["20", "bash", "-c", &script]).current_dir(place.path());
-        super::as_user(command.stdout(Stdio::null()), self.who).status().unwrap().success()
+        super::as_user(command.stdout(Stdio::null()).stderr(Stdio::null()), self.who)
+            .status()
+            .unwrap()
+            .success()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Exhaustion: more than a session's share of anything. The numbers are small enough to be harmless where they succeed.
+//! A sandbox may be ended for it, so each has its own.
 
-use super::{Probe, anyone, attack, untried};
+use super::{Probe, anyone, attack_one_by_one, untried};
 
 const FILLS: &str = "it would fill the machine's own memory or disk";
 
@@ -53,5 +54,5 @@ const PROBES: &[Probe] = &[
 
 #[test]
 fn nothing_is_exhausted() {
-    attack("exhaustion", PROBES);
+    attack_one_by_one("exhaustion", PROBES);
 }

@@ -121,7 +121,7 @@ const ATTACKS: &[Attack] = &[
     ),
     one("a flood of output that is kept", &[Bash("yes | head -c 300000000")],
         Seen("[ $(du -sm $VICTIM_HOME/data | cut -f1) -gt 40 ]"), Untried("a flood is a flood")),
-    one("a flood of errors", &[Bash("yes >&2 & sleep 2; kill %1; wait; echo answered")], NotTold("answered"),
+    one("a flood of errors", &[Bash("yes >&2 & sleep 1; kill %1"), Bash("echo answered")], NotTold("answered"),
         Untried("the answer is what is tested")),
 ];
 

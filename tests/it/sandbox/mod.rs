@@ -27,7 +27,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, Mutex};
 
 use crate::support::{As, Casemate, USER, write};
@@ -239,8 +239,8 @@ impl Scene {
         careless
     }
 
-    /// Tries all probes, each in a directory of its own; which of them succeeded.
-    fn attempt(&self, place: Place, probes: &[Probe]) -> Vec<bool> {
+    /// Lets all probes run, each in a directory of its own.
+    fn run(&self, place: Place, probes: &[Probe]) -> Output {
         let mut script = format!("{}cd $WORK\n", self.names(place));
         for (i, probe) in probes.iter().enumerate() {
             let tried = place == Place::Inside || probe.succeeds_outside(self.who);
@@ -257,7 +257,25 @@ impl Scene {
             }
         }
         let path = self.casemate.put("driver.sh", &script);
-        let output = self.bash(place, &path).output().unwrap();
+        self.bash(place, &path).output().unwrap()
+    }
+
+    /// Tries a probe in a sandbox of its own, which may be ended for it; whether it succeeded.
+    fn attempt_alone(&self, place: Place, probe: &Probe) -> bool {
+        const KILLED: i32 = 137;
+        let one = std::slice::from_ref(probe);
+        let output = self.run(place, one);
+        let ended = place == Place::Inside && output.status.code() == Some(KILLED);
+        !ended && self.outcome(place, one, &output)[0]
+    }
+
+    /// Tries all probes in one sandbox; which of them succeeded.
+    fn attempt(&self, place: Place, probes: &[Probe]) -> Vec<bool> {
+        let output = self.run(place, probes);
+        self.outcome(place, probes, &output)
+    }
+
+    fn outcome(&self, place: Place, probes: &[Probe], output: &Output) -> Vec<bool> {
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success(),
@@ -314,6 +332,24 @@ fn attack(category: &'static str, probes: &[Probe]) {
     for who in As::all() {
         let outside = Scene::new(who).attempt(Place::Outside, probes);
         let inside = Scene::new(who).attempt(Place::Inside, probes);
+        let mut tally = Tally::default();
+        wrong.extend(judge(probes, who, &outside, &inside, &mut tally));
+        tally.report(category, who);
+    }
+    assert!(wrong.is_empty(), "{category}:\n  {}", wrong.join("\n  "));
+}
+
+/// The same, with a sandbox for each attack.
+fn attack_one_by_one(category: &'static str, probes: &[Probe]) {
+    if ATTACKER.is_none() {
+        return;
+    }
+    let mut wrong = Vec::new();
+    for who in As::all() {
+        let each = |place| -> Vec<bool> {
+            probes.iter().map(|probe| Scene::new(who).attempt_alone(place, probe)).collect()
+        };
+        let (outside, inside) = (each(Place::Outside), each(Place::Inside));
         let mut tally = Tally::default();
         wrong.extend(judge(probes, who, &outside, &inside, &mut tally));
         tally.report(category, who);
