@@ -17,10 +17,11 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Canary;
 use super::init::GUEST_NAME;
-use super::plan::{Plan, Role};
-use super::remedy;
+use super::plan::{Order, Plan, Role};
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
+use super::{program, remedy};
 use crate::environment::Tier;
 use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
 
@@ -70,6 +71,9 @@ pub enum GuestError {
     TooLarge,
 }
 
+/// The stage of what goes wrong once the command runs.
+pub(super) const COMMAND_STAGE: &str = "command";
+
 type Waiting = HashMap<CallId, oneshot::Sender<Result<ToolReply, GuestError>>>;
 
 /// Calls that wait for their answer; `None` once the guest is dead, with the reason.
@@ -106,10 +110,20 @@ impl Drop for Process {
     }
 }
 
-fn spawn() -> Result<(StdStream, Process), LaunchError> {
+/// A child that waits for its order, what to tell it, and what must outlive its set-up.
+struct Spawned {
+    socket: StdStream,
+    process: Process,
+    order: Order,
+    canary: Option<Canary>,
+}
+
+fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
-    let child = Command::new("/proc/self/exe")
+    let canary = Canary::put(plan).map_err(|e| LaunchError::io("canary", &e))?;
+    let program = program::of(plan);
+    let child = Command::new(&program.path)
         .arg0(GUEST_NAME)
         .env_clear()
         .current_dir("/")
@@ -118,7 +132,12 @@ fn spawn() -> Result<(StdStream, Process), LaunchError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    Ok((ours, Process(Some(child))))
+    let order = Order {
+        plan: plan.clone(),
+        canary: canary.as_ref().map(|canary| canary.path().to_owned()),
+        program: program.layer,
+    };
+    Ok(Spawned { socket: ours, process: Process(Some(child)), order, canary })
 }
 
 /// What the child says once it is set up.
@@ -142,13 +161,13 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let (socket, process) = spawn()?;
+        let Spawned { socket, process, order, canary } = spawn(plan)?;
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
         socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
         let (mut reader, mut writer) = socket.into_split();
         let handshake = async {
-            writer.write_all(&wire::encode(plan)?).await?;
+            writer.write_all(&wire::encode(&order)?).await?;
             receive(&mut reader).await
         };
         let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
@@ -158,10 +177,19 @@ impl Guest {
                 return Err(LaunchError::new("handshake", reason, 0));
             }
         };
+        drop(canary);
         let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, process })
+    }
+
+    /// The same, with what was refused before it among its layers.
+    pub(super) fn after(mut self, refused: Option<&LaunchError>) -> Self {
+        self.layers.extend(
+            refused.map(|e| format!("a higher tier was refused: {}: {}", e.stage, e.reason)),
+        );
+        self
     }
 
     /// How much isolation it has.
@@ -294,21 +322,22 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
+pub(super) fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
     plan.role = Role::Exec(argv);
-    let (mut socket, mut process) = spawn()?;
+    let Spawned { mut socket, mut process, order, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
-    wire::write_frame(&mut socket, &plan).map_err(fail)?;
+    wire::write_frame(&mut socket, &order).map_err(fail)?;
     send_streams(&socket).map_err(fail)?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
+    drop(canary);
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     let code = match wire::read_frame(&mut socket).map_err(fail)? {
         Some(FromGuest::Exited { code }) => code,
         Some(_) | None => {
             return Err(LaunchError::new(
-                "command",
+                COMMAND_STAGE,
                 "the sandbox ended before its command".to_owned(),
                 0,
             ));

@@ -20,8 +20,9 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Tree};
-use super::plan::{INSIDE_UID, Mount, Plan, Role};
+use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
+use super::protect::Hold;
 use super::wire::{self, FromGuest};
 use super::{exec, landlock, sys};
 use crate::environment::Tier;
@@ -77,15 +78,15 @@ pub fn enter(serve: Serve) -> Option<ExitCode> {
 }
 
 fn run(serve: Serve) -> i32 {
-    let Ok((mut socket, plan, streams)) = receive() else { return 1 };
-    match set_up(&plan, &socket, streams) {
+    let Ok((mut socket, order, streams)) = receive() else { return 1 };
+    match set_up(&order, &socket, streams) {
         Ok(Place::Outer(code)) => code,
         Ok(Place::Guest { layers, context, streams }) => {
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
             }
-            match &plan.role {
+            match &order.plan.role {
                 Role::Tools => serve(socket, &context),
                 Role::Exec(argv) => exec::supervise(&mut socket, argv, &context, streams),
             }
@@ -98,16 +99,16 @@ fn run(serve: Serve) -> i32 {
 }
 
 /// The socket that came as standard input, the plan, and for a single command the caller's streams.
-fn receive() -> io::Result<(UnixStream, Plan, Vec<OwnedFd>)> {
+fn receive() -> io::Result<(UnixStream, Order, Vec<OwnedFd>)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
-    let plan: Plan = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let streams = match plan.role {
+    let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let streams = match order.plan.role {
         Role::Tools => Vec::new(),
         Role::Exec(_) => receive_streams(&socket)?,
     };
-    Ok((socket, plan, streams))
+    Ok((socket, order, streams))
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
@@ -137,7 +138,8 @@ enum Place {
     Guest { layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd> },
 }
 
-fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+    let plan = &order.plan;
     let mut kept = vec![socket.as_raw_fd()];
     kept.extend(streams.iter().map(OwnedFd::as_raw_fd));
     sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
@@ -146,8 +148,8 @@ fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Pla
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
     match plan.tier {
-        Tier::Full => full(plan, socket, streams),
-        Tier::Landlock => unnamespaced(plan, streams),
+        Tier::Full => full(order, socket, streams),
+        Tier::Landlock => unnamespaced(order, streams),
         Tier::None => {
             set_limits(plan)?;
             let context = host_context(plan)?;
@@ -157,7 +159,8 @@ fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Pla
     }
 }
 
-fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn full(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+    let plan = &order.plan;
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
     let mut trees = None;
@@ -176,8 +179,10 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
-    // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
-    put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
+    if !plan.user_namespaces {
+        // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
+        put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
+    }
     mounts::enter(plan, &trees)?;
     drop::<Vec<Tree>>(trees);
     let context = GuestContext {
@@ -189,14 +194,21 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
     let mut layers: Vec<String> = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
         .map(|ns| format!("{ns} namespace"))
         .into();
+    layers.push("hidden processes".to_owned());
+    layers.push(order.program.clone());
+    if !plan.held.is_empty() || plan.held_cut {
+        let cut = if plan.held_cut { ", the search ended at its bound" } else { "" };
+        layers.push(format!("protected paths ({}{cut})", plan.held.len()));
+    }
     lock(plan, true, &[], &mut layers)?;
-    self_test(plan, Some(&own_network))?;
+    self_test(order, Some(&own_network))?;
     enter_workspace(&context)?;
     Ok(Place::Guest { layers, context, streams })
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
-fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn unnamespaced(order: &Order, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+    let plan = &order.plan;
     let context = host_context(plan)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
@@ -209,7 +221,7 @@ fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
     sys::adopt_orphans().map_err(|e| failed("orphans", e))?;
     let mut layers = Vec::new();
     lock(plan, false, &[&context.home], &mut layers)?;
-    self_test(plan, None)?;
+    self_test(order, None)?;
     enter_workspace(&context)?;
     Ok(Place::Guest { layers, context, streams })
 }
@@ -329,7 +341,10 @@ fn set_limits(plan: &Plan) -> Result<(), Failure> {
             Resource::Core => Rlimit::RLIMIT_CORE,
             Resource::Memlock => Rlimit::RLIMIT_MEMLOCK,
             Resource::Msgqueue => Rlimit::RLIMIT_MSGQUEUE,
+            Resource::Sigpending => Rlimit::RLIMIT_SIGPENDING,
             Resource::Fsize => Rlimit::RLIMIT_FSIZE,
+            // Of the session or of one command, which no limit of a process can say.
+            Resource::Memory | Resource::Disk | Resource::Output | Resource::Cpu => continue,
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
@@ -360,21 +375,16 @@ fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>)
 }
 
 /// Refuses to run if a layer is not in force, whatever the calls that set it up said.
-fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
-    let broken =
-        |reason: &str| Err(Failure { stage: "self-test", reason: reason.to_owned(), errno: 0 });
-    let status =
-        std::fs::read_to_string("/proc/self/status").map_err(|e| failed("self-test", e))?;
+fn self_test(order: &Order, host_network: Option<&Path>) -> Result<(), Failure> {
+    const STAGE: &str = "self-test";
+    let broken = |reason: &str| Err(Failure { stage: STAGE, reason: reason.to_owned(), errno: 0 });
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| failed(STAGE, e))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default().to_owned()
     };
     let zero = |text: &str| !text.is_empty() && text.bytes().all(|b| b == b'0');
-    if !zero(&field("CapEff"))
-        || !zero(&field("CapPrm"))
-        || !zero(&field("CapInh"))
-        || !zero(&field("CapAmb"))
-    {
+    if !["CapEff", "CapPrm", "CapInh", "CapAmb"].iter().all(|set| zero(&field(set))) {
         return broken("capabilities are left");
     }
     if field("NoNewPrivs") != "1" || field("Seccomp") != "2" {
@@ -383,27 +393,31 @@ fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
     if field("Uid").split_whitespace().any(|uid| uid == "0") {
         return broken("the session is root");
     }
-    if let Some(host_network) = host_network {
-        let network =
-            std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("self-test", e))?;
-        if network == host_network {
-            return broken("the network is the host's");
-        }
-        if !zero(&field("CapBnd")) {
-            return broken("the bounding set is not empty");
-        }
-        if File::options().write(true).open("/proc/sys/kernel/core_pattern").is_ok() {
-            return broken("the host's kernel settings can be written");
-        }
-    }
-    let canary = ["/etc/shadow", "/root/.ssh", "/var/log", "/boot"];
-    let shown = |path: &str| {
-        plan.mounts.iter().any(|mount| {
-            Path::new(path).starts_with(&mount.target) || mount.target.starts_with(path)
-        })
-    };
-    if canary.iter().any(|path| !shown(path) && (File::open(path).is_ok())) {
+    if let Some(canary) = &order.canary
+        && File::open(canary).is_ok()
+    {
         return broken("a file of the host that was not shown can be read");
+    }
+    let Some(host_network) = host_network else { return Ok(()) };
+    let network = std::fs::read_link("/proc/self/ns/net").map_err(|e| failed(STAGE, e))?;
+    if network == host_network {
+        return broken("the network is the host's");
+    }
+    if !zero(&field("CapBnd")) {
+        return broken("the bounding set is not empty");
+    }
+    let settings = nix::sys::statvfs::statvfs("/proc/sys").map_err(|e| failed(STAGE, e))?;
+    if !settings.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
+        || File::options().write(true).open("/proc/sys/kernel/core_pattern").is_ok()
+    {
+        return broken("the host's kernel settings can be written");
+    }
+    if File::options().write(true).create_new(true).open("/.casemate").is_ok() {
+        return broken("the root can be written");
+    }
+    let secret = order.plan.held.iter().find(|held| matches!(held.hold, Hold::Hide(_)));
+    if secret.is_some_and(|held| File::open(&held.path).is_ok()) {
+        return broken("a protected file can be read");
     }
     Ok(())
 }

@@ -110,6 +110,14 @@ pub(super) fn set_mount(
     Ok(())
 }
 
+/// The version of Landlock that this kernel has.
+pub(super) fn landlock_abi() -> io::Result<i64> {
+    let version = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call takes no pointer and makes nothing.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, version) })
+}
+
 /// Closes every descriptor from `first` on but `keep`.
 pub(super) fn close_all_but(first: u32, keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
