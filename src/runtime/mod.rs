@@ -411,6 +411,8 @@ impl Runtime {
         let work = async {
             self.shared.drivers.stop().await;
             self.shared.store.clone().close().await;
+            // A thread that panicked has nothing left to wait for.
+            drop(tokio::task::spawn_blocking(sandbox::settle).await);
         };
         // Past the grace the process ends anyway; the log does not mind.
         drop(tokio::time::timeout(SHUTDOWN_GRACE, work).await);

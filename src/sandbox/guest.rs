@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::canary::Canary;
+use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::plan::{Order, Plan, Role};
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
@@ -90,17 +91,40 @@ pub struct Guest {
     process: Process,
 }
 
-/// The child, ended and reaped when dropped.
-struct Process(Option<Child>);
+/// The child, ended and reaped when dropped, and then its control group removed.
+struct Process {
+    child: Option<Child>,
+    cgroup: Option<Cgroup>,
+}
+
+/// Threads that take ended sandboxes apart.
+static REAPERS: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits until every sandbox that was ended is gone. Blocks, for moments.
+pub fn settle() {
+    let reapers = std::mem::take(&mut *REAPERS.lock().expect("nothing panics under this lock"));
+    for reaper in reapers {
+        // A reaper does nothing that could panic, and has nothing to say.
+        drop(reaper.join());
+    }
+}
 
 impl Process {
     fn end(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
+        let cgroup = self.cgroup.take();
         // It may have ended already; then there is nothing to kill.
         drop(child.kill());
         // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
-        let reap = move || drop(child.wait());
-        drop(std::thread::Builder::new().name("reaper".to_owned()).spawn(reap));
+        let reap = move || {
+            drop(child.wait());
+            drop(cgroup);
+        };
+        if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
+            let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
+            reapers.retain(|reaper| !reaper.is_finished());
+            reapers.push(reaper);
+        }
     }
 }
 
@@ -123,6 +147,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
     let canary = Canary::put(plan).map_err(|e| LaunchError::io("canary", &e))?;
     let program = program::of(plan);
+    let cgroup = Cgroup::make(plan);
     let child = Command::new(&program.path)
         .arg0(GUEST_NAME)
         .env_clear()
@@ -136,8 +161,17 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         plan: plan.clone(),
         canary: canary.as_ref().map(|canary| canary.path().to_owned()),
         program: program.layer,
+        cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
+        memory: match &cgroup {
+            Ok(cgroup) => cgroup.layer(),
+            Err(reason) if plan.tier == Tier::Full => {
+                format!("memory watched by the guest ({reason})")
+            }
+            Err(reason) => format!("memory limited for each process alone ({reason})"),
+        },
     };
-    Ok(Spawned { socket: ours, process: Process(Some(child)), order, canary })
+    let process = Process { child: Some(child), cgroup: cgroup.ok() };
+    Ok(Spawned { socket: ours, process, order, canary })
 }
 
 /// What the child says once it is set up.
@@ -207,7 +241,7 @@ impl Guest {
     /// Whether it can take no more calls.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.0.is_none()
+        self.process.child.is_none()
             || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
@@ -343,7 +377,7 @@ pub(super) fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError>
             ));
         }
     };
-    if let Some(mut child) = process.0.take() {
+    if let Some(mut child) = process.child.take() {
         child.wait().map_err(fail)?;
     }
     Ok(code)

@@ -7,11 +7,13 @@
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
 mod canary;
+mod cgroup;
 mod exec;
 mod guest;
 mod host;
 pub mod init;
 mod landlock;
+mod mechanism;
 mod mounts;
 pub mod plan;
 pub mod probe;
@@ -24,10 +26,10 @@ mod show;
 mod sys;
 pub mod wire;
 
-pub use guest::{Guest, GuestError, LaunchError};
-pub use init::{GuestContext, Serve};
+pub use guest::{Guest, GuestError, LaunchError, settle};
+pub use init::{Bounds, GuestContext, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
-pub use show::View;
+pub use show::{View, size};
 
 use crate::environment::Environment;
 use guest::exec;

@@ -154,6 +154,10 @@ pub struct Order {
     pub canary: Option<PathBuf>,
     /// What the guest was started from, as a layer.
     pub program: String,
+    /// The control group to enter, if there is one.
+    pub cgroup: Option<super::cgroup::Entry>,
+    /// Who counts memory, as a layer.
+    pub memory: String,
 }
 
 /// Why there is no plan.

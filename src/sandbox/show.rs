@@ -303,7 +303,8 @@ pub(super) fn amount(resource: Resource, value: u64) -> String {
 }
 
 /// Bytes as people say them: the largest unit with at most one digit after the point.
-pub(super) fn size(bytes: u64) -> String {
+#[must_use]
+pub fn size(bytes: u64) -> String {
     for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes >= unit {
             let tenths = bytes * 10 / unit;

@@ -155,6 +155,13 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
+/// Lets this thread, and what it starts, wait for the processor when others want it.
+pub(super) fn be_patient(steps: i32) -> io::Result<()> {
+    // SAFETY: takes integers alone; 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) }.into())?;
+    Ok(())
+}
+
 /// No program that is started from here gains anything.
 pub(super) fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
