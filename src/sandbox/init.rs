@@ -421,7 +421,12 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
-        let value = (*value).min(hard);
+        let value = match resource {
+            // A quarter more than the watch allows, so that it is the watch that says so.
+            Resource::Memory => value + value / 4,
+            _ => *value,
+        };
+        let value = value.min(hard);
         setrlimit(kind, value, value).map_err(|e| failed("limits", e))?;
     }
     Ok(())

@@ -195,9 +195,10 @@ fn loopback() -> Attempt {
     user_namespace()?;
     unshare(CloneFlags::CLONE_NEWNET).map_err(of("making a network namespace"))?;
     sys::loopback_up().map_err(|e| ("switching the loopback interface on", e))?;
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|port| port.local_addr());
-    let port = port.map_err(|e| ("listening on it", e))?;
-    std::net::TcpStream::connect(port).map_err(|e| ("connecting over it", e))?;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
+    let listener = listener.map_err(|e| ("listening on it", e))?;
+    let address = listener.local_addr().map_err(|e| ("listening on it", e))?;
+    std::net::TcpStream::connect(address).map_err(|e| ("connecting over it", e))?;
     Ok("a connection went through".to_owned())
 }
 

@@ -39,7 +39,8 @@ pub(super) fn take(
             Access::ReadOnly => READ_ONLY,
             Access::ReadWrite => 0,
         };
-        if mount.access == Access::ReadWrite
+        // The session's user owns the workspace even where he cannot write: git demands it.
+        if (mount.access == Access::ReadWrite || mount.target == plan.workspace)
             && let Some(idmap) = owners(mount)?
         {
             sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))

@@ -3,7 +3,10 @@
 //! Trying and judging are apart: a machine and what it answered are values, so that the words for other machines than this
 //! one are tested too.
 
+use std::path::Path;
+
 use super::mechanism::{self, Mechanism, Outcome};
+use super::plan::Plan;
 use super::remedy::{self, Machine};
 use super::{Guest, plan_for};
 use crate::environment::{Environment, Tier};
@@ -51,7 +54,7 @@ async fn launch(tier: Tier) -> Result<Vec<String>, (String, String)> {
     let directory = directory.map_err(|e| plain(format!("no directory to try it in: {e}")))?;
     let mut environment = Environment::new(directory.clone());
     environment.tier = tier;
-    let answer = match plan_for(&environment) {
+    let answer = match plan_for(&environment).map(|plan| given_to_session(plan, &directory)) {
         Ok(plan) => match Guest::launch(&plan).await {
             Ok(guest) => Ok(guest.layers().to_vec()),
             Err(e) => Err((format!("{}: {}", e.stage, e.reason), e.remedy)),
@@ -61,6 +64,15 @@ async fn launch(tier: Tier) -> Result<Vec<String>, (String, String)> {
     // An empty directory in /tmp that stays behind hurts nobody.
     drop(std::fs::remove_dir(directory));
     answer
+}
+
+/// Without mounts that map owners, a session that gave up root can work in a directory of its own alone.
+fn given_to_session(plan: Plan, directory: &Path) -> Plan {
+    if plan.from_root && plan.tier == Tier::Landlock {
+        // If it fails, the launch says so.
+        drop(std::os::unix::fs::chown(directory, Some(plan.uid), Some(plan.gid)));
+    }
+    plan
 }
 
 /// Which name, whether `run` needs it, and the stage whose remedy helps.

@@ -76,6 +76,9 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         "workspace owner" => "Root is never the user inside, so the workspace's file system must be able to map owners: \
              ext4, xfs, btrfs and tmpfs can. Run casemate as the owner of the directory instead"
             .to_owned(),
+        "workspace" if machine.root => "Without mounts, root's own files cannot be shown to the user that the session \
+             becomes: run casemate as an ordinary user who owns the workspace, or use the tier `full`"
+            .to_owned(),
         "sealed program" => "Programs in memory are forbidden: `sudo sysctl -w vm.memfd_noexec=1` allows those that ask \
              for it. Without it the guest runs from the program's own file"
             .to_owned(),

@@ -25,10 +25,14 @@ fn refused(doing: &str, errno: i32) -> Outcome {
 /// A machine where all mechanisms work but these, and no sandbox of a tier that rests on one of them.
 fn told(machine: Machine, broken: &[(Mechanism, Outcome)]) -> String {
     let outcome = |mechanism: Mechanism| {
-        let mut found = broken.iter().filter(|(known, _)| *known == mechanism);
-        found
-            .next()
-            .map_or_else(|| Outcome::Works("seen".to_owned()), |(_, outcome)| outcome.clone())
+        let cause = |known: &Mechanism| {
+            *known == mechanism
+                || *known == Mechanism::UserNamespace && rests_on_user_namespace(mechanism)
+        };
+        match broken.iter().find(|(known, _)| cause(known)) {
+            Some((_, outcome)) => outcome.clone(),
+            None => Outcome::Works("seen".to_owned()),
+        }
     };
     let mechanisms: Vec<_> = Mechanism::ALL.map(|mechanism| (mechanism, outcome(mechanism))).into();
     let fails = |tier: Tier| {
