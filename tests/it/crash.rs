@@ -1,6 +1,10 @@
-//! The crash sweep: stop the process dead at every commit of a scenario, resume, and demand the same story.
+//! Crashes: stop the process dead at every commit of a scenario, and at random moments; resume; demand the same story.
 
+use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -150,6 +154,101 @@ fn finish(casemate: &Casemate, at: &str) {
         return; // It was stopped after its last word.
     }
     casemate.run(&["resume", &casemate.only_session(), "do it"]).expect(0);
+}
+
+/// Numbers that nobody can foresee; one seed gives the same ones.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: Duration) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        bound.mul_f64((self.0 >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+}
+
+/// Runs until it ends or `limit` is over; then it is killed. Whether it ended by itself, and the events that it printed.
+fn run_for(casemate: &Casemate, args: &[&str], limit: Duration) -> (bool, Vec<Value>) {
+    let path = casemate.home().join("printed");
+    let mut command: Command = casemate.command();
+    command.args(args).args(["--output", "stream-json"]).stdout(File::create(&path).unwrap());
+    let mut child = command.spawn().unwrap();
+    let deadline = Instant::now() + limit;
+    let mut ended = false;
+    while !ended && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_micros(200));
+        ended = child.try_wait().unwrap().is_some();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    // The last line may be cut; it was not given to anybody.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    (ended, whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// What was printed is in the log, under the same number, with the same words. Only `processed_at` may come later.
+fn nothing_is_lost(printed: &[Value], log: &[Value]) {
+    let fixed = |event: &Value| {
+        let mut event = event.clone();
+        event.as_object_mut().unwrap().remove("processed_at");
+        event
+    };
+    for event in printed {
+        let place = usize::try_from(event["seq"].as_u64().unwrap()).unwrap() - 1;
+        assert_eq!(log.get(place).map(fixed), Some(fixed(event)), "an event is lost");
+    }
+}
+
+/// `CASEMATE_TEST_KILLS` makes it longer.
+#[test]
+fn killed_at_random_moments_nothing_is_lost_and_nothing_done_twice() {
+    let rounds: u32 =
+        std::env::var("CASEMATE_TEST_KILLS").map_or(25, |n| n.parse().expect("a number"));
+    let seed = RandomState::new().hash_one("seed") | 1;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let script = script(dir.path());
+    let model = format!("scripted:{}", script.display());
+    let whole = Casemate::new();
+    let began = Instant::now();
+    start(&whole, &script, None).expect(0);
+    let length = began.elapsed();
+    let expected = story(&events(&whole));
+
+    let (mut kills, mut unknown) = (0, 0);
+    for round in 0..rounds {
+        let casemate = Casemate::new();
+        let mut args = vec!["run", "--model", &model, "do it"];
+        loop {
+            let (ended, printed) = run_for(&casemate, &args, dice.below(length.mul_f64(1.2)));
+            kills += u32::from(!ended);
+            if casemate.sessions().is_empty() {
+                continue; // Nothing was acknowledged yet.
+            }
+            nothing_is_lost(&printed, &events(&casemate));
+            if ended {
+                break;
+            }
+            args = vec!["resume"];
+        }
+        let at = format!("round {round}");
+        finish(&casemate, &at);
+        let log = events(&casemate);
+        check_log(&log);
+        let told = story(&log);
+        assert_eq!((&told.said, &told.calls), (&expected.said, &expected.calls), "{at}");
+        unknown += told.results.iter().filter(|result| result.contains(OUTCOME_UNKNOWN)).count();
+        let marks = marks(&casemate.workspace());
+        for mark in ["first", "second", "third"] {
+            let times = marks.iter().filter(|seen| *seen == mark).count();
+            assert!(times <= 1, "{at}: `{mark}` was done {times} times");
+        }
+    }
+    println!("{rounds} sessions, {kills} kills, {unknown} calls of unknown outcome");
+    assert!(kills >= rounds / 2, "only {kills} kills: they come too late");
 }
 
 /// Results are those of the undisturbed run, or say that they are unknown; nothing was done twice. Returns how many are unknown.

@@ -191,6 +191,21 @@ fn every_line_of_a_profile_has_its_reason() {
     }
 }
 
+/// `cargo deny` checks more; this much needs no tool.
+#[test]
+fn banned_crates_stay_out() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let banned: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("{ crate = \"")?.split('"').next())
+        .collect();
+    assert!(!banned.is_empty(), "deny.toml bans nothing");
+    for name in banned {
+        assert!(!lock.contains(&format!("\nname = \"{name}\"\n")), "{name} is in Cargo.lock");
+    }
+}
+
 #[test]
 fn no_test_file_is_forgotten() {
     let main = std::fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
