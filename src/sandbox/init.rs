@@ -82,7 +82,10 @@ impl Bounds {
 /// The system's.
 pub fn spawn_in_background(mut command: Command) -> io::Result<Child> {
     // The priority is the thread's, and what it starts has it too.
-    let start = move || sys::be_patient(BACKGROUND).and_then(|()| command.spawn());
+    let start = move || {
+        sys::be_patient(BACKGROUND);
+        command.spawn()
+    };
     let thread = std::thread::Builder::new().name("spawn".to_owned()).spawn(start)?;
     thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
@@ -422,8 +425,8 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
         let value = match resource {
-            // A quarter more than the watch allows, so that it is the watch that says so.
-            Resource::Memory => value + value / 4,
+            // Twice what the watch allows, so that it is the watch that says so, unless a hog is too fast for it.
+            Resource::Memory => value.saturating_mul(2),
             _ => *value,
         };
         let value = value.min(hard);

@@ -39,18 +39,19 @@ fn everything(dir: &Path) -> Vec<(PathBuf, Option<String>)> {
 fn secrets_cannot_be_read_and_what_the_host_runs_cannot_be_changed() {
     for who in As::all() {
         let casemate = Casemate::of(who);
-        for name in [".env", "app/.env.local", ".ssh/id_ed25519", ".aws/credentials", "AGENTS.md"] {
+        for name in [".env", "app/.env.local", ".ssh/id_ed25519", ".aws/credentials"] {
             casemate.put(name, "TOKEN=1\n");
         }
         for name in [".git/config", ".git/hooks/pre-commit", ".vscode/tasks.json", ".envrc"] {
             casemate.put(name, "host\n");
         }
+        casemate.put("AGENTS.md", "instructions\n");
         symlink("AGENTS.md", casemate.workspace().join("CLAUDE.md")).unwrap();
         let before = everything(&casemate.workspace());
         let check = |line: &str, expected: &str| {
             let said = inside(&casemate, &[], line);
             assert!(said.contains(expected), "{who:?}: {line}: {said}");
-            assert!(!said.contains("TOKEN") || line.contains("AGENTS"), "{who:?}: {line}: {said}");
+            assert!(!said.contains("TOKEN"), "{who:?}: {line}: {said}");
         };
         let (denied, fixed, busy) = ("Permission denied", "Read-only", "Device or resource busy");
         check("cat .env", denied);
@@ -71,7 +72,7 @@ fn secrets_cannot_be_read_and_what_the_host_runs_cannot_be_changed() {
         check("echo evil > .vscode/tasks.json", fixed);
         check("mv .vscode v", busy);
         check("echo evil >> AGENTS.md", fixed);
-        check("cat CLAUDE.md", "TOKEN");
+        check("cat CLAUDE.md", "instructions");
         check("rm CLAUDE.md", busy);
         check("echo evil > CLAUDE.md", fixed);
         check("touch .git/index && rm .git/index && echo well", "well");
@@ -132,7 +133,10 @@ fn a_profile_of_ones_own_changes_the_sandbox_and_its_faults_have_a_place() {
         let own = casemate.home().join("own.toml");
         let named = own.to_str().unwrap().to_owned();
         let profile = |rest: &str| {
-            write(&own, &format!("name = 'own'\nreason = 'for a test'\nextends = 'default'\n{rest}"));
+            write(
+                &own,
+                &format!("name = 'own'\nreason = 'for a test'\nextends = 'default'\n{rest}"),
+            );
             casemate.give_to_user();
         };
         profile("[[env]]\nname = 'COLOUR'\nvalue = 'blue'\nreason = 'to see it'");
@@ -148,12 +152,21 @@ fn a_profile_of_ones_own_changes_the_sandbox_and_its_faults_have_a_place() {
             refused.expect(2);
         };
         check("colour = 1", ":4: colour: unknown field `colour`");
-        check("[[limit]]\nresource = 'memory'\nvalue = 0\nreason = 'nothing'", ":6: limit.value: `memory`");
+        check(
+            "[[limit]]\nresource = 'memory'\nvalue = 0\nreason = 'nothing'",
+            ":6: limit.value: `memory`",
+        );
         profile("[[mount]]\npath = '/nowhere/at/all'\nreason = 'the data'");
         let refused = casemate.run(&["sandbox", "exec", "--profile", &named, "--", "true"]);
-        assert!(refused.stderr().contains("needs /nowhere/at/all, which is not there"), "{refused:?}");
+        assert!(
+            refused.stderr().contains("needs /nowhere/at/all, which is not there"),
+            "{refused:?}"
+        );
         let unknown = casemate.run(&["sandbox", "exec", "--profile", "nope", "--", "true"]);
-        assert!(unknown.stderr().contains("there are `default`, `strict`, `read-only`"), "{unknown:?}");
+        assert!(
+            unknown.stderr().contains("there are `default`, `strict`, `read-only`"),
+            "{unknown:?}"
+        );
     }
 }
 
@@ -217,7 +230,10 @@ fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
         let casemate = Casemate::of(who);
         write(&casemate.home().join("tight.toml"), TIGHT);
         let cases = [
-            ("python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"", "killed: memory limit 256 MiB"),
+            (
+                "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"",
+                "killed: memory limit 256 MiB",
+            ),
             ("bomb() { bomb | bomb & }; bomb; sleep 60", "killed: process limit 200"),
             ("yes | head -c 10G", "killed: output limit 1 MiB"),
             ("cat /dev/zero > fill", "killed: disk limit 64 MiB"),
@@ -254,7 +270,10 @@ fn less_than_the_tier_that_is_required_is_never_given() {
     // A secret cannot be hidden without mounts, and is not shown instead.
     casemate.put(".env", "TOKEN=1\n");
     let refused = casemate.run(&["sandbox", "exec", "--sandbox", "landlock", "--", "cat", ".env"]);
-    assert!(refused.stderr().contains("the tier `landlock` has no mounts to hide it"), "{refused:?}");
+    assert!(
+        refused.stderr().contains("the tier `landlock` has no mounts to hide it"),
+        "{refused:?}"
+    );
     refused.expect(2);
 }
 

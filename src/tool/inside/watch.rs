@@ -110,8 +110,8 @@ impl Shared {
         if self.is_bomb() && std::process::id() == 1 {
             // What forks faster than it can be looked for is ended in one call, the shell with it: to the first process of
             // a namespace, this is everybody else.
-            drop(kill(Pid::from_raw(-1), Signal::SIGKILL));
-            return busy;
+            let nobody_left = kill(Pid::from_raw(-1), Signal::SIGKILL).is_err();
+            return busy && !nobody_left;
         }
         // The command's own end comes first, so that the shell is told; what goes on regardless is killed from here.
         if !busy || since.elapsed() > 10 * WATCH_INTERVAL {
