@@ -7,8 +7,8 @@ use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
@@ -28,6 +28,7 @@ struct Shared {
     /// The shell, or 0.
     shell: AtomicI32,
     call: Mutex<Call>,
+    began: Condvar,
 }
 
 #[derive(Default)]
@@ -48,13 +49,13 @@ impl Watch {
             workspace: context.workspace.clone(),
             shell: AtomicI32::new(0),
             call: Mutex::default(),
+            began: Condvar::new(),
         }));
         let eye = Arc::downgrade(&watch.0);
         let look = move || {
             while let Some(shared) = eye.upgrade() {
                 let busy = shared.look();
-                drop(shared);
-                std::thread::sleep(if busy { WATCH_INTERVAL } else { WATCH_INTERVAL_IDLE });
+                shared.rest(if busy { WATCH_INTERVAL } else { WATCH_INTERVAL_IDLE });
             }
         };
         let started = std::thread::Builder::new().name("watch".to_owned()).spawn(look);
@@ -70,6 +71,7 @@ impl Watch {
     pub(super) fn begin(&self) {
         let mut call = self.0.call();
         *call = Call { free: self.0.free(), passed: None, killed: self.0.killed() };
+        self.0.began.notify_all();
     }
 
     /// Whether the command has gone too far.
@@ -98,6 +100,12 @@ impl Watch {
 impl Shared {
     fn call(&self) -> std::sync::MutexGuard<'_, Call> {
         self.call.lock().expect("nothing panics under this lock")
+    }
+
+    /// Waits until it is time to look again; a command that begins makes it time.
+    fn rest(&self, interval: Duration) {
+        // A lock that is poisoned or a wait that ends early only makes the next look come sooner.
+        drop(self.began.wait_timeout(self.call(), interval));
     }
 
     /// One look; whether a command is under way.
