@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
@@ -59,6 +59,18 @@ pub struct Bounds {
     pub output: Option<u64>,
     /// Counts what the kernel killed for want of memory, where the kernel sees to it.
     pub oom: Option<Arc<File>>,
+    counted: Option<Arc<Mutex<Counted>>>,
+}
+
+/// Whether the guest is in its control group. The kernel takes longer to move a process than the guest to be set up, so
+/// that happens beside it.
+#[derive(Debug)]
+enum Counted {
+    /// The other end says so with one byte.
+    NotYet(UnixStream),
+    Yes,
+    /// It could not be moved, and must not start anything.
+    Never,
 }
 
 impl Bounds {
@@ -71,6 +83,29 @@ impl Bounds {
             disk: plan.limit(Resource::Disk),
             output: plan.limit(Resource::Output),
             oom: oom.map(Arc::new),
+            counted: None,
+        }
+    }
+
+    /// Waits until the kernel counts what this process starts.
+    ///
+    /// # Errors
+    /// If it never will: a sentence for the model.
+    pub fn wait_until_counted(&self) -> Result<(), String> {
+        let Some(counted) = &self.counted else { return Ok(()) };
+        let mut counted = counted.lock().expect("nothing panics under this lock");
+        if let Counted::NotYet(news) = &mut *counted {
+            *counted = match news.read_exact(&mut [0]) {
+                Ok(()) => Counted::Yes,
+                Err(_) => Counted::Never,
+            };
+        }
+        match *counted {
+            Counted::Yes => Ok(()),
+            Counted::NotYet(_) | Counted::Never => Err(
+                "The sandbox could not be put under its memory limit, so nothing is started in it."
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -133,7 +168,11 @@ pub fn enter(serve: Serve) -> Option<ExitCode> {
 fn run(serve: Serve) -> i32 {
     let Ok((mut socket, order, streams)) = receive() else { return 1 };
     match set_up(&order, &socket, streams) {
-        Ok(Place::Outer(code)) => code,
+        Ok(Place::Outer(code)) => {
+            // That process has closed it long ago, so that the guest alone holds it.
+            std::mem::forget(socket);
+            code
+        }
         Ok(Place::Guest { layers, context, streams }) => {
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
@@ -200,14 +239,14 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
-    // Entered before anything is given up; what counts for the session counts from here on.
-    let oom = order.cgroup.as_ref().map(cgroup::Entry::enter).transpose();
-    let oom = oom.map_err(|e| failed("control group", e))?;
-    let bounds = Bounds::of(plan, oom);
+    // Opened before anything is given up.
+    let group = order.cgroup.as_ref().map(cgroup::Entry::open).transpose();
+    let group = group.map_err(|e| failed("control group", e))?;
     match plan.tier {
-        Tier::Full => full(order, bounds, socket, streams),
-        Tier::Landlock => unnamespaced(order, bounds, streams),
+        Tier::Full => full(order, group, socket, streams),
+        Tier::Landlock => unnamespaced(order, join(plan, group)?, streams),
         Tier::None => {
+            let bounds = join(plan, group)?;
             set_limits(order)?;
             let context = host_context(plan, bounds)?;
             let layers = vec!["limits".to_owned(), order.memory.clone()];
@@ -216,9 +255,16 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
     }
 }
 
+/// Puts this process into its control group, now.
+fn join(plan: &Plan, group: Option<cgroup::Open>) -> Result<Bounds, Failure> {
+    let Some(mut group) = group else { return Ok(Bounds::of(plan, None)) };
+    group.take_in(0).map_err(|e| failed("control group", e))?;
+    Ok(Bounds::of(plan, Some(group.events)))
+}
+
 fn full(
     order: &Order,
-    bounds: Bounds,
+    group: Option<cgroup::Open>,
     socket: &UnixStream,
     streams: Vec<OwnedFd>,
 ) -> Result<Place, Failure> {
@@ -232,9 +278,14 @@ fn full(
     }
     set_limits(order)?;
     namespaces(plan)?;
+    let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
-        return Ok(Place::Outer(wait_for(guest, socket, streams)));
+        drop(news);
+        return Ok(Place::Outer(wait_for(guest, group, teller, socket, streams)));
     }
+    drop(teller);
+    let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
+    let bounds = Bounds { counted, ..Bounds::of(plan, group.map(|group| group.events)) };
     sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
     let trees = match trees {
         Some(trees) => trees,
@@ -441,9 +492,22 @@ fn enter_workspace(context: &GuestContext) -> Result<(), Failure> {
     std::fs::create_dir_all(&context.spool).map_err(|e| at("spool", &context.spool.display(), &e))
 }
 
-/// The outer process: holds nothing, waits, and ends as its guest did.
-fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>) -> i32 {
+/// The outer process: puts the guest into its control group, then holds nothing, waits, and ends as its guest did.
+fn wait_for(
+    guest: nix::unistd::Pid,
+    group: Option<cgroup::Open>,
+    mut teller: UnixStream,
+    socket: &UnixStream,
+    streams: Vec<OwnedFd>,
+) -> i32 {
     drop(streams);
+    if let Some(mut group) = group
+        && group.take_in(guest.as_raw()).is_ok()
+    {
+        // A guest that is gone needs no news.
+        drop(teller.write_all(&[1]));
+    }
+    drop(teller);
     let closed = nix::unistd::close(socket.as_raw_fd());
     loop {
         match waitpid(guest, None) {

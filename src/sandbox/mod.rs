@@ -24,6 +24,7 @@ mod remedy;
 mod seccomp;
 mod show;
 mod sys;
+pub mod usage;
 pub mod wire;
 
 pub use guest::{Guest, GuestError, LaunchError, settle};

@@ -3,7 +3,6 @@
 //! A command that goes too far is ended like a late one, and the model reads which limit it was. Jobs in the background
 //! that do so while no command runs are killed here.
 
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -16,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::processes;
 use crate::limits::{DISK_FLOOR_BYTES, WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
-use crate::sandbox::{Bounds, GuestContext, size};
+use crate::sandbox::{Bounds, GuestContext, size, usage};
 
 /// Shared by the thread that looks and the commands that it may end.
 #[derive(Clone)]
@@ -88,6 +87,11 @@ impl Watch {
         passed.or_else(|| killed.then(|| self.0.memory_limit()))
     }
 
+    /// Waits until the kernel counts what the guest will start.
+    pub(super) fn wait_until_counted(&self) -> Result<(), String> {
+        self.0.bounds.wait_until_counted()
+    }
+
     pub(super) fn output_limit(&self) -> Option<usize> {
         self.0.bounds.output.and_then(|bytes| usize::try_from(bytes).ok())
     }
@@ -134,7 +138,7 @@ impl Shared {
 
     /// Whether there are so many processes that only a bomb makes them; half the limit is left for threads.
     fn is_bomb(&self) -> bool {
-        self.bounds.processes.is_some_and(|limit| processes::pids().len() as u64 > limit / 2)
+        self.bounds.processes.is_some_and(|limit| usage::processes().len() as u64 > limit / 2)
     }
 
     /// The limit that is passed now.
@@ -143,8 +147,7 @@ impl Shared {
         if self.is_bomb() {
             return processes.map(|limit| format!("process limit {limit}"));
         }
-        let pids = processes::pids();
-        if self.bounds.oom.is_none() && memory.is_some_and(|limit| is_over(&pids, limit)) {
+        if self.bounds.oom.is_none() && memory.is_some_and(usage::is_over) {
             return Some(self.memory_limit());
         }
         let (before, now) = self.call().free.zip(self.free())?;
@@ -175,27 +178,4 @@ impl Shared {
         let mut counts = text.lines().filter_map(|line| line.strip_prefix("oom_kill "));
         counts.next().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
-}
-
-/// Whether the processes use more than `limit` together. Pages that they share are counted once for each at first, and
-/// exactly only where that is too much.
-fn is_over(pids: &[i32], limit: u64) -> bool {
-    let resident: u64 = pids.iter().filter_map(|pid| resident(*pid)).sum();
-    resident > limit && pids.iter().filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
-}
-
-fn resident(pid: i32) -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE)
-}
-
-fn proportional(pid: i32) -> Option<u64> {
-    let mut text = String::new();
-    std::fs::File::open(format!("/proc/{pid}/smaps_rollup"))
-        .ok()?
-        .read_to_string(&mut text)
-        .ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
