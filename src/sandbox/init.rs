@@ -173,7 +173,8 @@ fn run(serve: Serve) -> i32 {
             std::mem::forget(socket);
             code
         }
-        Ok(Place::Guest { layers, context, streams }) => {
+        Ok(Place::Guest(inside)) => {
+            let Inside { layers, context, streams } = *inside;
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
@@ -227,7 +228,20 @@ enum Place {
     /// The process that waited for the guest, which is gone: its exit code.
     Outer(i32),
     /// The guest.
-    Guest { layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd> },
+    Guest(Box<Inside>),
+}
+
+/// A guest that is set up.
+struct Inside {
+    layers: Vec<String>,
+    context: GuestContext,
+    streams: Vec<OwnedFd>,
+}
+
+impl Place {
+    fn guest(layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd>) -> Self {
+        Self::Guest(Box::new(Inside { layers, context, streams }))
+    }
 }
 
 fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
@@ -250,7 +264,7 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
             set_limits(order)?;
             let context = host_context(plan, bounds)?;
             let layers = vec!["limits".to_owned(), order.memory.clone()];
-            Ok(Place::Guest { layers, context, streams })
+            Ok(Place::guest(layers, context, streams))
         }
     }
 }
@@ -317,7 +331,7 @@ fn full(
     lock(plan, true, &[], &mut layers)?;
     self_test(order, Some(&own_network))?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::guest(layers, context, streams))
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
@@ -338,7 +352,7 @@ fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<
     lock(plan, false, &[&context.home], &mut layers)?;
     self_test(order, None)?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::guest(layers, context, streams))
 }
 
 /// The layers that need no namespace, in the order in which each still permits the next.

@@ -138,7 +138,7 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
 
 /// Permissions for nobody, the owner included.
 fn nobody() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0)
+    std::os::unix::fs::PermissionsExt::from_mode(0o000)
 }
 
 /// A path of the new root, seen from its own directory.
