@@ -126,7 +126,7 @@ fn judge(answers: &Answers) -> Vec<Check> {
                 (false, reason.clone(), Some(remedy.clone()).filter(|text| !text.is_empty()))
             }
         };
-        let name = format!("sandbox, tier `{}` ({})", tier.as_str(), tier.number());
+        let name = format!("sandbox, tier `{}`", tier.as_str());
         Check { name, ok, required: *tier == Tier::Full, detail, remedy }
     }));
     checks.push(best(answers));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{As, Casemate, write};
+use crate::support::{As, Casemate, lacking, write};
 
 /// Runs a line of shell in the sandbox; what it printed, both streams together.
 fn inside(casemate: &Casemate, flags: &[&str], line: &str) -> String {
@@ -322,8 +322,8 @@ fn doctor_tries_every_mechanism_and_every_failure_has_a_remedy() {
             "sealed program",
             "overlay",
             "subordinate ids",
-            "sandbox, tier `full` (2)",
-            "sandbox, tier `landlock` (1)",
+            "sandbox, tier `full`",
+            "sandbox, tier `landlock`",
             "best tier",
         ];
         assert_eq!(names, expected);
@@ -348,17 +348,11 @@ fn groups_of(pid: u32) -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what a test machine must have is said by its environment"
-)]
 fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
     let casemate = Casemate::new();
     let layers = casemate.run(&["doctor", "--json"]);
     if !layers.stdout().contains("memory counted by the kernel") {
-        let required = std::env::var_os("CASEMATE_TEST_REQUIRE").is_some_and(|what| what == "all");
-        assert!(!required, "there are no control groups here");
-        eprintln!("no control groups here: nothing to remove");
+        lacking("control groups: this machine has none for the user of the tests");
         return;
     }
     let start = |seconds: &str| -> std::process::Child {
