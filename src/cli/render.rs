@@ -175,4 +175,13 @@ impl Renderer {
         text.question(self.tally.call(call), &mut self.out)?;
         self.out.flush()
     }
+
+    /// Ends the line of a question that gets no answer.
+    ///
+    /// # Errors
+    /// Those of [`Output`].
+    pub fn leave_question(&mut self) -> Result<(), OutputError> {
+        self.out.talk("\n")?;
+        self.out.flush()
+    }
 }

@@ -59,7 +59,12 @@ async fn go_on(
         runtime.submit_all(&row.id, &inputs).await?;
     }
     runtime.drive(&row.id)?;
-    follow(context, runtime, &row, row.head, &args.watch, args.yes).await
+    let from = match standing {
+        // The last event says what the session waits for; told again, it puts the questions.
+        Standing::Waiting(_) if inputs.is_empty() => row.head.saturating_sub(1),
+        _ => row.head,
+    };
+    follow(context, runtime, &row, from, &args.watch, args.yes).await
 }
 
 /// Watches the session to its end and says how it ended.

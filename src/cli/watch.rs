@@ -87,13 +87,21 @@ pub(super) async fn watch(
                     return Ok(());
                 }
                 watcher.interrupted = true;
+                watcher.leave_question()?;
                 runtime.submit(id, Input::Interrupt).await?;
             }
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => return Ok(()),
             line = next_line(&mut typed) => match line {
                 Some(line) => watcher.typed(&line).await?,
-                None => typed = None,
+                None => {
+                    // Nobody types any more: what is asked now waits for a resume.
+                    typed = None;
+                    watcher.presence.interactive = false;
+                    if watcher.leave_question()? {
+                        return Ok(());
+                    }
+                }
             },
             _ = tick.tick() => watcher.renderer.tick(context.clock().now())?,
         }
@@ -157,6 +165,16 @@ impl Watcher<'_> {
             self.runtime.submit_all(self.id, &std::mem::take(&mut self.answers)).await?;
         }
         self.ask()
+    }
+
+    /// Gives up on the questions; whether there were any.
+    fn leave_question(&mut self) -> Result<bool, Failure> {
+        if self.asking.is_empty() {
+            return Ok(false);
+        }
+        self.asking.clear();
+        self.renderer.leave_question()?;
+        Ok(true)
     }
 
     /// Puts the next question, if there is one.

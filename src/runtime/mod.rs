@@ -29,7 +29,7 @@ use crate::environment::{Environment, ProfileSource};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
-use crate::provider::routes::{Catalog, Route, RouteError};
+use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
 use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
@@ -241,7 +241,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Anything that would keep its first turn from running: route, key, workspace, profile, store.
-    pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+    pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+        spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
         check_apart(&spec.environment, &self.shared.config.data_dir)?;
@@ -471,7 +472,7 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
         return Err(refuse("it is not a directory"));
     }
     if path == Path::new("/") {
-        return Err(refuse("it is the whole filesystem; name a directory below it"));
+        return Err(refuse("it is the whole filesystem"));
     }
     std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::guest::GuestSlot;
@@ -11,7 +12,7 @@ use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, recover};
 use crate::clock::Clock;
-use crate::event::{Event, EventBody, NewEvent};
+use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
@@ -96,6 +97,8 @@ pub struct Driver {
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
     epoch: Epoch,
+    /// Where the log ends; clients move it too.
+    head: watch::Receiver<Seq>,
     /// Inputs that were taken up and are not marked yet.
     unmarked: Vec<EventId>,
 }
@@ -122,8 +125,9 @@ impl Driver {
             })
             .collect();
         let session = Session::new(definition);
-        let mut driver =
-            Self { parts, id, session, guest, system, tools, epoch, unmarked: Vec::new() };
+        let head = parts.store.head(&id)?;
+        let unmarked = Vec::new();
+        let mut driver = Self { parts, id, session, guest, system, tools, epoch, head, unmarked };
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
@@ -142,8 +146,13 @@ impl Driver {
     /// If the log cannot be kept; nothing that was acknowledged is lost.
     pub async fn run(&mut self) -> Result<(), DriveError> {
         let mut facts = Vec::new();
+        self.catch_up(None)?;
         loop {
-            self.catch_up(None)?;
+            // A head is raised a moment after the append is answered, and a token may be tripped in between.
+            let moved = *self.head.borrow() > self.session.head();
+            if moved || self.parts.interrupt.current().is_cancelled() {
+                self.catch_up(None)?;
+            }
             let token = self.token();
             let (step, intent) = self.decide(&facts);
             let (step, intent) = match self.ready_for(&step).await {

@@ -236,13 +236,40 @@ fn says_nothing(answer: &Answer) -> bool {
 
 /// The error with its causes, and what happens next.
 fn describe(error: &ModelError, failures: u32, pause: Option<Duration>) -> String {
+    let whole = error.to_string();
+    let words = whole.trim_end_matches('.');
     match (pause, too_long_a_wait(error)) {
-        (Some(pause), _) => format!("{error}; trying again in {:.1} s", pause.as_secs_f64()),
+        (Some(pause), _) => format!("{words}; trying again in {:.1} s", pause.as_secs_f64()),
         (None, Some(wait)) => {
-            format!("{error}; it asks to wait {} min: resume then", wait.as_secs().div_ceil(60))
+            format!("{words}; it asks to wait {} min: resume then", wait.as_secs().div_ceil(60))
         }
-        (None, None) if failures > 1 => format!("{error}; gave up after {failures} tries"),
-        (None, None) => error.to_string(),
+        (None, None) if failures > 1 => format!("{words}; gave up after {failures} tries"),
+        (None, None) => match way_out(error) {
+            None => whole,
+            Some(way_out) => format!("{words}; {way_out}"),
+        },
+    }
+}
+
+/// What the user can do about a failure that another try would not mend, where the error does not say it.
+fn way_out(error: &ModelError) -> Option<&'static str> {
+    match error {
+        ModelError::Auth { .. } => Some("set the right key, then resume"),
+        ModelError::Billing { .. } => Some("resume when the account has credit"),
+        ModelError::UnknownModel { .. } => Some("see which models the provider has"),
+        ModelError::ContextTooLong { .. } => {
+            Some("start a new session, or use a model with a larger context")
+        }
+        ModelError::TooLarge { .. } => Some("resume, and ask for less at once"),
+        ModelError::MissingKey { .. }
+        | ModelError::Status { .. }
+        | ModelError::Connect { .. }
+        | ModelError::Timeout { .. }
+        | ModelError::BrokenStream { .. }
+        | ModelError::Protocol { .. }
+        | ModelError::EmptyAnswer
+        | ModelError::Script { .. }
+        | ModelError::Unsupported { .. } => None,
     }
 }
 

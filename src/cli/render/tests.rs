@@ -328,6 +328,7 @@ fn outcomes() {
     check(story().begin("x").fact(EventBody::StatusTerminated {}), Some(O::Failed));
     check(story().begin("x").idle(waits()), Some(O::NeedsInput));
     check(story().begin("x").idle(waits()).begin("y"), None);
+    check(story().begin("x").idle(waits()).fact(interrupt()).idle(end()), Some(O::Interrupted));
 
     check(story().begin("x").fact(interrupt()).idle(end()), Some(O::Interrupted));
     check(story().fact(interrupt()).begin("x").idle(end()), Some(O::Interrupted));

@@ -195,3 +195,49 @@ fn a_question_shows_the_whole_call_and_is_answered() {
         ["The user did not allow this call.", "The user did not allow this call: use a file"]
     );
 }
+
+#[test]
+fn resume_puts_the_questions_that_nobody_answered() {
+    let casemate = Casemate::new();
+    let model = casemate.script(
+        "turns: [{ tool_calls: [{ bash: { command: echo 1 >> marks } }] }, { text: Done. }]",
+    );
+    casemate.put(
+        "agent.yaml",
+        "tools: [{ type: agent_toolset_20260401, default_config: { permission_policy: { type: always_ask } } }]",
+    );
+    casemate.run(&["run", "-m", &model, "--agent", "agent.yaml", "go"]).expect(4);
+    let mut terminal = casemate.on_terminal(&[], &["resume"]);
+    terminal.wait_for(" 1 >> marks\r\n  allow it? [y/N, or why not] ");
+    terminal.type_in("y\r");
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, Some(0), "{screen}");
+    let marks = std::fs::read_to_string(casemate.workspace().join("marks")).unwrap();
+    assert_eq!(marks, "1\n");
+}
+
+#[test]
+fn a_question_can_be_left_open() {
+    let check = |key: &str, expected: i32, state: &str| {
+        let casemate = Casemate::new();
+        let model = casemate.script(
+            "turns: [{ tool_calls: [{ bash: { command: echo 1 >> marks } }] }, { text: Done. }]",
+        );
+        casemate.put(
+            "agent.yaml",
+            "tools: [{ type: agent_toolset_20260401, default_config: { permission_policy: { type: always_ask } } }]",
+        );
+        let args = ["run", "-m", &model, "--agent", "agent.yaml", "go"];
+        let mut terminal = casemate.on_terminal(&[], &args);
+        terminal.wait_for("allow it? [y/N, or why not] ");
+        terminal.type_in(key);
+        let (code, screen) = terminal.finish();
+        assert_eq!(code, Some(expected), "{screen}");
+        assert!(screen.contains(state), "{screen}");
+        assert!(!screen.contains("why not] ^C\x1b"), "the question's line is ended: {screen}");
+        assert!(!casemate.workspace().join("marks").exists());
+    };
+    // End of input leaves it to a later resume; Ctrl-C ends the turn.
+    check("\x04", 4, "waiting for you after");
+    check("\x03", 3, "interrupted after");
+}

@@ -31,6 +31,15 @@ fn a_model_that_answers_nothing() {
 }
 
 #[test]
+fn a_server_that_stays_overloaded() {
+    check_failure(
+        "turns: [{ errors: [529, 529, 529, 529, 529, 529], text: Never said. }]",
+        &[],
+        &["scripted answered 529", "; trying again in ", "; gave up after 6 tries\n"],
+    );
+}
+
+#[test]
 fn a_model_that_refuses_the_request() {
     check_failure("turns: [{ errors: [400], text: Never said. }]", &[], &["scripted answered 400"]);
 }
