@@ -6,6 +6,7 @@ mod aimock;
 mod cli;
 mod crash;
 mod faults;
+mod profiles;
 mod real_model;
 mod sandbox;
 mod session;
