@@ -145,7 +145,7 @@ struct Spawned {
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
-    let canary = Canary::put(plan).map_err(|e| LaunchError::io("canary", &e))?;
+    let canary = Canary::put(plan);
     let program = program::of(plan);
     let cgroup = match &plan.role {
         Role::Tools => Cgroup::make(plan),

@@ -383,3 +383,44 @@ fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
         start("0").wait().unwrap();
     }
 }
+
+/// Whether a process of this machine was started with that word.
+fn is_running(word: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|found| found == word.as_bytes()))
+}
+
+#[test]
+fn a_host_that_is_killed_at_any_moment_leaves_nothing() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        // A number that no other test sleeps for.
+        let word = format!("{}.{}", 100_000 + std::process::id(), who as u8);
+        for moment in 0..40 {
+            let mut command = casemate.command();
+            command.args(["sandbox", "exec", "--", "sleep", &word]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(2 * moment));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_running(&word) {
+            assert!(Instant::now() < deadline, "{who:?}: a command outlived its host");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        casemate.run(&["sandbox", "exec", "--", "true"]).expect(0);
+        let uid =
+            if who == As::User { crate::support::USER } else { nix::unistd::geteuid().as_raw() };
+        let left = std::fs::read_dir(format!("/tmp/.casemate-{uid}")).into_iter().flatten();
+        let dead = left.flatten().filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            !Path::new("/proc").join(name.split('-').next().unwrap()).exists()
+        });
+        // Tests beside this one make canaries too; they are alive.
+        assert_eq!(dead.count(), 0, "{who:?}");
+        let left = std::fs::read_dir(casemate.workspace()).unwrap().count();
+        assert_eq!(left, 0, "{who:?}");
+    }
+}
