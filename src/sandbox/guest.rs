@@ -21,6 +21,7 @@ use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::plan::{Order, Plan, Role};
+use super::private::PrivateDirectory;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{program, remedy};
 use crate::environment::Tier;
@@ -95,6 +96,7 @@ pub struct Guest {
 struct Process {
     child: Option<Child>,
     cgroup: Option<Cgroup>,
+    private: Option<PrivateDirectory>,
 }
 
 /// Threads that take ended sandboxes apart.
@@ -112,13 +114,13 @@ pub fn settle() {
 impl Process {
     fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let cgroup = self.cgroup.take();
+        let (cgroup, private) = (self.cgroup.take(), self.private.take());
         // It may have ended already; then there is nothing to kill.
         drop(child.kill());
         // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
         let reap = move || {
             drop(child.wait());
-            drop(cgroup);
+            drop((cgroup, private));
         };
         if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
             let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
@@ -146,6 +148,10 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
     let canary = Canary::put(plan);
+    let private = match plan.tier {
+        Tier::Full => None,
+        Tier::Landlock | Tier::None => Some(PrivateDirectory::make().map_err(fail)?),
+    };
     let program = program::of(plan);
     let cgroup = match &plan.role {
         Role::Tools => Cgroup::make(plan),
@@ -166,6 +172,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         canary: canary.as_ref().map(|canary| canary.path().to_owned()),
         program: program.layer,
         cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
+        private: private.as_ref().map(|private| private.path().to_owned()),
         memory: match &cgroup {
             Ok(cgroup) => cgroup.layer(),
             Err(reason) if plan.tier == Tier::Full => {
@@ -174,7 +181,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
             Err(reason) => format!("memory limited for each process alone ({reason})"),
         },
     };
-    let process = Process { child: Some(child), cgroup: cgroup.ok() };
+    let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
     Ok(Spawned { socket: ours, process, order, canary })
 }
 

@@ -424,3 +424,19 @@ fn a_host_that_is_killed_at_any_moment_leaves_nothing() {
         assert_eq!(left, 0, "{who:?}");
     }
 }
+
+#[test]
+fn a_tier_without_a_root_of_its_own_leaves_no_home_behind() {
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let temporary = casemate.home().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    casemate.give_to_user();
+    for tier in ["landlock", "none"] {
+        let line = "echo kept > $HOME/file; cat $HOME/file; case $HOME in */casemate-home-*) echo own;; esac";
+        let mut command = casemate.command();
+        command.args(["sandbox", "exec", "--sandbox", tier, "--", "sh", "-c", line]);
+        let output = command.env("TMPDIR", &temporary).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\nown\n", "{tier}: {output:?}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{tier}");
+    }
+}
