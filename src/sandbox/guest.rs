@@ -22,6 +22,7 @@ use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
+use super::profile::Resource;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{program, remedy};
 use crate::environment::Tier;
@@ -173,16 +174,24 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         program: program.layer,
         cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
         private: private.as_ref().map(|private| private.path().to_owned()),
-        memory: match &cgroup {
-            Ok(cgroup) => cgroup.layer(),
-            Err(reason) if plan.tier == Tier::Full => {
-                format!("memory watched by the guest ({reason})")
-            }
-            Err(reason) => format!("memory limited for each process alone ({reason})"),
-        },
+        memory: counted_by(plan, &cgroup),
     };
     let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
     Ok(Spawned { socket: ours, process, order, canary })
+}
+
+/// Who counts what the session uses, as a layer.
+fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
+    let reason = match cgroup {
+        Ok(cgroup) => return cgroup.layer(),
+        Err(reason) => reason,
+    };
+    let memory = match plan.tier {
+        Tier::Full => "watched by the guest",
+        Tier::Landlock | Tier::None => "limited for each process alone",
+    };
+    let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
+    format!("memory {memory}{cpu} ({reason})")
 }
 
 /// What the child says once it is set up.

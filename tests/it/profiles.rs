@@ -440,3 +440,32 @@ fn a_tier_without_a_root_of_its_own_leaves_no_home_behind() {
         assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{tier}");
     }
 }
+
+#[test]
+fn a_program_that_the_user_could_write_runs_as_a_sealed_copy() {
+    use std::os::unix::process::CommandExt as _;
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let own = casemate.home().join("casemate");
+    std::fs::copy(env!("CARGO_BIN_EXE_casemate"), &own).unwrap();
+    casemate.give_to_user();
+    let check = |program: &Path, who: Option<u32>, expected: &str| {
+        let mut command = Command::new(program);
+        command.args(["doctor", "--json"]).env_clear().env("HOME", casemate.home());
+        command.env("PATH", "/usr/bin:/bin").env("TMPDIR", casemate.home());
+        if let Some(uid) = who {
+            command.uid(uid).gid(uid);
+        }
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(text.contains(expected), "{text}");
+    };
+    let root = nix::unistd::geteuid().is_root();
+    check(&own, root.then_some(crate::support::USER), "guest program from a sealed copy");
+    if root {
+        // The session is never root, so root's own file is safe from it.
+        check(
+            Path::new(env!("CARGO_BIN_EXE_casemate")),
+            None,
+            "guest program that the session cannot write",
+        );
+    }
+}
