@@ -265,7 +265,7 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
         Tier::None => {
             let bounds = join(plan, group)?;
             set_limits(order)?;
-            let context = host_context(plan, bounds)?;
+            let context = host_context(order, bounds)?;
             let layers = vec!["limits".to_owned(), order.memory.clone()];
             Ok(Place::guest(layers, context, streams))
         }
@@ -342,7 +342,7 @@ fn full(
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
 fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
     let plan = &order.plan;
-    let context = host_context(plan, bounds)?;
+    let context = host_context(order, bounds)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
             std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid))
@@ -388,10 +388,10 @@ fn lock(
     Ok(())
 }
 
-/// A private directory on the host for tiers without a root of their own.
-fn host_context(plan: &Plan, bounds: Bounds) -> Result<GuestContext, Failure> {
-    let template = std::env::temp_dir().join("casemate-XXXXXX");
-    let home = nix::unistd::mkdtemp(&template).map_err(|e| failed("home", e))?;
+/// The session's place in tiers without a root of their own: a directory of the host that the host made and will remove.
+fn host_context(order: &Order, bounds: Bounds) -> Result<GuestContext, Failure> {
+    let plan = &order.plan;
+    let home = order.private.clone().ok_or_else(|| failed("home", io::ErrorKind::NotFound))?;
     let spool = home.join("outputs");
     std::fs::create_dir(&spool).map_err(|e| failed("home", e))?;
     let mut env = plan.env.clone();

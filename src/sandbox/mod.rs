@@ -16,6 +16,7 @@ mod landlock;
 mod mechanism;
 mod mounts;
 pub mod plan;
+mod private;
 pub mod probe;
 pub mod profile;
 mod program;

@@ -383,3 +383,89 @@ fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
         start("0").wait().unwrap();
     }
 }
+
+/// Whether a process of this machine was started with that word.
+fn is_running(word: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|found| found == word.as_bytes()))
+}
+
+#[test]
+fn a_host_that_is_killed_at_any_moment_leaves_nothing() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        // A number that no other test sleeps for.
+        let word = format!("{}.{}", 100_000 + std::process::id(), who as u8);
+        for moment in 0..40 {
+            let mut command = casemate.command();
+            command.args(["sandbox", "exec", "--", "sleep", &word]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(2 * moment));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_running(&word) {
+            assert!(Instant::now() < deadline, "{who:?}: a command outlived its host");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        casemate.run(&["sandbox", "exec", "--", "true"]).expect(0);
+        let uid =
+            if who == As::User { crate::support::USER } else { nix::unistd::geteuid().as_raw() };
+        let left = std::fs::read_dir(format!("/tmp/.casemate-{uid}")).into_iter().flatten();
+        let dead = left.flatten().filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            !Path::new("/proc").join(name.split('-').next().unwrap()).exists()
+        });
+        // Tests beside this one make canaries too; they are alive.
+        assert_eq!(dead.count(), 0, "{who:?}");
+        let left = std::fs::read_dir(casemate.workspace()).unwrap().count();
+        assert_eq!(left, 0, "{who:?}");
+    }
+}
+
+#[test]
+fn a_tier_without_a_root_of_its_own_leaves_no_home_behind() {
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let temporary = casemate.home().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    casemate.give_to_user();
+    for tier in ["landlock", "none"] {
+        let line = "echo kept > $HOME/file; cat $HOME/file; case $HOME in */casemate-home-*) echo own;; esac";
+        let mut command = casemate.command();
+        command.args(["sandbox", "exec", "--sandbox", tier, "--", "sh", "-c", line]);
+        let output = command.env("TMPDIR", &temporary).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\nown\n", "{tier}: {output:?}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{tier}");
+    }
+}
+
+#[test]
+fn a_program_that_the_user_could_write_runs_as_a_sealed_copy() {
+    use std::os::unix::process::CommandExt as _;
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let own = casemate.home().join("casemate");
+    std::fs::copy(env!("CARGO_BIN_EXE_casemate"), &own).unwrap();
+    casemate.give_to_user();
+    let check = |program: &Path, who: Option<u32>, expected: &str| {
+        let mut command = Command::new(program);
+        command.args(["doctor", "--json"]).env_clear().env("HOME", casemate.home());
+        command.env("PATH", "/usr/bin:/bin").env("TMPDIR", casemate.home());
+        if let Some(uid) = who {
+            command.uid(uid).gid(uid);
+        }
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(text.contains(expected), "{text}");
+    };
+    let root = nix::unistd::geteuid().is_root();
+    check(&own, root.then_some(crate::support::USER), "guest program from a sealed copy");
+    if root {
+        // The session is never root, so root's own file is safe from it.
+        check(
+            Path::new(env!("CARGO_BIN_EXE_casemate")),
+            None,
+            "guest program that the session cannot write",
+        );
+    }
+}
