@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use casemate::environment::Environment;
 use casemate::environment::networking::{Host, HostRule, Networking};
-use casemate::runtime::Registries;
+use casemate::runtime::{Registries, sandbox_exec};
 use casemate::tool::inside;
 
 type AnyError = Box<dyn std::error::Error>;
@@ -82,11 +82,9 @@ fn compare(measured: bool) -> Result<(), AnyError> {
     let mut rounds = Vec::new();
     for _ in 0..pairs {
         let [direct, door] = [words("direct"), words("door")];
-        let done = Command::new(&direct[0]).args(&direct[1..]).status()?;
-        let code =
-            casemate::runtime::sandbox_exec(&environment, &Registries::default(), door.to_vec())?
-                .code;
-        if !done.success() || code != 0 {
+        let beside = Command::new(&direct[0]).args(&direct[1..]).status()?;
+        let done = sandbox_exec(&environment, &Registries::default(), &door, None)?;
+        if !beside.success() || done.code != 0 {
             return Err("a client failed".into());
         }
         rounds.push((figures(Path::new(&direct[3]))?, figures(Path::new(&door[3]))?));

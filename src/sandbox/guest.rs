@@ -17,11 +17,15 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Canary;
+use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::network::{self, Network};
-use super::plan::{Plan, Role};
-use super::remedy;
+use super::plan::{Order, Plan, Role};
+use super::private::PrivateDirectory;
+use super::profile::Resource;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
+use super::{program, remedy};
 use crate::environment::Tier;
 use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
 
@@ -71,6 +75,9 @@ pub enum GuestError {
     TooLarge,
 }
 
+/// The stage of what goes wrong once the command runs.
+pub(super) const COMMAND_STAGE: &str = "command";
+
 type Waiting = HashMap<CallId, oneshot::Sender<Result<ToolReply, GuestError>>>;
 
 /// Calls that wait for their answer; `None` once the guest is dead, with the reason.
@@ -88,17 +95,41 @@ pub struct Guest {
     process: Process,
 }
 
-/// The child, ended and reaped when dropped.
-struct Process(Option<Child>);
+/// The child, ended and reaped when dropped, and then its control group removed.
+struct Process {
+    child: Option<Child>,
+    cgroup: Option<Cgroup>,
+    private: Option<PrivateDirectory>,
+}
+
+/// Threads that take ended sandboxes apart.
+static REAPERS: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits until every sandbox that was ended is gone. Blocks, for moments.
+pub fn settle() {
+    let reapers = std::mem::take(&mut *REAPERS.lock().expect("nothing panics under this lock"));
+    for reaper in reapers {
+        // A reaper does nothing that could panic, and has nothing to say.
+        drop(reaper.join());
+    }
+}
 
 impl Process {
     fn end(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
+        let (cgroup, private) = (self.cgroup.take(), self.private.take());
         // It may have ended already; then there is nothing to kill.
         drop(child.kill());
         // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
-        let reap = move || drop(child.wait());
-        drop(std::thread::Builder::new().name("reaper".to_owned()).spawn(reap));
+        let reap = move || {
+            drop(child.wait());
+            drop((cgroup, private));
+        };
+        if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
+            let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
+            reapers.retain(|reaper| !reaper.is_finished());
+            reapers.push(reaper);
+        }
     }
 }
 
@@ -108,8 +139,15 @@ impl Drop for Process {
     }
 }
 
-/// A child that was started: its control socket, and where it has a network, the socket that it asks on.
-type Spawned = (StdStream, Option<OwnedFd>, Process);
+/// A child that waits for its order, what to tell it, and what must outlive its set-up.
+struct Spawned {
+    socket: StdStream,
+    /// Where it has a network, the socket that it asks on.
+    asks: Option<OwnedFd>,
+    process: Process,
+    order: Order,
+    canary: Option<Canary>,
+}
 
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
@@ -121,7 +159,18 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
             (Some(ours), Stdio::from(theirs))
         }
     };
-    let child = Command::new("/proc/self/exe")
+    let canary = Canary::put(plan);
+    let private = match plan.tier {
+        Tier::Full => None,
+        Tier::Landlock | Tier::None => Some(PrivateDirectory::make().map_err(fail)?),
+    };
+    let program = program::of(plan);
+    let cgroup = match &plan.role {
+        Role::Tools => Cgroup::make(plan),
+        // Entering a group takes longer than most commands.
+        Role::Exec(_) => Err("a single command has no group".to_owned()),
+    };
+    let child = Command::new(&program.path)
         .arg0(GUEST_NAME)
         .env_clear()
         .current_dir("/")
@@ -130,7 +179,30 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    Ok((ours, asks, Process(Some(child))))
+    let order = Order {
+        plan: plan.clone(),
+        canary: canary.as_ref().map(|canary| canary.path().to_owned()),
+        program: program.layer,
+        cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
+        private: private.as_ref().map(|private| private.path().to_owned()),
+        memory: counted_by(plan, &cgroup),
+    };
+    let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
+    Ok(Spawned { socket: ours, asks, process, order, canary })
+}
+
+/// Who counts what the session uses, as a layer.
+fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
+    let reason = match cgroup {
+        Ok(cgroup) => return cgroup.layer(),
+        Err(reason) => reason,
+    };
+    let memory = match plan.tier {
+        Tier::Full => "watched by the guest",
+        Tier::Landlock | Tier::None => "limited for each process alone",
+    };
+    let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
+    format!("memory {memory}{cpu} ({reason})")
 }
 
 /// What the child says once it is set up.
@@ -154,13 +226,13 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let (socket, asks, process) = spawn(plan)?;
+        let Spawned { socket, asks, process, order, canary } = spawn(plan)?;
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
         socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
         let (mut reader, mut writer) = socket.into_split();
         let handshake = async {
-            writer.write_all(&wire::encode(plan)?).await?;
+            writer.write_all(&wire::encode(&order)?).await?;
             receive(&mut reader).await
         };
         let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
@@ -170,11 +242,20 @@ impl Guest {
                 return Err(LaunchError::new("handshake", reason, 0));
             }
         };
+        drop(canary);
         let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         let asks = Mutex::new(asks);
         Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
+    }
+
+    /// The same, with what was refused before it among its layers.
+    pub(super) fn after(mut self, refused: Option<&LaunchError>) -> Self {
+        self.layers.extend(
+            refused.map(|e| format!("a higher tier was refused: {}: {}", e.stage, e.reason)),
+        );
+        self
     }
 
     /// How much isolation it has.
@@ -198,7 +279,7 @@ impl Guest {
     /// Whether it can take no more calls.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.0.is_none()
+        self.process.child.is_none()
             || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
@@ -309,39 +390,39 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
     wire::decode(&body)
 }
 
-/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks. Where
-/// it has a network, `door` is given the socket on which it asks for connections, before the command begins.
+/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks.
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub fn exec(
+pub(super) fn exec(
     mut plan: Plan,
     argv: Vec<String>,
-    door: impl FnOnce(OwnedFd),
+    door: &mut dyn FnMut(OwnedFd),
 ) -> Result<u8, LaunchError> {
     plan.role = Role::Exec(argv);
-    let (mut socket, asks, mut process) = spawn(&plan)?;
+    let Spawned { mut socket, asks, mut process, order, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
     if let Some(asks) = asks {
         door(asks);
     }
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
-    wire::write_frame(&mut socket, &plan).map_err(fail)?;
+    wire::write_frame(&mut socket, &order).map_err(fail)?;
     send_streams(&socket).map_err(fail)?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
+    drop(canary);
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     let code = match wire::read_frame(&mut socket).map_err(fail)? {
         Some(FromGuest::Exited { code }) => code,
         Some(_) | None => {
             return Err(LaunchError::new(
-                "command",
+                COMMAND_STAGE,
                 "the sandbox ended before its command".to_owned(),
                 0,
             ));
         }
     };
-    if let Some(mut child) = process.0.take() {
+    if let Some(mut child) = process.child.take() {
         child.wait().map_err(fail)?;
     }
     Ok(code)

@@ -6,32 +6,117 @@
 //! out of a guest is bounded, strictly decoded and never obeyed; unsafe code is in `sys.rs` alone.
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
+mod canary;
+mod cgroup;
 mod exec;
 mod guest;
 mod host;
 pub mod init;
 mod landlock;
+mod mechanism;
 mod mounts;
 pub mod network;
 pub mod plan;
+mod private;
 pub mod probe;
 pub mod profile;
+mod program;
+mod protect;
 mod remedy;
 mod seccomp;
+mod show;
 mod sys;
+pub mod usage;
 pub mod wire;
 
-pub use guest::{Guest, GuestError, LaunchError, exec};
-pub use init::{GuestContext, Relay, Serve};
+pub use guest::{Guest, GuestError, LaunchError, settle};
+pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
+pub use show::{View, size};
+
+use std::os::fd::OwnedFd;
 
 use crate::environment::Environment;
+use guest::exec;
+use plan::Host;
+use profile::Profile;
 
 /// Plans a sandbox for this environment on this host.
 ///
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
 pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
-    let profile = profile::Profile::named(&environment.profile)?;
-    plan::plan(&profile, environment, &plan::Host::gather(&profile))
+    let profile = Profile::of(&environment.profile)?;
+    plan::plan(&profile, environment, &gather(&profile, environment)?)
+}
+
+/// Why an environment has no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// It cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// It cannot be set up.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// Starts a sandbox of the best tier that this machine gives and the environment accepts. What was refused on the way
+/// down is among its layers. `variables` are for its commands, besides the profile's.
+///
+/// # Errors
+/// If the machine gives none of them; the error is that of the best.
+pub async fn launch(
+    environment: &Environment,
+    variables: &[(String, String)],
+) -> Result<Guest, SandboxError> {
+    let mut refused: Option<LaunchError> = None;
+    for tier in environment.tiers() {
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        plan.env.extend_from_slice(variables);
+        match Guest::launch(&plan).await {
+            Ok(guest) => return Ok(guest.after(refused.as_ref())),
+            Err(e) => refused = refused.or(Some(e)),
+        }
+    }
+    Err(refused.expect("an environment accepts at least one tier").into())
+}
+
+/// Runs one command in a sandbox of the best tier that this machine gives and the environment accepts, with this process's
+/// standard streams; its exit code, as a shell counts. Blocks. Where it has a network, `door` is given the socket on which
+/// it asks for connections, before the command begins.
+///
+/// # Errors
+/// As [`launch`].
+pub fn run_command(
+    environment: &Environment,
+    argv: &[String],
+    variables: &[(String, String)],
+    door: &mut dyn FnMut(OwnedFd),
+) -> Result<u8, SandboxError> {
+    let mut refused: Option<LaunchError> = None;
+    for tier in environment.tiers() {
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        plan.env.extend_from_slice(variables);
+        match exec(plan, argv.to_vec(), door) {
+            Ok(code) => return Ok(code),
+            Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
+            Err(e) => refused = refused.or(Some(e)),
+        }
+    }
+    Err(refused.expect("an environment accepts at least one tier").into())
+}
+
+/// What a sandbox for this environment would be, for people and scripts.
+///
+/// # Errors
+/// As [`plan_for`].
+pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
+    let profile = Profile::of(&environment.profile)?;
+    let plan = plan::plan(&profile, environment, &gather(&profile, environment)?)?;
+    Ok(View::of(&profile, plan))
+}
+
+fn gather(profile: &Profile, environment: &Environment) -> Result<Host, PlanError> {
+    Host::gather(profile, environment).map_err(|e| PlanError::Gather(e.to_string()))
 }

@@ -17,6 +17,7 @@ mod read;
 mod relay;
 mod serve;
 mod shell;
+mod watch;
 mod write;
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
+use crate::sandbox::usage;
+
 /// Ticks of `/proc/PID/stat` since boot.
 pub(super) type Ticks = u64;
 
@@ -26,9 +28,7 @@ struct Process {
 }
 
 fn all() -> Vec<Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(look).collect()
+    usage::processes().into_iter().filter_map(look).collect()
 }
 
 fn look(pid: i32) -> Option<Process> {
