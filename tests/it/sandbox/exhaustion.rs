@@ -16,6 +16,7 @@ const PROBES: &[Probe] = &[
         "$PROBE many files 4200",
         "the bound of the machine may be lower",
     ),
+    anyone("most watchers of the user", "$PROBE many watchers 100"),
     anyone("more terminals than the bound", "$PROBE many terminals 100"),
     untried(
         "more memory in /dev/shm than its bound",

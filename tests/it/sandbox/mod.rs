@@ -20,6 +20,7 @@ mod sessions;
 mod terminal;
 mod toolchains;
 mod tools;
+mod workspace;
 
 use std::fmt::Write as _;
 use std::net::{TcpListener, UdpSocket};
@@ -159,6 +160,14 @@ impl Scene {
         }
         if let Some(attacker) = &*ATTACKER {
             std::fs::copy(attacker, casemate.workspace().join("probe")).unwrap();
+        }
+        for name in [".env", "app/.env.local", ".ssh/id_ed25519"] {
+            casemate.put(name, SECRET);
+        }
+        for name in
+            [".git/config", ".git/hooks/pre-push", ".vscode/tasks.json", ".envrc", "AGENTS.md"]
+        {
+            casemate.put(name, "# of the host\n");
         }
         let listener = UnixListener::bind(out.join("socket")).unwrap();
         casemate.give_to_user();
