@@ -208,8 +208,8 @@ reason = 'limits that a test passes quickly'
 extends = 'default'
 [[limit]]
 resource = 'memory'
-value = 268435456
-reason = 'a quarter of a gibibyte'
+value = 536870912
+reason = 'half a gibibyte: more than the processes of the bomb have together'
 [[limit]]
 resource = 'nproc'
 value = 200
@@ -232,7 +232,7 @@ fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
         let cases = [
             (
                 "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"",
-                "killed: memory limit 256 MiB",
+                "killed: memory limit 512 MiB",
             ),
             ("bomb() { bomb | bomb & }; bomb; sleep 60", "killed: process limit 200"),
             ("yes | head -c 10G", "killed: output limit 1 MiB"),
@@ -270,7 +270,7 @@ fn a_single_command_that_goes_too_far_is_ended_too() {
             done.expect(137);
         };
         let hogs = "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 22))\"";
-        check(&format!("{hogs} & {hogs} & wait"), "casemate: killed: memory limit 256 MiB");
+        check(&format!("{hogs} & {hogs} & wait"), "casemate: killed: memory limit 512 MiB");
         check("bomb() { bomb | bomb & }; bomb; sleep 60", "casemate: killed: process limit 200");
     }
 }
