@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::guest::GuestSlot;
+use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
@@ -18,7 +19,7 @@ use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 
-pub use super::guest::{Launcher, Sandboxed};
+pub use super::guest::{Launched, Launcher, Sandboxed};
 
 /// What a driver works with. All of it is shared with the runtime.
 #[derive(Clone)]
@@ -94,6 +95,7 @@ pub struct Driver {
     pub(super) id: SessionId,
     pub(super) session: Session,
     pub(super) guest: GuestSlot,
+    pub(super) attempts: Attempts,
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
     epoch: Epoch,
@@ -126,8 +128,9 @@ impl Driver {
             .collect();
         let session = Session::new(definition);
         let head = parts.store.head(&id)?;
-        let unmarked = Vec::new();
-        let mut driver = Self { parts, id, session, guest, system, tools, epoch, head, unmarked };
+        let (attempts, unmarked) = (Attempts::default(), Vec::new());
+        let mut driver =
+            Self { parts, id, session, guest, attempts, system, tools, epoch, head, unmarked };
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
@@ -242,7 +245,8 @@ impl Driver {
     /// Appends the facts and applies them, together with what clients appended before them.
     async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
         // First, because it came first, and because a turn ends with its idle event.
-        let news: Vec<_> = self.guest.news().collect();
+        let mut news: Vec<_> = self.guest.news().collect();
+        news.extend(self.attempts.in_background(self.guest.report()));
         let facts: Vec<_> = self.at_once(news).into_iter().chain(facts).collect();
         if facts.is_empty() {
             return Ok(());

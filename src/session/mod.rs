@@ -23,6 +23,7 @@ mod definition;
 mod dispatch;
 mod driver;
 mod guest;
+mod network;
 mod previews;
 pub mod prompt;
 pub mod recover;
@@ -34,6 +35,6 @@ pub mod step;
 mod tests;
 
 pub use definition::Definition;
-pub use driver::{DriveError, Driver, Interrupt, Launcher, Parts, Sandboxed};
+pub use driver::{DriveError, Driver, Interrupt, Launched, Launcher, Parts, Sandboxed};
 pub use previews::{Preview, Previews};
 pub use state::Session;

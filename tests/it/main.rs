@@ -5,6 +5,7 @@
 mod aimock;
 mod cli;
 mod crash;
+mod egress;
 mod faults;
 mod profiles;
 mod real_model;
