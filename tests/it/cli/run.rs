@@ -83,6 +83,7 @@ fn json_is_one_object() {
             },
             "duration_ms": null,
             "files_changed": ["new.txt"],
+            "files_obeyed": [],
             "waiting": [],
             "errors": []
         })
