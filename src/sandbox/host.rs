@@ -52,7 +52,7 @@ impl Host {
 }
 
 /// The protected paths of every directory of the host that the environment shows, the workspace first.
-fn found(profile: &Profile, environment: &Environment) -> io::Result<Found> {
+pub(super) fn found(profile: &Profile, environment: &Environment) -> io::Result<Found> {
     let workspace = &environment.workspace;
     let mut all = protect::walk(workspace, workspace, &profile.protect, &environment.allow_paths)?;
     for ExtraMount { source, target, .. } in &environment.mounts {

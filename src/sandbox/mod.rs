@@ -35,6 +35,7 @@ pub use plan::{Plan, PlanError};
 pub use show::{View, size};
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::environment::Environment;
 use guest::exec;
@@ -48,6 +49,20 @@ use profile::Profile;
 pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
     plan::plan(&profile, environment, &gather(&profile, environment)?)
+}
+
+/// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
+/// cannot be changed; one that is made later can.
+///
+/// # Errors
+/// An unknown profile, or a workspace that cannot be read.
+pub fn obeyed(environment: &Environment) -> Result<Vec<PathBuf>, PlanError> {
+    let profile = Profile::of(&environment.profile)?;
+    let found = host::found(&profile, environment).map_err(|e| PlanError::Gather(e.to_string()))?;
+    let frozen = |held: &protect::Held| {
+        matches!(held.hold, protect::Hold::Freeze | protect::Hold::FreezeLink(_))
+    };
+    Ok(found.held.into_iter().filter(frozen).map(|held| held.path).collect())
 }
 
 /// Why an environment has no sandbox.
