@@ -39,6 +39,9 @@ fn main() -> Result<ExitCode, AnyError> {
     contestants.push(Contestant::timed("seven namespaces and true, no layers", calls, || {
         succeed(Command::new("/proc/self/exe").arg(NAMESPACES))
     }));
+    contestants.push(Contestant::timed("casemate: plan alone", calls, || {
+        Ok(plan_for(&environment).map(drop)?)
+    }));
     contestants.push(Contestant::timed("casemate: plan and launch until ready", calls, || {
         let plan = plan_for(&environment)?;
         // Its end is not waited for, as in a session.
