@@ -116,3 +116,7 @@ pub const GREP_COLLECTED_BYTES: usize = 8 * 1024 * 1024;
 pub const SHELL_RETURN_GRACE: Duration = Duration::from_secs(1);
 /// Most model requests per turn that a user may ask for: beyond it, the turn is a loop that nobody watches.
 pub const MAX_TURNS: u32 = 10_000;
+/// Files and directories of one sealed tree: a large repository with its build output; a look at each takes a second.
+pub const DISK_ENTRIES: usize = 1_000_000;
+/// Directories within directories of a sealed tree: each level of the walk holds one open.
+pub const DISK_DEPTH: usize = 256;
