@@ -152,6 +152,13 @@ impl Work<'_> {
         let (parent, name) = self.place(path)?;
         match &node.kind {
             Kind::Directory { opaque } => {
+                if there.is_none() {
+                    // A pipe or a socket, which is no part of a tree, may be in the way.
+                    gone(
+                        unlinkat(&parent, &*name, UnlinkatFlags::NoRemoveDir)
+                            .or_else(was_directory),
+                    )?;
+                }
                 match mkdirat(&parent, &*name, Mode::S_IRWXU) {
                     Ok(()) | Err(Errno::EEXIST) => {}
                     Err(e) => return Err(e.into()),
@@ -244,6 +251,11 @@ fn remove_directory(parent: &OwnedFd, name: &CStr) -> io::Result<()> {
         gone(unlinkat(&inner, &*left, UnlinkatFlags::NoRemoveDir))?;
     }
     gone(unlinkat(parent, name, UnlinkatFlags::RemoveDir))
+}
+
+/// What unlinking a directory says, as root and as a user, on one file system and another.
+fn was_directory(error: Errno) -> nix::Result<()> {
+    if matches!(error, Errno::EISDIR | Errno::EPERM) { Ok(()) } else { Err(error) }
 }
 
 fn gone(result: nix::Result<()>) -> io::Result<()> {

@@ -261,6 +261,20 @@ fn the_whole_tree_can_be_gone() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_directory_gives_way() {
+    let place = Place::new();
+    let mut tree = place.open();
+    fs::create_dir(place.tree().join("d")).unwrap();
+    place.write("d/x", b"x");
+    let (sealed, before) = (tree.seal().unwrap().number, look(&place.tree()));
+    fs::remove_dir_all(place.tree().join("d")).unwrap();
+    nix::unistd::mkfifo(&place.tree().join("d"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    tree.seal().unwrap();
+    tree.restore(sealed).unwrap();
+    assert_eq!(look(&place.tree()), before);
+}
+
+#[test]
 fn a_link_that_leaves_the_tree_is_never_followed() {
     let place = Place::new();
     let outside = place.dir.path().join("outside");
