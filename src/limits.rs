@@ -24,7 +24,7 @@ pub const LOG_KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Pages that one connection to the database caches: the indexes' inner pages of a million events.
 pub const PAGE_CACHE_BYTES: usize = 8 * 1024 * 1024;
 
-/// Tool calls taken from one model answer; the rest are answered with an error. Real answers stay below 30.
+/// Tool calls taken from one model answer; the rest are dropped, and the model is told how many. Real answers stay below 30.
 pub const MAX_TOOL_CALLS_PER_ANSWER: usize = 128;
 /// Largest arguments of one tool call: a whole source file in one `write`.
 pub const MAX_TOOL_INPUT_BYTES: usize = 4 * 1024 * 1024;

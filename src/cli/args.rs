@@ -211,6 +211,10 @@ impl ResumeArgs {
 
 /// `casemate sessions`.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate sessions list
+  casemate sessions show sesn_01jq…")]
 pub struct SessionsArgs {
     /// What to do with them.
     #[command(subcommand)]
@@ -261,6 +265,7 @@ Example:
 
 /// `casemate sandbox`.
 #[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate sandbox exec -- cat /etc/shadow")]
 pub struct SandboxArgs {
     /// What to do with it.
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use super::args::{GlobalArgs, OutputFormat, Route};
 use super::failure::Failure;
 use super::output::Output;
 use super::render::{Renderer, Settings};
-use super::terminal::{Facts, Paint};
+use super::terminal::{Facts, Paint, shell_word};
 use crate::clock::{Clock, SystemClock};
 use crate::runtime::config::Env;
 use crate::runtime::{Config, Overrides, SessionRow};
@@ -80,7 +80,7 @@ impl Context {
     pub(super) fn program(&self) -> String {
         let mut program = "casemate".to_owned();
         if let Some(dir) = &self.global.data_dir {
-            program.push_str(&format!(" --data-dir {}", dir.display()));
+            program.push_str(&format!(" --data-dir {}", shell_word(&dir.to_string_lossy())));
         }
         program
     }

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::run::{agent, follow};
 use super::sandbox;
+use super::terminal::{neutralise, shell_word};
 use crate::agent::Agent;
 use crate::limits::DEFAULT_MAX_TURNS;
 use crate::runtime::{
@@ -37,7 +38,7 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
         context,
         &format!(
             "A scripted model, a real sandbox. Workspace: {}\n> {TASK}\n\n",
-            directory.display()
+            neutralise(&directory.to_string_lossy())
         ),
     )?;
     let runtime = Runtime::open(config.clone())?;
@@ -75,7 +76,7 @@ async fn next_steps(context: &Context, config: &Config, id: &str, directory: &Pa
     };
     format!(
         "\nNext:\n  ls {}\n  {program} sessions events {id}\n  {program} resume {id} 'and now?'\n{model}\n",
-        directory.display()
+        shell_word(&directory.to_string_lossy())
     )
 }
 

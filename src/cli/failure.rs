@@ -5,6 +5,7 @@ use std::error::Error;
 use super::output::{Output, OutputError};
 use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
+use crate::id::{EventId, SessionId};
 use crate::runtime::{ConfigError, FeedError, RuntimeError, StoreError};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
@@ -82,6 +83,15 @@ impl From<Outcome> for ExitStatus {
             Outcome::SandboxUnavailable => Self::SandboxUnavailable,
         }
     }
+}
+
+/// What to do where there is no sandbox.
+pub const NO_SANDBOX_HINT: &str = "`casemate doctor` shows what this machine can do; --sandbox=landlock or --sandbox=none accepts less";
+
+/// The command that allows these calls.
+pub(super) fn allow_all(program: &str, session: &SessionId, calls: &[EventId]) -> String {
+    let flags: String = calls.iter().map(|call| format!(" --allow {call}")).collect();
+    format!("{program} resume {session}{flags}")
 }
 
 /// A command that could not do what it was asked to.
@@ -188,8 +198,6 @@ impl From<StoreError> for Failure {
             | StoreError::Ambiguous { .. } => failure
                 .with_status(ExitStatus::Usage)
                 .hint("`casemate sessions list` shows the sessions that there are"),
-            StoreError::DiskFull { .. } => failure
-                .hint("free some space; the session is whole and goes on with `casemate resume`"),
             _ => failure,
         }
     }
@@ -201,11 +209,23 @@ impl From<RuntimeError> for Failure {
         match error {
             E::Store(error) => error.into(),
             E::Config(error) => error.into(),
-            E::Sandbox(error) => Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
-                .hint("`casemate doctor` shows what this machine can do; --sandbox=landlock or --sandbox=none accepts less"),
-            E::Drive(error) => Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source()),
-            E::Route(_) | E::Model(_) | E::Workspace { .. } | E::Plan(_) | E::EmptyMessage | E::MessageTooLarge { .. }
-            | E::NotWaiting { .. } | E::Terminated(_) | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
+            E::Sandbox(error) => {
+                Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
+                    .hint(NO_SANDBOX_HINT)
+            }
+            E::Drive(error) => {
+                Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
+            }
+            E::Workspace { .. } => Self::usage(error.to_string())
+                .hint("name a directory that you can read with --workspace"),
+            E::Route(_)
+            | E::Model(_)
+            | E::Plan(_)
+            | E::EmptyMessage
+            | E::MessageTooLarge { .. }
+            | E::NotWaiting { .. }
+            | E::Terminated(_)
+            | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
             E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
                 .hint("answer with --allow EVENT or --deny EVENT first"),
         }
@@ -214,9 +234,7 @@ impl From<RuntimeError> for Failure {
 
 impl From<FeedError> for Failure {
     fn from(error: FeedError) -> Self {
-        Self::new(ExitStatus::Failed, error.to_string())
-            .because_of(error.source())
-            .hint("nothing that was shown is lost; `casemate resume` goes on")
+        Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
     }
 }
 

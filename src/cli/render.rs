@@ -21,10 +21,12 @@ use super::output::{Output, OutputError};
 use super::terminal::Facts;
 use crate::clock::Timestamp;
 use crate::event::{Audience, Event};
+use crate::id::EventId;
 use crate::runtime::Preview;
 
 pub use calls::Call;
 pub use tally::{Outcome, Tally};
+pub(super) use words::plural;
 
 /// How a run is shown.
 #[derive(Debug, Clone)]
@@ -123,6 +125,16 @@ impl Renderer {
         self.out.flush()
     }
 
+    /// Shows that a line which was typed while the session works was heard.
+    ///
+    /// # Errors
+    /// Those of [`Output`].
+    pub fn heard(&mut self, line: &str) -> Result<(), OutputError> {
+        let View::Text(text) = &mut self.view else { return Ok(()) };
+        text.heard(line, &mut self.out)?;
+        self.out.flush()
+    }
+
     /// Prints what the run came to. `files_changed` as the caller knows it, or what the tools wrote.
     ///
     /// A turn that has not ended counts as interrupted: whoever watched it has stopped doing so.
@@ -154,14 +166,22 @@ impl Renderer {
         &self.tally
     }
 
-    /// The streams, for words of the caller's own. The line that says what is going on is gone from the screen.
+    /// Asks whether this call may run; the answer is typed behind it.
     ///
     /// # Errors
     /// Those of [`Output`].
-    pub fn out(&mut self) -> Result<&mut Output, OutputError> {
-        if let View::Text(text) = &mut self.view {
-            text.make_room(&mut self.out)?;
-        }
-        Ok(&mut self.out)
+    pub fn question(&mut self, call: &EventId) -> Result<(), OutputError> {
+        let View::Text(text) = &mut self.view else { return Ok(()) };
+        text.question(self.tally.call(call), &mut self.out)?;
+        self.out.flush()
+    }
+
+    /// Ends the line of a question that gets no answer.
+    ///
+    /// # Errors
+    /// Those of [`Output`].
+    pub fn leave_question(&mut self) -> Result<(), OutputError> {
+        self.out.talk("\n")?;
+        self.out.flush()
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::args::{self, PlaceArgs, ResumeArgs, RunArgs, WatchArgs};
 use super::context::Context;
-use super::failure::{ExitStatus, Failure};
+use super::failure::{ExitStatus, Failure, allow_all};
+use super::render::plural;
 use super::sandbox;
 use super::watch::{Presence, watch};
 use crate::agent::{Agent, AgentParams, ModelParams};
@@ -53,11 +54,17 @@ async fn go_on(
 ) -> Result<ExitStatus, Failure> {
     let row = pick(runtime, args)?;
     let standing = runtime.standing(&row.id)?;
-    for input in inputs(context, &row, &standing, args)? {
-        runtime.submit(&row.id, input).await?;
+    let inputs = inputs(context, &row, &standing, args)?;
+    if !inputs.is_empty() {
+        runtime.submit_all(&row.id, &inputs).await?;
     }
     runtime.drive(&row.id)?;
-    follow(context, runtime, &row, row.head, &args.watch, args.yes).await
+    let from = match standing {
+        // The last event says what the session waits for; told again, it puts the questions.
+        Standing::Waiting(_) if inputs.is_empty() => row.head.saturating_sub(1),
+        _ => row.head,
+    };
+    follow(context, runtime, &row, from, &args.watch, args.yes).await
 }
 
 /// Watches the session to its end and says how it ended.
@@ -78,7 +85,11 @@ pub(super) async fn follow(
             renderer.recall(&event);
         }
     })?;
-    watch(context, runtime, &row.id, from, &mut renderer, presence).await?;
+    let watched = watch(context, runtime, &row.id, from, &mut renderer, presence).await;
+    watched.map_err(|failure| {
+        let (program, id) = (context.program(), &row.id);
+        failure.hint(format!("nothing that was shown is lost: `{program} resume {id}` goes on"))
+    })?;
     let changed = changed_since(&row.workspace, since);
     Ok(renderer.finish(Some(&changed))?.into())
 }
@@ -148,7 +159,12 @@ fn agent_file(path: &Path) -> Result<AgentParams, Failure> {
         )));
     }
     serde_saphyr::from_str(&text).map_err(|e| {
-        Failure::usage(format!("the agent file {shown} is no agent definition: {e}"))
+        let line = e
+            .location()
+            .and_then(|at| text.lines().nth(usize::try_from(at.line()).ok()?.checked_sub(1)?));
+        let quoted = line.map(|line| format!(": `{}`", line.trim())).unwrap_or_default();
+        let wrong = e.without_snippet();
+        Failure::usage(format!("the agent file {shown} is no agent definition: {wrong}{quoted}"))
             .hint("examples/agent.yaml shows every field")
     })
 }
@@ -185,10 +201,12 @@ fn inputs(
             Standing::Stopped => inputs.push(Input::Message(GO_ON.to_owned())),
             Standing::Waiting(_) if context.interactive(args.watch.output) => {}
             Standing::Waiting(calls) => {
-                let first = &calls[0];
-                return Err(Failure::new(ExitStatus::NeedsInput, "a tool call waits for permission").hint(format!(
-                    "{program} resume {id} --allow {first}, or --deny '{first}=why not', or --yes for all"
-                )));
+                let wait = if calls.len() == 1 { "waits" } else { "wait" };
+                let message =
+                    format!("{} {wait} for your permission", plural(calls.len(), "tool call"));
+                let allow = allow_all(&program, id, calls);
+                let hint = format!("{allow}\nor --deny 'EVENT=why not', or --yes for all");
+                return Err(Failure::new(ExitStatus::NeedsInput, message).hint(hint));
             }
             Standing::Done => {
                 return Err(Failure::usage(format!("session {id} is done"))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::SessionsCommand;
 use super::context::Context;
-use super::failure::{ExitStatus, Failure};
+use super::failure::{ExitStatus, Failure, allow_all};
 use super::output::Output;
 use super::terminal::neutralise;
 use crate::event::EventBody;
@@ -38,8 +38,10 @@ pub(super) async fn run(
         }
         SessionsCommand::Delete { ids } => {
             let runtime = Runtime::open(config)?;
-            for id in ids {
-                let row = find(runtime.reader(), &id)?;
+            // All are found before the first is gone: a wrong word deletes nothing.
+            let find = |id: &String| find(runtime.reader(), id);
+            let rows = ids.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+            for row in rows {
                 runtime.delete(&row.id).await?;
                 if !context.quiet() {
                     out.talk(format!("deleted {}\n", row.id))?;
@@ -75,7 +77,7 @@ fn list(
     }
     for row in rows {
         let title = neutralise(row.title.as_deref().unwrap_or("(no title)"));
-        let (id, state, at) = (&row.id, state(row), rfc3339(row.updated_at));
+        let (id, state, at) = (&row.id, state(row), rfc3339(row.created_at));
         out.data(format!("{id}  {state:<12} {}  {title}\n", &at[..16].replace('T', " ")))?;
     }
     Ok(())
@@ -135,7 +137,7 @@ fn show(
         row.id,
         neutralise(row.title.as_deref().unwrap_or("(no title)")),
         state(row),
-        row.workspace.display(),
+        neutralise(&row.workspace.to_string_lossy()),
         neutralise(model),
         row.head,
         usage.input_tokens + usage.cache_creation_input_tokens,
@@ -144,19 +146,17 @@ fn show(
         rfc3339(row.created_at),
         rfc3339(row.updated_at),
     );
+    let mut go_on = format!("{} resume {} 'MESSAGE'", context.program(), row.id);
     if let Some(StopReason::RequiresAction { event_ids }) = &row.stop_reason {
         for call in event_ids {
             text.push_str(&format!("  waits for  {call}\n"));
         }
+        go_on = allow_all(&context.program(), &row.id, event_ids);
     }
     if let Some(last) = last {
         text.push_str(&format!("\n{}\n", neutralise(last.trim())));
     }
-    text.push_str(&format!(
-        "\n{0} resume {1} 'MESSAGE'\n{0} sessions events {1}\n",
-        context.program(),
-        row.id
-    ));
+    text.push_str(&format!("\n{go_on}\n{} sessions events {}\n", context.program(), row.id));
     Ok(out.data(text)?)
 }
 

@@ -219,6 +219,16 @@ fn danger(c: char) -> Danger {
     }
 }
 
+/// `text` as one word of a command line that a person copies into a shell, neutral.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", neutralise(text).replace('\'', r"'\''"))
+}
+
 /// `text` neutral, on one line, of at most `width` columns; what does not fit ends in `…`.
 #[must_use]
 pub fn one_line(text: &str, width: usize) -> String {
@@ -292,6 +302,16 @@ mod tests {
         check("می\u{200c}خواهم", "می\u{200c}خواهم");
         check("hi\u{e0068}\u{e0069}", "hi<U+E0068><U+E0069>");
         check("\u{feff}bom", "<U+FEFF>bom");
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        let check = |given: &str, expected: &str| assert_eq!(shell_word(given), expected);
+        check("/home/ann/.local/share-2", "/home/ann/.local/share-2");
+        check("/my files", "'/my files'");
+        check("it's", r"'it'\''s'");
+        check("$(id)\x1b", "'$(id)␛'");
+        check("", "''");
     }
 
     #[test]

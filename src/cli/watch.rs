@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
-use super::render::{Call, Renderer};
-use super::terminal::one_line;
+use super::render::Renderer;
 use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::runtime::{FeedItem, Input, Runtime};
@@ -37,6 +36,8 @@ struct Watcher<'a> {
     queued: usize,
     /// Calls that the person is being asked about, first first.
     asking: Vec<EventId>,
+    /// What was answered so far: the session is told when the last answer is in.
+    answers: Vec<Input>,
     interrupted: bool,
 }
 
@@ -68,6 +69,7 @@ pub(super) async fn watch(
         presence,
         queued: 0,
         asking: Vec::new(),
+        answers: Vec::new(),
         interrupted: false,
     };
     loop {
@@ -85,13 +87,21 @@ pub(super) async fn watch(
                     return Ok(());
                 }
                 watcher.interrupted = true;
+                watcher.leave_question()?;
                 runtime.submit(id, Input::Interrupt).await?;
             }
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => return Ok(()),
             line = next_line(&mut typed) => match line {
                 Some(line) => watcher.typed(&line).await?,
-                None => typed = None,
+                None => {
+                    // Nobody types any more: what is asked now waits for a resume.
+                    typed = None;
+                    watcher.presence.interactive = false;
+                    if watcher.leave_question()? {
+                        return Ok(());
+                    }
+                }
             },
             _ = tick.tick() => watcher.renderer.tick(context.clock().now())?,
         }
@@ -120,15 +130,16 @@ impl Watcher<'_> {
     /// Somebody must answer: the flag, the person, or whoever resumes the session later.
     async fn asked(&mut self, calls: &[EventId]) -> Result<bool, Failure> {
         if self.presence.allow_all {
-            for call in calls {
-                self.confirm(call.clone(), Confirmation::Allow, None).await?;
-            }
+            let allow = |call: &EventId| confirm(call.clone(), Confirmation::Allow, None);
+            let answers: Vec<_> = calls.iter().map(allow).collect();
+            self.runtime.submit_all(self.id, &answers).await?;
             return Ok(false);
         }
         if !self.presence.interactive {
             return Ok(true);
         }
         self.asking = calls.to_vec();
+        self.answers.clear();
         self.ask()?;
         Ok(false)
     }
@@ -139,6 +150,7 @@ impl Watcher<'_> {
         if self.asking.is_empty() {
             if !line.is_empty() {
                 self.runtime.submit(self.id, Input::Message(line.to_owned())).await?;
+                self.renderer.heard(line)?;
             }
             return Ok(());
         }
@@ -148,38 +160,34 @@ impl Watcher<'_> {
             "" | "n" | "no" => (Confirmation::Deny, None),
             reason => (Confirmation::Deny, Some(reason.to_owned())),
         };
-        self.confirm(call, result, message).await?;
+        self.answers.push(confirm(call, result, message));
+        if self.asking.is_empty() {
+            self.runtime.submit_all(self.id, &std::mem::take(&mut self.answers)).await?;
+        }
         self.ask()
+    }
+
+    /// Gives up on the questions; whether there were any.
+    fn leave_question(&mut self) -> Result<bool, Failure> {
+        if self.asking.is_empty() {
+            return Ok(false);
+        }
+        self.asking.clear();
+        self.renderer.leave_question()?;
+        Ok(true)
     }
 
     /// Puts the next question, if there is one.
     fn ask(&mut self) -> Result<(), Failure> {
         if let Some(call) = self.asking.first() {
-            let call = self.renderer.tally().call(call).map_or_else(|| call.to_string(), describe);
-            let question = format!("allow {call}? [y/N, or why not] ");
-            let out = self.renderer.out()?;
-            out.talk(question)?;
-            out.flush()?;
+            self.renderer.question(call)?;
         }
-        Ok(())
-    }
-
-    async fn confirm(
-        &self,
-        call: EventId,
-        result: Confirmation,
-        message: Option<String>,
-    ) -> Result<(), Failure> {
-        self.runtime.submit(self.id, Input::Confirm { call, result, message }).await?;
         Ok(())
     }
 }
 
-/// A call in a line, safe to show.
-fn describe(call: &Call) -> String {
-    const WIDTH: usize = 200;
-    let input = serde_json::to_string(&call.input).expect("JSON is JSON");
-    one_line(&format!("{} {input}", call.name), WIDTH)
+fn confirm(call: EventId, result: Confirmation, message: Option<String>) -> Input {
+    Input::Confirm { call, result, message }
 }
 
 /// Lines from standard input, read on a thread of their own that ends with the process.

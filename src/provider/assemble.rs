@@ -94,6 +94,10 @@ pub struct Assembler {
     blocks: BTreeMap<usize, Open>,
     /// The block that grew last: with interleaved blocks the one that a limit cut, whatever its index.
     grew_last: Option<usize>,
+    calls: usize,
+    /// Calls beyond the bound, which are counted and not kept; and the last of them.
+    surplus: usize,
+    last_surplus: Option<usize>,
     bytes: usize,
     stop: Option<Stop>,
     usage: Usage,
@@ -107,6 +111,9 @@ impl Assembler {
             provider: provider.to_owned(),
             blocks: BTreeMap::new(),
             grew_last: None,
+            calls: 0,
+            surplus: 0,
+            last_surplus: None,
             bytes: 0,
             stop: None,
             usage: Usage::default(),
@@ -194,7 +201,7 @@ impl Assembler {
                 Open::Redacted(data) => blocks.push(AnswerBlock::RedactedThinking { data }),
                 Open::Tool { name, json, oversize } => {
                     calls += 1;
-                    let input = check_call(calls, &name, oversize, &json)
+                    let input = check_call(calls, self.surplus, &name, oversize, &json)
                         .and_then(|()| trust.arguments(index, &json));
                     blocks.push(AnswerBlock::ToolCall { name, input });
                 }
@@ -210,6 +217,15 @@ impl Assembler {
 
     fn begin_call(&mut self, index: usize, given: String) -> Result<Pushed, ModelError> {
         self.grow(index, given.len())?;
+        if !self.blocks.contains_key(&index) {
+            // One call beyond the bound is kept, so that the model can be told of all that are not.
+            if self.calls > MAX_TOOL_CALLS_PER_ANSWER {
+                self.surplus += usize::from(self.last_surplus != Some(index));
+                self.last_surplus = Some(index);
+                return Ok(Pushed::Quiet);
+            }
+            self.calls += 1;
+        }
         let fresh = || Open::Tool { name: String::new(), json: String::new(), oversize: false };
         match self.open(index, fresh)? {
             // A name may come after the call began without one, but a call has one name.
@@ -229,6 +245,7 @@ impl Assembler {
                 }
                 Ok(Pushed::Quiet)
             }
+            None if self.surplus > 0 => Ok(Pushed::Quiet),
             _ => Err(self.misfit(index, "tool arguments")),
         }
     }
@@ -276,9 +293,17 @@ fn raise(usage: &mut Usage, given: Usage) {
     }
 }
 
-fn check_call(nth: usize, name: &str, oversize: bool, json: &str) -> Result<(), BadInput> {
+fn check_call(
+    nth: usize,
+    surplus: usize,
+    name: &str,
+    oversize: bool,
+    json: &str,
+) -> Result<(), BadInput> {
     if nth > MAX_TOOL_CALLS_PER_ANSWER {
-        let reason = format!("At most {MAX_TOOL_CALLS_PER_ANSWER} tool calls run in one answer");
+        let reason = format!(
+            "At most {MAX_TOOL_CALLS_PER_ANSWER} tool calls run in one answer; this one and {surplus} more did not"
+        );
         return Err(BadInput::new(reason, json));
     }
     if oversize {
@@ -441,10 +466,18 @@ mod tests {
     fn a_call_without_a_name_or_beyond_the_limit_is_answered_not_run() {
         let nameless = [Delta::ToolUse { index: 0, name: " ".into() }, Delta::Stop(Stop::ToolUse)];
         assert_eq!(inputs(nameless), [Err("The call names no tool".to_owned())]);
-        let many = (0..=MAX_TOOL_CALLS_PER_ANSWER).flat_map(|i| call(i, "{}"));
-        let results = inputs(many.chain([Delta::Stop(Stop::ToolUse)]));
-        assert_eq!(results.iter().filter(|r| r.is_ok()).count(), MAX_TOOL_CALLS_PER_ANSWER);
-        assert!(results.last().is_some_and(Result::is_err));
+        // The last of them learns its name late.
+        let late = Delta::ToolUse { index: 999, name: String::new() };
+        let many = (0..1000).flat_map(|i| call(i, "{}")).chain([late, Delta::Stop(Stop::ToolUse)]);
+        let mut blocks = assemble(many).expect("a good stream").blocks;
+        let beyond = blocks.pop();
+        let ran = |block: &AnswerBlock| matches!(block, AnswerBlock::ToolCall { input: Ok(_), .. });
+        assert_eq!((blocks.len(), blocks.iter().all(ran)), (MAX_TOOL_CALLS_PER_ANSWER, true));
+        let Some(AnswerBlock::ToolCall { input: Err(bad), .. }) = beyond else {
+            panic!("{beyond:?}")
+        };
+        let told = "At most 128 tool calls run in one answer; this one and 871 more did not";
+        assert_eq!(bad.reason, told);
     }
 
     #[test]

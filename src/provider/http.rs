@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response};
 use rustls::pki_types::CertificateDer;
@@ -40,6 +41,27 @@ impl Secret {
         self.0.is_empty()
     }
 }
+
+/// Keys shorter than this are placeholders such as `ollama`, which a message may well hold as a word.
+const SHORTEST_KEY: usize = 8;
+
+/// The error without the key, whole or cut at the end: servers quote it, and errors are logged.
+fn without_key(error: ModelError, key: Option<&Secret>) -> ModelError {
+    let Some(Secret(key)) = key.filter(|Secret(key)| key.len() >= SHORTEST_KEY) else {
+        return error;
+    };
+    error.map_words(|words| {
+        let words = words.replace(key.as_str(), HIDDEN);
+        let end = words.trim_end_matches('…');
+        let starts = (SHORTEST_KEY..key.len()).rev().filter_map(|n| key.get(..n));
+        match starts.into_iter().find_map(|start| end.strip_suffix(start)) {
+            Some(before) => format!("{before}{HIDDEN}…"),
+            None => words,
+        }
+    })
+}
+
+const HIDDEN: &str = "[the API key]";
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,6 +152,8 @@ pub(crate) struct Post {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) asked: Asked,
+    /// The key in the headers, to be kept out of errors.
+    pub(crate) key: Option<Secret>,
 }
 
 /// A wire format: pieces of a body to deltas.
@@ -218,6 +242,16 @@ impl Http {
     pub(crate) fn stream(
         self: Arc<Self>,
         post: Result<Post, ModelError>,
+        decoder: impl Decode,
+    ) -> DeltaStream {
+        let key = post.as_ref().ok().and_then(|post| post.key.clone());
+        let deltas = self.deltas(post, decoder);
+        Box::pin(deltas.map(move |delta| delta.map_err(|error| without_key(error, key.as_ref()))))
+    }
+
+    fn deltas(
+        self: Arc<Self>,
+        post: Result<Post, ModelError>,
         mut decoder: impl Decode,
     ) -> DeltaStream {
         Box::pin(async_stream::try_stream! {
@@ -288,11 +322,16 @@ impl Http {
             |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         let wait = retry_after(header("retry-after-ms"), header("retry-after"), header("date"));
         let kind = header("content-type").unwrap_or_default().to_owned();
+        let location = header("location").map(str::to_owned);
         if status.is_success() && (kind.is_empty() || kind.starts_with("text/event-stream")) {
             return Ok(response);
         }
         let read = bounded(response, MAX_ERROR_BODY_BYTES);
         let body = tokio::time::timeout(self.timeouts.idle, read).await.unwrap_or_default();
+        if let Some(target) = location.filter(|_| status.is_redirection()) {
+            let words = format!("it redirects to {target}; set the base URL to where that leads");
+            return Err(asked.refused(status.as_u16(), ErrorBody::parse(words.as_bytes()), None));
+        }
         if !status.is_success() {
             return Err(asked.refused(status.as_u16(), ErrorBody::parse(&body), wait));
         }
@@ -301,7 +340,7 @@ impl Http {
         if let Some(body) = error.and_then(ErrorBody::from_value) {
             return Err(asked.refused(body.own_status().unwrap_or(200), body, wait));
         }
-        let problem = format!("its content type is `{kind}`, is the base URL right?");
+        let problem = format!("its content type is `{kind}` (is the base URL right?)");
         Err(asked.protocol(EVENT_STREAM, &problem, &String::from_utf8_lossy(&body)))
     }
 }
@@ -377,6 +416,10 @@ fn causes(error: &reqwest::Error) -> String {
     while let Some(error) = cause {
         words.push(error.to_string());
         cause = error.source();
+    }
+    // The client's own name for the phase says nothing to a reader if a cause follows.
+    if words.len() > 1 {
+        words.retain(|words| !words.starts_with("client error ("));
     }
     words.dedup();
     if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }

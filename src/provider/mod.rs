@@ -297,7 +297,7 @@ pub enum ModelError {
         message: String,
     },
     /// Any other refusal.
-    #[error("{provider} answered {status}: {message}")]
+    #[error("{provider} {}: {message}", answered(*status))]
     Status {
         /// The provider's name.
         provider: String,
@@ -371,4 +371,35 @@ pub enum ModelError {
         /// What, and the way out.
         reason: String,
     },
+}
+
+/// What a server did that refused; an error within a stream has no status of its own.
+fn answered(status: u16) -> String {
+    match status {
+        200 => "broke off its answer with an error".to_owned(),
+        status => format!("answered {status}"),
+    }
+}
+
+impl ModelError {
+    /// The error with a server's words, and what was made of them, passed through `edit`.
+    fn map_words(mut self, edit: impl FnOnce(&str) -> String) -> Self {
+        match &mut self {
+            Self::Auth { message: words, .. }
+            | Self::Billing { message: words, .. }
+            | Self::UnknownModel { message: words, .. }
+            | Self::ContextTooLong { message: words }
+            | Self::Status { message: words, .. }
+            | Self::Connect { reason: words, .. }
+            | Self::BrokenStream { reason: words, .. }
+            | Self::Protocol { reason: words, .. }
+            | Self::Script { reason: words }
+            | Self::Unsupported { reason: words, .. } => *words = edit(words),
+            Self::MissingKey { .. }
+            | Self::Timeout { .. }
+            | Self::EmptyAnswer
+            | Self::TooLarge { .. } => {}
+        }
+        self
+    }
 }

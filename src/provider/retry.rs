@@ -40,13 +40,13 @@ pub fn verdict(error: &ModelError) -> Verdict {
         | ModelError::ContextTooLong { .. }
         | ModelError::Protocol { .. }
         | ModelError::TooLarge { .. }
-        | ModelError::EmptyAnswer
         | ModelError::Script { .. }
         | ModelError::Unsupported { .. } => Verdict::Fatal,
         // A certificate that is not trusted now will not be in a second.
         ModelError::Connect { reason, .. } if reason.contains("certificate") => Verdict::Fatal,
         ModelError::Connect { .. }
         | ModelError::Timeout { .. }
+        | ModelError::EmptyAnswer
         | ModelError::BrokenStream { .. } => Verdict::Retry { after: None },
         ModelError::Status { status, kind, message, retry_after_ms, .. } => {
             let after = retry_after_ms.map(Duration::from_millis);

@@ -258,6 +258,11 @@ impl Routes {
     }
 }
 
+fn is_http(url: &str) -> bool {
+    let parsed = reqwest::Url::parse(url);
+    parsed.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 fn route(id: &str, provider: &str, model: &str) -> Result<Route, RouteError> {
     if model.trim().is_empty() {
         return Err(RouteError::Empty { id: id.to_owned() });
@@ -335,8 +340,12 @@ impl Catalog {
                 variable: variable.unwrap_or_else(|| "its key in the configuration".to_owned()),
             });
         }
-        let http = Arc::clone(&self.http);
         let (name, base_url) = (&provider.name, &provider.base_url);
+        if !is_http(base_url) {
+            let reason = "its base URL is no URL that begins with http:// or https://".to_owned();
+            return Err(ModelError::Unsupported { provider: name.clone(), reason });
+        }
+        let http = Arc::clone(&self.http);
         Ok(match provider.api {
             Api::Anthropic => Arc::new(Anthropic::new(http, name, base_url, key)),
             Api::OpenAi => Arc::new(OpenAi::new(http, name, base_url, key)),
@@ -439,5 +448,23 @@ mod tests {
         assert_eq!(model("ollama/x"), Ok(()));
         let error = model("claude-x").expect_err("no key").to_string();
         assert_eq!(error, "no API key for provider `anthropic`: set ANTHROPIC_API_KEY");
+    }
+
+    #[test]
+    fn a_base_url_must_be_one_that_can_be_asked() {
+        let check = |base_url: &str, good: bool| {
+            let mut providers = ProviderConfig::built_in();
+            base_url.clone_into(&mut providers[2].base_url);
+            let http =
+                Arc::new(Http::new(super::super::http::HttpOptions::default()).expect("defaults"));
+            let catalog = Catalog::new(Routes::new(providers, Vec::new()), http);
+            let route = catalog.routes().resolve("ollama/x").expect("a route");
+            assert_eq!(catalog.model(&route).is_ok(), good, "{base_url}");
+        };
+        check("http://127.0.0.1:1", true);
+        check("https://example.com/v1/", true);
+        for bad in ["localhost:8080", "127.0.0.1:8080", "", "ftp://h", "http://", "file:///v1"] {
+            check(bad, false);
+        }
     }
 }

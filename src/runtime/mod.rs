@@ -269,32 +269,46 @@ impl Runtime {
     /// # Errors
     /// An input that the session cannot take now; nothing is stored then.
     pub async fn submit(&self, id: &SessionId, input: Input) -> Result<Event, RuntimeError> {
+        let mut events = self.submit_all(id, &[input]).await?;
+        Ok(events.pop().expect("one event was appended"))
+    }
+
+    /// Puts inputs into the session's log together: all of them, or none. The answer to the last call that waits and
+    /// a message go together; one after the other, the message would come too early or the session be off already.
+    ///
+    /// # Errors
+    /// An input that the session cannot take now; nothing is stored then.
+    pub async fn submit_all(
+        &self,
+        id: &SessionId,
+        inputs: &[Input],
+    ) -> Result<Vec<Event>, RuntimeError> {
         let row = self.row(id)?;
-        let event = self.admit(&row, &input)?;
-        let append = Append { events: vec![event], processed: Vec::new() };
-        let mut events = self.shared.store.append(id, Author::Client, append).await?;
-        let event = events.pop().expect("one event was appended");
-        if input == Input::Interrupt {
+        if row.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(row.id));
+        }
+        let mut waiting = match row.stop_reason {
+            Some(StopReason::RequiresAction { event_ids }) if row.status == SessionStatus::Idle => {
+                event_ids
+            }
+            _ => Vec::new(),
+        };
+        let events = inputs.iter().map(|input| self.admit(input, &mut waiting));
+        let append = Append { events: events.collect::<Result<_, _>>()?, processed: Vec::new() };
+        let events = self.shared.store.append(id, Author::Client, append).await?;
+        if inputs.contains(&Input::Interrupt) {
             self.shared.drivers.interrupt(id);
         }
         self.drive(id)?;
-        Ok(event)
+        Ok(events)
     }
 
     fn row(&self, id: &SessionId) -> Result<SessionRow, RuntimeError> {
         self.shared.store.reader().session(id)?.ok_or_else(|| RuntimeError::NoSession(id.clone()))
     }
 
-    fn admit(&self, row: &SessionRow, input: &Input) -> Result<NewEvent, RuntimeError> {
-        if row.status == SessionStatus::Terminated {
-            return Err(RuntimeError::Terminated(row.id.clone()));
-        }
-        let waiting = match (&row.status, &row.stop_reason) {
-            (SessionStatus::Idle, Some(StopReason::RequiresAction { event_ids })) => {
-                event_ids.clone()
-            }
-            _ => Vec::new(),
-        };
+    /// The event of an input that the session can take; an answer takes its call off those that wait.
+    fn admit(&self, input: &Input, waiting: &mut Vec<EventId>) -> Result<NewEvent, RuntimeError> {
         let now = self.shared.clock.now();
         match input {
             Input::Message(text) => {
@@ -305,16 +319,18 @@ impl Runtime {
                     return Err(RuntimeError::MessageTooLarge { bytes: text.len() });
                 }
                 if !waiting.is_empty() {
-                    return Err(RuntimeError::WaitsForConfirmation { waiting });
+                    return Err(RuntimeError::WaitsForConfirmation { waiting: waiting.clone() });
                 }
                 let content = vec![ContentBlock::text(text)];
                 Ok(NewEvent::queued(now, EventBody::UserMessage { content }))
             }
             Input::Interrupt => Ok(NewEvent::queued(now, EventBody::UserInterrupt {})),
             Input::Confirm { call, result, message } => {
-                if !waiting.contains(call) {
-                    return Err(RuntimeError::NotWaiting { call: call.clone(), waiting });
-                }
+                let Some(at) = waiting.iter().position(|waits| waits == call) else {
+                    let (call, waiting) = (call.clone(), waiting.clone());
+                    return Err(RuntimeError::NotWaiting { call, waiting });
+                };
+                waiting.remove(at);
                 let body = EventBody::UserToolConfirmation {
                     tool_use_id: call.clone(),
                     result: *result,
@@ -374,6 +390,10 @@ impl Runtime {
             }
             session.apply(&event);
         })?;
+        // Cut before it could stop: it would only close its calls.
+        if session.turn().interrupted {
+            return Ok(Standing::Stopped);
+        }
         if session.request().is_some() || next_step(&session) != Step::Rest {
             return Ok(Standing::Working);
         }
@@ -440,7 +460,7 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
         return Err(refuse("it is not a directory"));
     }
     if path == Path::new("/") {
-        return Err(refuse("it is the whole filesystem; name a directory below it"));
+        return Err(refuse("it is the whole filesystem"));
     }
     std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
 }

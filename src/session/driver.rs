@@ -231,8 +231,10 @@ impl Driver {
     }
 
     /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, mut facts: Vec<NewEvent>) -> Result<(), DriveError> {
-        facts.extend(self.guest.news().map(|body| NewEvent::now(self.parts.clock.now(), body)));
+    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+        // First, because it came first, and because a turn ends with its idle event.
+        let news: Vec<_> = self.guest.news().collect();
+        let facts: Vec<_> = self.at_once(news).into_iter().chain(facts).collect();
         if facts.is_empty() {
             return Ok(());
         }
@@ -240,7 +242,10 @@ impl Driver {
         if starts {
             self.unmarked.extend(self.session.queued().cloned());
         }
-        self.unmarked.extend(self.session.interrupts().iter().cloned());
+        // An interrupt is obeyed by the commit that ends its turn: marked before, it would be marked twice.
+        if facts.iter().any(|fact| matches!(fact.body, EventBody::StatusIdle { .. })) {
+            self.unmarked.extend(self.session.interrupts().iter().cloned());
+        }
         let now = self.parts.clock.now();
         let processed = self.unmarked.drain(..).map(|id| (id, now)).collect();
         let append = Append { events: facts, processed };

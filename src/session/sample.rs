@@ -15,7 +15,7 @@ use crate::event::{
     ContentBlock, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
 use crate::id::EventId;
-use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS};
+use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
 use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
 use crate::provider::retry::{self, Verdict};
 use crate::provider::{ModelError, Stop};
@@ -24,9 +24,10 @@ use crate::tool::policy;
 /// How a request ended.
 enum Outcome {
     Answered(Answer),
-    Failed(ModelError),
-    Interrupted,
-    NoSandbox(String),
+    /// With the tokens that were counted until then: they are paid for.
+    Failed(ModelError, Usage),
+    Interrupted(Usage),
+    NoSandbox(String, Usage),
 }
 
 /// Ids of the messages that are being shown, by block; a block that stays blank becomes no message.
@@ -66,12 +67,12 @@ impl Driver {
                 facts.extend(self.at_once(vec![end(false, usage)]));
                 Performed { facts, pause: None }
             }
-            Outcome::Interrupted => {
-                Performed { facts: self.at_once(vec![end(true, Usage::default())]), pause: None }
+            Outcome::Interrupted(usage) => {
+                Performed { facts: self.at_once(vec![end(true, usage)]), pause: None }
             }
-            Outcome::Failed(error) => self.failed(end(true, Usage::default()), &error),
-            Outcome::NoSandbox(failure) => {
-                let mut facts = self.at_once(vec![end(true, Usage::default())]);
+            Outcome::Failed(error, usage) => self.failed(end(true, usage), &error),
+            Outcome::NoSandbox(failure, usage) => {
+                let mut facts = self.at_once(vec![end(true, usage)]);
                 let (_, closing) = self.without_sandbox(&facts, failure);
                 facts.extend(self.at_once(closing));
                 Performed { facts, pause: None }
@@ -87,9 +88,9 @@ impl Driver {
         loop {
             let next = tokio::select! {
                 biased;
-                () = token.cancelled() => return Outcome::Interrupted,
+                () = token.cancelled() => return Outcome::Interrupted(assembler.usage()),
                 next = deltas.next() => next,
-                failure = self.guest.failed() => return Outcome::NoSandbox(failure),
+                failure = self.guest.failed() => return Outcome::NoSandbox(failure, assembler.usage()),
             };
             let pushed = match next {
                 Some(Ok(delta)) => assembler.push(delta),
@@ -98,13 +99,14 @@ impl Driver {
             };
             match pushed {
                 Ok(pushed) => self.preview(pushed, shown),
-                Err(error) => return Outcome::Failed(error),
+                Err(error) => return Outcome::Failed(error, assembler.usage()),
             }
         }
+        let usage = assembler.usage();
         match assembler.finish() {
-            Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer),
+            Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer, usage),
             Ok(answer) => Outcome::Answered(answer),
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Outcome::Failed(error, usage),
         }
     }
 
@@ -234,9 +236,45 @@ fn says_nothing(answer: &Answer) -> bool {
 
 /// The error with its causes, and what happens next.
 fn describe(error: &ModelError, failures: u32, pause: Option<Duration>) -> String {
-    match pause {
-        Some(pause) => format!("{error}; trying again in {:.1} s", pause.as_secs_f64()),
-        None if failures > 1 => format!("{error}; gave up after {failures} tries"),
-        None => error.to_string(),
+    let whole = error.to_string();
+    let words = whole.trim_end_matches('.');
+    match (pause, too_long_a_wait(error)) {
+        (Some(pause), _) => format!("{words}; trying again in {:.1} s", pause.as_secs_f64()),
+        (None, Some(wait)) => {
+            format!("{words}; it asks to wait {} min: resume then", wait.as_secs().div_ceil(60))
+        }
+        (None, None) if failures > 1 => format!("{words}; gave up after {failures} tries"),
+        (None, None) => match way_out(error) {
+            None => whole,
+            Some(way_out) => format!("{words}; {way_out}"),
+        },
     }
+}
+
+/// What the user can do about a failure that another try would not mend, where the error does not say it.
+fn way_out(error: &ModelError) -> Option<&'static str> {
+    match error {
+        ModelError::Auth { .. } => Some("set the right key, then resume"),
+        ModelError::Billing { .. } => Some("resume when the account has credit"),
+        ModelError::UnknownModel { .. } => Some("see which models the provider has"),
+        ModelError::ContextTooLong { .. } => {
+            Some("start a new session, or use a model with a larger context")
+        }
+        ModelError::TooLarge { .. } => Some("resume, and ask for less at once"),
+        ModelError::MissingKey { .. }
+        | ModelError::Status { .. }
+        | ModelError::Connect { .. }
+        | ModelError::Timeout { .. }
+        | ModelError::BrokenStream { .. }
+        | ModelError::Protocol { .. }
+        | ModelError::EmptyAnswer
+        | ModelError::Script { .. }
+        | ModelError::Unsupported { .. } => None,
+    }
+}
+
+/// The wait that a server asked for, if nobody would sit through it.
+fn too_long_a_wait(error: &ModelError) -> Option<Duration> {
+    let ModelError::Status { retry_after_ms, .. } = error else { return None };
+    retry_after_ms.map(Duration::from_millis).filter(|wait| *wait > RETRY_AFTER_MAX)
 }

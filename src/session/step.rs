@@ -75,6 +75,8 @@ fn wants_sample(session: &Session) -> bool {
     }
     let owed = match session.turn().stop.as_deref() {
         None | Some("pause_turn") => true,
+        // Asking again would be refused again, however many calls the refused answer held.
+        Some("refusal") => false,
         Some(_) => !session.calls().is_empty(),
     };
     session.status() != Status::Idle && owed

@@ -280,6 +280,8 @@ fn every_stop_reason_has_its_end() {
     // A refusal without a word must not ask again for ever.
     let silent = Log::new().says("go").asks_model().answers("refusal");
     check(&silent, &Step::Settle(StopReason::Refusal));
+    let asked = Log::new().says("go").asks_model().calls("t1", "bash", Permission::Allow);
+    check(&asked.results("t1", "refused").answers("refusal"), &Step::Settle(StopReason::Refusal));
 }
 
 #[test]

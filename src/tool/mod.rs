@@ -34,12 +34,12 @@ static SPECS: LazyLock<Vec<Spec>> = LazyLock::new(|| {
     vec![
         spec(
             ToolName::Bash,
-            "Run a command in one lasting shell: directory, variables and background jobs stay. No terminal, no input.",
+            "Run a command in one lasting shell: directory, variables and jobs stay. No terminal, no input.",
             include_str!("schema/bash.json"),
         ),
         spec(
             ToolName::Read,
-            "Read a text file, an image or a PDF.",
+            "Read a text file, an image or a PDF. view_range: [first, last] line from 1; last -1 is the end.",
             include_str!("schema/read.json"),
         ),
         spec(
@@ -47,13 +47,21 @@ static SPECS: LazyLock<Vec<Spec>> = LazyLock::new(|| {
             "Create a file or replace it whole.",
             include_str!("schema/write.json"),
         ),
-        spec(ToolName::Edit, "Replace a text in a file.", include_str!("schema/edit.json")),
+        spec(
+            ToolName::Edit,
+            "Replace a text that is unique in a file.",
+            include_str!("schema/edit.json"),
+        ),
         spec(
             ToolName::Glob,
-            "Find files by pattern, newest first.",
+            "Find files by pattern such as **/*.rs, newest first.",
             include_str!("schema/glob.json"),
         ),
-        spec(ToolName::Grep, "Search file contents.", include_str!("schema/grep.json")),
+        spec(
+            ToolName::Grep,
+            "Search file contents by regex. type: such as rust; context: lines around a match.",
+            include_str!("schema/grep.json"),
+        ),
     ]
 });
 
@@ -74,7 +82,7 @@ mod tests {
         });
         let shown = shown.collect::<Vec<_>>().join("\n\n");
         // A token is about four bytes of English and JSON: small models read this before every answer.
-        assert!(shown.len() < 4 * 900, "{} bytes", shown.len());
+        assert!(shown.len() < 4 * 600, "{} bytes", shown.len());
         insta::assert_snapshot!(shown);
     }
 }

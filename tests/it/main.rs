@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 #![expect(clippy::print_stderr, reason = "a test says what it lacks")]
 
+mod aimock;
 mod cli;
 mod crash;
+mod faults;
+mod real_model;
 mod sandbox;
 mod session;
 mod support;

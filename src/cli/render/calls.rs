@@ -18,7 +18,7 @@ pub struct Call {
     pub name: String,
     /// Its arguments.
     pub input: Map<String, Value>,
-    /// When it was asked for, or when it started once it has.
+    /// When it was asked for, or when it started as far as that is known.
     pub since: Timestamp,
     /// Whether it has started.
     pub started: bool,
@@ -62,7 +62,12 @@ impl Calls {
             }
             EventBody::AgentToolResult { tool_use_id, .. } => {
                 let at = self.0.iter().position(|call| call.id == *tool_use_id)?;
-                Some(self.0.remove(at))
+                let ended = self.0.remove(at);
+                // Calls that only read have no start mark; they waited as long as this one ran.
+                for call in self.0.iter_mut().filter(|call| ended.started && !call.started) {
+                    call.since = event.created_at;
+                }
+                Some(ended)
             }
             _ => None,
         }
@@ -106,6 +111,18 @@ impl Call {
             None => None,
         };
         subject.unwrap_or_else(|| self.whole_input())
+    }
+
+    /// All that the call would do. Not neutral yet.
+    pub(super) fn whole(&self) -> String {
+        let command = match ToolName::parse(&self.name) {
+            Some(ToolName::Bash) if self.input.len() == 1 => self.input.get("command"),
+            _ => None,
+        };
+        match command.and_then(Value::as_str) {
+            Some(command) => command.to_owned(),
+            None => serde_json::to_string(&self.input).expect("a JSON object has string keys only"),
+        }
     }
 
     /// The file that a `write` or an `edit` changes.

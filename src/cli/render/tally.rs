@@ -120,7 +120,9 @@ impl Tally {
     }
 
     fn conclude(&mut self, stop_reason: &StopReason) {
-        let turn = std::mem::replace(&mut self.turn, Turn { at_rest: true, ..Turn::default() });
+        // Calls that wait can still be stopped.
+        let at_rest = !matches!(stop_reason, StopReason::RequiresAction { .. });
+        let turn = std::mem::replace(&mut self.turn, Turn { at_rest, ..Turn::default() });
         self.outcome = Some(match stop_reason {
             StopReason::EndTurn if turn.interrupted => Outcome::Interrupted,
             StopReason::EndTurn => Outcome::Done,

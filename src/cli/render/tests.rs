@@ -213,7 +213,7 @@ fn a_resumed_run_knows_the_calls_that_waited() {
 fn a_discarded_answer_is_marked_and_said_again() {
     let mut story = Story::default();
     story.begin("x").ask().says(0, "Half of an ans").preview(Preview::Discarded).request_failed();
-    story.error("the connection broke", RetryStatus::Retrying).ask();
+    story.error("the connection broke; trying again in 0.5 s", RetryStatus::Retrying).ask();
     story.says(0, "All of the answer.").message("All of the answer.");
     story.answered(10, 10).idle(StopReason::EndTurn);
     let bytes = on_terminal(&story, settings(OutputFormat::Text, TTY));
@@ -259,6 +259,25 @@ proptest! {
         let (expected, _) = in_files(&whole, settings(OutputFormat::Text, Facts::plain()));
         prop_assert_eq!(stdout.trim_matches('\n'), expected.trim_matches('\n'));
     }
+}
+
+#[test]
+fn the_wait_for_other_calls_is_not_a_calls_own_time() {
+    let mut story = Story::default();
+    story.begin("x");
+    let slow = story.call("bash", &json!({"command": "make"}), Permission::Allow);
+    let reads =
+        ["a", "b"].map(|path| story.call("read", &json!({"file_path": path}), Permission::Allow));
+    story.started(&slow).wait(2_000).result(&slow, "", false).wait(30);
+    for read in &reads {
+        story.result(read, "one", false);
+    }
+    let (_, stderr) = in_files(&story, settings(OutputFormat::Text, Facts::plain()));
+    let calls: Vec<_> = stderr.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(
+        calls,
+        ["● bash   make  2.0s", "● read   a  1 line  30ms", "● read   b  1 line  30ms"]
+    );
 }
 
 #[test]
@@ -309,6 +328,7 @@ fn outcomes() {
     check(story().begin("x").fact(EventBody::StatusTerminated {}), Some(O::Failed));
     check(story().begin("x").idle(waits()), Some(O::NeedsInput));
     check(story().begin("x").idle(waits()).begin("y"), None);
+    check(story().begin("x").idle(waits()).fact(interrupt()).idle(end()), Some(O::Interrupted));
 
     check(story().begin("x").fact(interrupt()).idle(end()), Some(O::Interrupted));
     check(story().fact(interrupt()).begin("x").idle(end()), Some(O::Interrupted));

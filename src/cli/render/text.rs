@@ -6,6 +6,7 @@
 mod doing;
 mod lines;
 
+use super::calls::Call;
 use super::speech::Speech;
 use super::tally::{Outcome, Tally};
 use super::{Preview, Settings};
@@ -19,6 +20,8 @@ use lines::Lines;
 
 /// Back to the start of the line, and nothing on it.
 const CLEAR_LINE: &str = "\r\x1b[2K";
+/// To the line above, and nothing on it.
+const CLEAR_LINE_ABOVE: &str = "\x1b[1A\r\x1b[2K";
 
 /// The view.
 pub(super) struct TextView {
@@ -77,7 +80,7 @@ impl TextView {
             }
             EventBody::SandboxReady { tier, layers } => self.lines.sandbox(tier, layers),
             EventBody::SandboxFailed { message } => {
-                return self.important(&self.lines.failed(message), out);
+                return self.important(&self.lines.no_sandbox(message), out);
             }
             EventBody::SessionError { error } => {
                 if tally.sandbox_failure().is_some_and(|shown| error.message.contains(shown)) {
@@ -191,6 +194,25 @@ impl TextView {
         out.talk(CLEAR_LINE.to_owned() + &self.lines.status(&label, since, now))
     }
 
+    /// Shows that a typed line was heard, in place of its echo behind what is going on. Where words stand, the echo stays.
+    pub(super) fn heard(&mut self, line: &str, out: &mut Output) -> Result<(), OutputError> {
+        if !std::mem::take(&mut self.status_shown) {
+            return Ok(());
+        }
+        out.talk(CLEAR_LINE_ABOVE)?;
+        let text = self.lines.heard(line);
+        self.progress(&text, out)
+    }
+
+    /// Asks whether a call may run.
+    pub(super) fn question(
+        &mut self,
+        call: Option<&Call>,
+        out: &mut Output,
+    ) -> Result<(), OutputError> {
+        self.important(&self.lines.question(call), out)
+    }
+
     /// What the run came to.
     pub(super) fn finish(
         &mut self,
@@ -211,7 +233,7 @@ impl TextView {
     }
 
     /// Takes the line that says what is going on off the screen.
-    pub(super) fn make_room(&mut self, out: &mut Output) -> Result<(), OutputError> {
+    fn make_room(&mut self, out: &mut Output) -> Result<(), OutputError> {
         if std::mem::take(&mut self.status_shown) { out.talk(CLEAR_LINE) } else { Ok(()) }
     }
 

@@ -28,7 +28,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 line`, `2 lines`.
-pub(super) fn plural(n: usize, thing: &str) -> String {
+pub(in crate::cli) fn plural(n: usize, thing: &str) -> String {
     let s = if n == 1 { "" } else { "s" };
     format!("{n} {thing}{s}")
 }

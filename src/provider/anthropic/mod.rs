@@ -63,6 +63,7 @@ impl Model for Anthropic {
             headers,
             body: body(&request),
             asked,
+            key: self.key.clone(),
         });
         Arc::clone(&self.http).stream(post, decoder)
     }

@@ -183,12 +183,13 @@ async fn refusals() {
     let gateway = answer("502 Bad Gateway", "content-type: text/html\r\n", page);
     assert_eq!(check(gateway, Err(&format!("p answered 502: {page}"))).await, AGAIN);
     let portal = answer("200 OK", "content-type: text/html\r\n", "<html>log in</html>");
-    let wrong = "p sent what is not an event stream: its content type is `text/html`, is the base URL right?: <html>log in</html>";
+    let wrong = "p sent what is not an event stream: its content type is `text/html` (is the base URL right?): <html>log in</html>";
     assert_eq!(check(portal, Err(wrong)).await, FATAL);
     let hidden = answer("200 OK", json, r#"{"error":{"code":"model_not_found","message":"none"}}"#);
     assert_eq!(check(hidden, Err("p does not know the model `m`: none")).await, FATAL);
     let moved = answer("302 Found", "location: https://evil.example/\r\n", "");
-    assert_eq!(check(moved, Err("p answered 302: the server gave no reason")).await, FATAL);
+    let words = "p answered 302: it redirects to https://evil.example/; set the base URL to where that leads";
+    assert_eq!(check(moved, Err(words)).await, FATAL);
     let auth = answer("401 Unauthorized", json, r#"{"error":{"message":"Invalid API Key"}}"#);
     assert_eq!(check(auth, Err("p refused the API key (401): Invalid API Key")).await, FATAL);
     let endless = vec![bytes("HTTP/1.1 500 Oops\r\n\r\nno".to_owned() + &" no".repeat(100_000))];
@@ -283,4 +284,20 @@ fn options_are_checked() {
         assert_eq!(error.to_string(), expected);
     }
     assert!(Http::new(proxy("http://127.0.0.1:3128")).is_ok());
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_quotes_is_taken_out_of_the_error() {
+    for (said, told) in [
+        ("bad key sk-hidden!", "bad key [the API key]!"),
+        // The excerpt of a long message ends within the key.
+        (&*format!("{}sk-hidden", "x".repeat(591)), &*format!("{}[the API key]", "x".repeat(591))),
+        (&*format!("{}sk-hidden", "x".repeat(592)), &*format!("{}[the API key]…", "x".repeat(592))),
+        ("sk-hidd", "sk-hidd"),
+    ] {
+        let error = format!("p answered 400: {told}");
+        check(answer("400 Bad Request", "", said), Err(&error)).await;
+        let event = format!("data: {{\"error\":{{\"message\":\"{said}\",\"code\":400}}}}\n\n");
+        check(vec![stream(&event)], Err(&error)).await;
+    }
 }

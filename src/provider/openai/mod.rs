@@ -66,6 +66,7 @@ impl Model for OpenAi {
             headers,
             body: body(&request, self.dialect),
             asked,
+            key: self.key.clone(),
         });
         Arc::clone(&self.http).stream(post, decoder)
     }

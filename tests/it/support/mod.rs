@@ -1,12 +1,20 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
+pub(crate) mod model;
+mod running;
+pub(crate) mod story;
+mod terminal;
+
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+pub(crate) use running::{Running, until};
+pub(crate) use terminal::Terminal;
 
 /// The beginning of what the model is told about a call that a crash cut.
 pub(crate) const OUTCOME_UNKNOWN: &str =
@@ -33,6 +41,22 @@ impl As {
         eprintln!("not root: the tests run as this user only");
         vec![Self::Me]
     }
+}
+
+/// A variable of the environment that the tests run in.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a test run is asked for is no setting of the program"
+)]
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Says loudly what a test lacks; where everything is demanded, that is a failure.
+#[track_caller]
+pub(crate) fn lacking(what: &str) {
+    eprintln!("NOT TESTED: {what}");
+    assert!(variable("CASEMATE_TEST_REQUIRE").as_deref() != Some("all"), "not tested: {what}");
 }
 
 /// Writes a small file for a test.
@@ -102,7 +126,11 @@ impl Casemate {
 
     /// The program, ready to be given arguments: clean environment, no terminal, no standard input.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_casemate"));
+        self.command_of(env!("CARGO_BIN_EXE_casemate"))
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -121,8 +149,46 @@ impl Casemate {
     }
 
     pub(crate) fn run_with(&self, env: &[(&str, &str)], args: &[impl AsRef<OsStr>]) -> Finished {
-        let output = self.command().envs(env.iter().copied()).args(args).output().unwrap();
-        Finished(output)
+        let mut command = self.command();
+        command.envs(env.iter().copied()).args(args);
+        Running::start(command).finish()
+    }
+
+    /// Runs a shell command line, in which `"$@"` is the program with these arguments.
+    pub(crate) fn shell(&self, line: &str, args: &[&str]) -> Finished {
+        let mut shell = self.command_of("/bin/sh");
+        shell.arg("-c").arg(line).arg("sh").arg(env!("CARGO_BIN_EXE_casemate")).args(args);
+        Running::start(shell).finish()
+    }
+
+    /// Starts the program and gives it back while it runs.
+    pub(crate) fn start(&self, args: &[impl AsRef<OsStr>]) -> Running {
+        let mut command = self.command();
+        command.args(args);
+        Running::start(command)
+    }
+
+    /// Starts the program on a terminal of its own, with this in its environment.
+    pub(crate) fn on_terminal(&self, env: &[(&str, &str)], args: &[impl AsRef<OsStr>]) -> Terminal {
+        let mut command = self.command();
+        command.env("TERM", "xterm-256color").envs(env.iter().copied()).args(args);
+        Terminal::start(&command, self.who)
+    }
+
+    /// Runs the program with both vendors' APIs at `url`, and looks for the key in all it says.
+    pub(crate) fn ask(&self, url: &str, args: &[&str]) -> Finished {
+        let mut command = self.command();
+        command.envs(model::env_for(url)).args(args);
+        let finished = Running::start(command).finish();
+        let said = finished.stdout() + &finished.stderr();
+        assert!(!said.contains(model::KEY), "{finished:?}");
+        finished
+    }
+
+    /// The whole log of the only session.
+    pub(crate) fn log(&self) -> Vec<serde_json::Value> {
+        let id = self.only_session();
+        self.run(&["sessions", "events", &id, "--internal"]).expect(0).json_lines()
     }
 
     /// The ids of all sessions, newest first.
@@ -153,6 +219,10 @@ impl std::fmt::Debug for Finished {
 }
 
 impl Finished {
+    pub(crate) fn of(output: Output) -> Self {
+        Self(output)
+    }
+
     /// The exit code; `None` after a signal.
     pub(crate) fn code(&self) -> Option<i32> {
         self.0.status.code()
@@ -183,5 +253,24 @@ impl Finished {
         let parse =
             |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.stdout().lines().map(parse).collect()
+    }
+}
+
+/// Runs the program to its end. The kernel's own record of the peak only rises, so the last reading is the
+/// peak, in KiB.
+pub(crate) fn peak_until_the_end(command: &mut Command) -> (ExitStatus, u64) {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            return (ended, peak);
+        }
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|line| line.trim().strip_suffix(" kB")) {
+            peak = kib.parse().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

@@ -212,7 +212,7 @@ pub(super) fn repair() -> Story {
     story.result(&glob, "no matches", false);
 
     story.ask().wait(300).request_failed();
-    story.error("anthropic is overloaded (529)", RetryStatus::Retrying);
+    story.error("anthropic is overloaded (529); trying again in 0.5 s", RetryStatus::Retrying);
     story.event(EventBody::StatusRescheduled {});
     story.wait(2_000).tick();
     story.event(EventBody::StatusRunning {});

@@ -1,5 +1,6 @@
 //! The lines of talk, as text: what each says and how it looks. Every word of a stranger is neutral here.
 
+use crate::cli::failure::{NO_SANDBOX_HINT, allow_all};
 use crate::cli::render::calls::{self, Call};
 use crate::cli::render::words::{count, duration, millis_between, plural};
 use crate::cli::render::{Outcome, Settings, Tally};
@@ -113,6 +114,11 @@ impl Lines {
         self.dim("(discarded)") + "\n"
     }
 
+    /// That a typed line waits for the next model request.
+    pub(super) fn heard(&self, line: &str) -> String {
+        self.dim(&format!("› {}", one_line(line, self.width.saturating_sub(2)))) + "\n"
+    }
+
     /// That an interrupt was heard.
     pub(super) fn stopping(&self) -> String {
         self.dim("■ stopping") + "\n"
@@ -124,20 +130,28 @@ impl Lines {
             let text = "! no sandbox: tools run as you, with your files and your network";
             return Some(self.paint.paint(Look::Warn, text) + "\n");
         }
+        let (namespaces, others): (Vec<_>, Vec<_>) =
+            layers.iter().map(String::as_str).partition(|layer| layer.ends_with(" namespace"));
+        let namespaces = match namespaces.len() {
+            0 => None,
+            n => Some(plural(n, "namespace")),
+        };
+        let layers: Vec<_> = namespaces.as_deref().into_iter().chain(others).collect();
         let text = format!("· sandbox: {tier} ({})", layers.join(", "));
         Some(self.dim(&one_line(&text, self.width)) + "\n")
     }
 
-    /// That something went wrong for good.
-    pub(super) fn failed(&self, message: &str) -> String {
-        self.marked("✗", Look::Bad, message, "")
+    /// That there is no sandbox to work in, and what to do about it.
+    pub(super) fn no_sandbox(&self, message: &str) -> String {
+        let message = format!("no sandbox: {}\n{NO_SANDBOX_HINT}", message.trim());
+        self.marked("✗", Look::Bad, &message, "")
     }
 
     /// A `session.error`.
     pub(super) fn error(&self, error: &ErrorDetail) -> String {
         match error.retry_status {
-            RetryStatus::Retrying => self.marked("!", Look::Warn, &error.message, "trying again"),
-            RetryStatus::Exhausted => self.marked("✗", Look::Bad, &error.message, "gave up"),
+            RetryStatus::Retrying => self.marked("!", Look::Warn, &error.message, ""),
+            RetryStatus::Exhausted => self.marked("✗", Look::Bad, &error.message, ""),
             RetryStatus::Terminal => {
                 self.marked("✗", Look::Bad, &error.message, "the session is over")
             }
@@ -167,11 +181,13 @@ impl Lines {
         for id in ids {
             text.push_str(&self.waiting_call(id, tally.call(id)));
         }
-        let resume = format!("{} resume {session}", self.program);
-        let allow: String = ids.iter().map(|id| format!(" --allow {id}")).collect();
+        let allow = allow_all(&self.program, session, ids);
         let first = ids.first().map_or("EVENT", |id| id.as_str());
-        text.push_str(&format!("\n  allow  {resume}{allow}\n"));
-        text.push_str(&format!("  deny   {resume} --deny '{first}=REASON'\n"));
+        text.push_str(&format!("\n  allow  {allow}\n"));
+        text.push_str(&format!(
+            "  deny   {} resume {session} --deny '{first}=REASON'\n",
+            self.program
+        ));
         text.push_str(&format!("  look   {} sessions events {session}\n", self.program));
         text
     }
@@ -181,6 +197,21 @@ impl Lines {
         let name = one_line(call.map_or("tool", |call| &call.name), self.width);
         let subject = call.map_or_else(String::new, |call| call.subject(self.workspace.as_deref()));
         let size = call.and_then(Call::size).map(|size| format!("  {size}")).unwrap_or_default();
+        let shown = self.page(&subject);
+        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
+        format!("    {id}\n      {}  {shown}{size}\n", self.paint.paint(Look::Bold, &name))
+    }
+
+    /// The question whether a call may run: nothing of what it would do is left out, as far as a page goes.
+    pub(super) fn question(&self, call: Option<&Call>) -> String {
+        let name = one_line(call.map_or("tool", |call| &call.name), self.width);
+        let shown = self.page(&call.map_or_else(String::new, Call::whole));
+        let (mark, name) = (self.paint.paint(Look::Warn, "?"), self.paint.paint(Look::Bold, &name));
+        format!("{mark} {name}  {shown}\n  allow it? [y/N, or why not] ")
+    }
+
+    /// The first page of a text, and how much more there is; further lines are indented.
+    fn page(&self, subject: &str) -> String {
         let shown = &subject[..subject.floor_char_boundary(WAITING_BYTES)];
         let rest = match subject.len() - shown.len() {
             0 => String::new(),
@@ -188,9 +219,7 @@ impl Lines {
                 self.paint.paint(Look::Warn, &format!("\n      … and {}", plural(rest, "byte")))
             }
         };
-        let shown = neutralise(shown.trim_end()).replace('\n', "\n      ");
-        let (id, size) = (self.dim(id.as_str()), self.dim(&size));
-        format!("    {id}\n      {}  {shown}{rest}{size}\n", self.paint.paint(Look::Bold, &name))
+        neutralise(shown.trim_end()).replace('\n', "\n      ") + &rest
     }
 
     /// The line that is redrawn; it leaves the last column free, so that no terminal wraps.

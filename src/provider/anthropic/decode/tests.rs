@@ -79,7 +79,7 @@ fn errors_of_the_stream() {
     check(&[], Err("the answer of p broke off: it ended without message_stop"));
     check(
         &[text, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#],
-        Err("p answered 200: Overloaded"),
+        Err("p broke off its answer with an error: Overloaded"),
     );
     check(
         &[r#"{"error":{"code":500,"message":"slot lost","type":"server_error"}}"#],

@@ -273,7 +273,7 @@ fn usage_and_endings_in_every_dialect() {
     check(
         "12: an error as text",
         &[r#"{"error":"model runner has stopped"}"#],
-        Err("p answered 200: model runner has stopped"),
+        Err("p broke off its answer with an error: model runner has stopped"),
     );
     check(
         "12: an error that is null",
