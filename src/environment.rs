@@ -21,6 +21,16 @@ impl Tier {
     /// All of them, from least to most.
     pub const ALL: [Self; 3] = [Self::None, Self::Landlock, Self::Full];
 
+    /// The number on the command line: more is more.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Landlock => 1,
+            Self::Full => 2,
+        }
+    }
+
     /// The word on the command line and in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -53,6 +63,32 @@ pub struct ExtraMount {
     pub access: Access,
 }
 
+/// Where a sandbox profile comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ProfileSource {
+    /// One of the program's own, by its name. An old session gets what a newer program mends in it.
+    BuiltIn(String),
+    /// A file of the user's, frozen as it was read: a later change of it, or its loss, changes no session.
+    File {
+        /// Where it was, for messages.
+        path: PathBuf,
+        /// What it said.
+        text: String,
+    },
+}
+
+impl ProfileSource {
+    /// As the user named it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::BuiltIn(name) => name.clone(),
+            Self::File { path, .. } => path.display().to_string(),
+        }
+    }
+}
+
 /// A checked environment definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
@@ -60,16 +96,35 @@ pub struct Environment {
     pub workspace: PathBuf,
     /// More of the host, if any.
     pub mounts: Vec<ExtraMount>,
-    /// Name of the sandbox profile.
-    pub profile: String,
-    /// Least isolation that is accepted.
+    /// The sandbox profile.
+    pub profile: ProfileSource,
+    /// Protected paths of the workspace that tools may use all the same, relative to it.
+    #[serde(default)]
+    pub allow_paths: Vec<PathBuf>,
+    /// The isolation to begin with.
     pub tier: Tier,
+    /// Least isolation that is accepted if this machine cannot give `tier`.
+    #[serde(default)]
+    pub least: Tier,
 }
 
 impl Environment {
     /// The default environment around a workspace.
     #[must_use]
     pub fn new(workspace: PathBuf) -> Self {
-        Self { workspace, mounts: Vec::new(), profile: "default".to_owned(), tier: Tier::Full }
+        Self {
+            workspace,
+            mounts: Vec::new(),
+            profile: ProfileSource::BuiltIn("default".to_owned()),
+            allow_paths: Vec::new(),
+            tier: Tier::Full,
+            least: Tier::Full,
+        }
+    }
+
+    /// The tiers to try, from most to least; never one below what is accepted.
+    pub fn tiers(&self) -> impl Iterator<Item = Tier> {
+        let (tier, least) = (self.tier, self.least.min(self.tier));
+        Tier::ALL.into_iter().rev().filter(move |one| (least..=tier).contains(one))
     }
 }

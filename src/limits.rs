@@ -120,3 +120,21 @@ pub const MAX_TURNS: u32 = 10_000;
 pub const DISK_ENTRIES: usize = 1_000_000;
 /// Directories within directories of a sealed tree: each level of the walk holds one open.
 pub const DISK_DEPTH: usize = 256;
+/// Directories between a workspace and a protected path: deeper ones are fixtures and dependencies.
+pub const PROTECT_DEPTH: usize = 6;
+/// Entries of a workspace that are looked at for protected paths: 20 ms at the start of a sandbox, shallow ones first.
+pub const PROTECT_ENTRIES: usize = 20_000;
+/// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
+pub const PROTECT_MOUNTS: usize = 500;
+/// Largest profile file: the built-in one is 20 kB.
+pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
+/// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.
+pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
+/// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills a gigabyte meanwhile.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while no command runs: only jobs in the background can do harm.
+pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
+/// Processes that the guest keeps for itself when its programs have used up theirs.
+pub const GUEST_PROCESSES: u64 = 64;
+/// Free space below which a command that fills the disk is ended, whatever its limit: the host needs it.
+pub const DISK_FLOOR_BYTES: u64 = 256 * 1024 * 1024;

@@ -73,7 +73,7 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
-    /// Run a command of your own in the sandbox
+    /// Run a command of your own in the sandbox, or look at what it is
     Sandbox(SandboxArgs),
     /// Check what this machine can do: sandbox, storage, models
     Doctor(DoctorArgs),
@@ -130,19 +130,32 @@ pub struct PlaceArgs {
     /// Show the sandbox more of this machine; read-only unless `rw`; repeatable
     #[arg(long = "mount", value_name = "SRC[:DST][:ro|rw]", action = ArgAction::Append)]
     pub mounts: Vec<Mount>,
-    /// Sandbox profile
-    #[arg(long, value_name = "NAME")]
+    /// Sandbox profile: a built-in one, or a file of your own [default: default]
+    #[arg(long, value_name = "NAME|FILE")]
     pub profile: Option<String>,
-    /// Least isolation to accept [default: full]
+    /// Let tools use a protected path of the workspace, such as `.env`; repeatable
+    #[arg(long = "allow-path", value_name = "PATH", action = ArgAction::Append)]
+    pub allow_paths: Vec<PathBuf>,
+    /// Isolation to use, no more and no less [default: full]
     #[arg(long, value_name = "TIER", value_parser = values::tier())]
     pub sandbox: Option<Tier>,
+    /// Use the best isolation that this machine gives, and no less than N: 2 full, 1 landlock
+    #[arg(long, value_name = "N", value_parser = values::tier_number(), conflicts_with = "sandbox")]
+    pub require_tier: Option<Tier>,
 }
 
 impl PlaceArgs {
     /// Only a directory, all else as it is by default.
     #[must_use]
     pub fn in_directory(workspace: Option<PathBuf>) -> Self {
-        Self { workspace, mounts: Vec::new(), profile: None, sandbox: None }
+        Self {
+            workspace,
+            mounts: Vec::new(),
+            profile: None,
+            allow_paths: Vec::new(),
+            sandbox: None,
+            require_tier: None,
+        }
     }
 }
 
@@ -292,6 +305,22 @@ Examples:
             allow_hyphen_values = true
         )]
         command: Vec<OsString>,
+    },
+    /// Print what a profile shows, allows and limits, with the reasons
+    #[command(after_help = "\
+Examples:
+  casemate sandbox show strict
+  casemate sandbox show ./mine.toml -C ~/src/app --json | jq .protected")]
+    Show {
+        /// A built-in profile, or a file of your own
+        #[arg(value_name = "PROFILE", default_value = "default")]
+        profile: String,
+        /// Directory that it is for [default: current]
+        #[arg(long, short = 'C', value_name = "DIR")]
+        workspace: Option<PathBuf>,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -1,6 +1,7 @@
 //! What every command begins with: the flags that all share, the environment, the terminal, the output.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::args::{GlobalArgs, OutputFormat, Route};
@@ -10,7 +11,7 @@ use super::render::{Renderer, Settings};
 use super::terminal::{Facts, Paint, shell_word};
 use crate::clock::{Clock, SystemClock};
 use crate::runtime::config::Env;
-use crate::runtime::{Config, Overrides, SessionRow};
+use crate::runtime::{Config, ConfigError, Overrides, SessionRow};
 
 /// The beginning of a command.
 pub(super) struct Context {
@@ -41,6 +42,20 @@ impl Context {
             routes,
         };
         Ok(Config::load(&self.env, &flags)?)
+    }
+
+    /// Where sessions are kept, if there is any place for them.
+    pub(super) fn data_dir(&self) -> Result<Option<PathBuf>, Failure> {
+        let flags = Overrides {
+            data_dir: self.global.data_dir.clone(),
+            config_file: self.global.config.clone(),
+            routes: Vec::new(),
+        };
+        match Config::load(&self.env, &flags) {
+            Ok(config) => Ok(Some(config.data_dir)),
+            Err(ConfigError::NoHome) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Whether somebody sits in front of this and can be asked.

@@ -54,7 +54,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Run(args) => block_on(run::run(context, args)),
         Command::Resume(args) => block_on(run::resume(context, args)),
         Command::Sessions(args) => block_on(sessions::run(context, args.command)),
-        Command::Sandbox(args) => sandbox::run(args.command),
+        Command::Sandbox(args) => sandbox::run(context, args.command),
         Command::Doctor(args) => block_on(doctor::run(context, args)),
         Command::Demo(args) => block_on(demo::run(context, args)),
         Command::Completions(args) => print(completions::completions(args.shell)),

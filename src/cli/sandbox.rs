@@ -1,22 +1,45 @@
-//! `casemate sandbox exec`, and the place flags that it shares with `run`.
+//! `casemate sandbox`, and the place flags that it shares with `run`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::args::{Mount, PlaceArgs, SandboxCommand};
+use super::context::Context;
 use super::failure::{ExitStatus, Failure};
+use super::output::Output;
+use super::terminal::neutralise;
 use crate::environment::{Environment, ExtraMount};
-use crate::runtime::{resolve_workspace, sandbox_exec};
+use crate::runtime::{profile_source, resolve_workspace, sandbox_exec, sandbox_view};
 
-/// Runs the command; the exit code is the command's own.
-pub(super) fn run(command: SandboxCommand) -> Result<ExitStatus, Failure> {
-    let SandboxCommand::Exec { place, command } = command;
-    let environment = environment(&place)?;
+/// Runs the command, or shows the plan.
+pub(super) fn run(context: &Context, command: SandboxCommand) -> Result<ExitStatus, Failure> {
+    match command {
+        SandboxCommand::Exec { place, command } => exec(context, &place, command),
+        SandboxCommand::Show { profile, workspace, json } => {
+            let place = PlaceArgs { profile: Some(profile), ..PlaceArgs::in_directory(workspace) };
+            let view = sandbox_view(&environment(&place)?)?;
+            let mut out = Output::of_process();
+            out.data(if json { view.json() } else { neutralise(&view.text()).into_owned() })?;
+            out.flush()?;
+            Ok(ExitStatus::Done)
+        }
+    }
+}
+
+/// The exit code is the command's own.
+fn exec(
+    context: &Context,
+    place: &PlaceArgs,
+    command: Vec<OsString>,
+) -> Result<ExitStatus, Failure> {
+    let environment = environment(place)?;
     let words = command.into_iter().map(|word| {
         word.into_string().map_err(|word| {
             Failure::usage(format!("CMD: `{}` is not UTF-8", word.to_string_lossy()))
         })
     });
-    let code = sandbox_exec(&environment, words.collect::<Result<_, _>>()?)?;
+    let words = words.collect::<Result<Vec<_>, _>>()?;
+    let code = sandbox_exec(&environment, &words, context.data_dir()?.as_deref())?;
     Ok(ExitStatus::Command(code))
 }
 
@@ -26,10 +49,21 @@ pub(super) fn environment(place: &PlaceArgs) -> Result<Environment, Failure> {
     let mut environment = Environment::new(workspace);
     environment.mounts = place.mounts.iter().map(mount).collect::<Result<_, _>>()?;
     if let Some(profile) = &place.profile {
-        environment.profile.clone_from(profile);
+        environment.profile = profile_source(profile).map_err(|e| {
+            Failure::usage(format!("--profile: {profile} cannot be read")).because_of(Some(&e))
+        })?;
     }
+    environment.allow_paths =
+        place.allow_paths.iter().map(|path| below(&environment, path)).collect();
     environment.tier = place.sandbox.unwrap_or_default();
+    environment.least = place.require_tier.unwrap_or(environment.tier);
     Ok(environment)
+}
+
+/// As the walk through the workspace names it.
+fn below(environment: &Environment, path: &Path) -> PathBuf {
+    let path = path.strip_prefix(&environment.workspace).unwrap_or(path);
+    path.strip_prefix(".").unwrap_or(path).to_owned()
 }
 
 fn mount(given: &Mount) -> Result<ExtraMount, Failure> {

@@ -13,6 +13,7 @@ mod drivers;
 mod feed;
 mod instructions;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,13 +25,14 @@ pub use feed::{Feed, FeedError, FeedItem};
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock};
-use crate::environment::Environment;
+use crate::environment::{Environment, ProfileSource};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
-use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_TASK_BYTES, SHUTDOWN_GRACE};
+use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
 use crate::provider::routes::{Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
-use crate::sandbox::{self, Guest, LaunchError, PlanError};
+pub use crate::sandbox::View as SandboxView;
+use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Launcher, Parts, Sandboxed, Session};
@@ -99,6 +101,15 @@ pub enum RuntimeError {
     /// No such session.
     #[error("there is no session {0}")]
     NoSession(SessionId),
+}
+
+impl From<SandboxError> for RuntimeError {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Plan(error) => Self::Plan(error),
+            SandboxError::Launch(error) => Self::Sandbox(error),
+        }
+    }
 }
 
 impl RuntimeError {
@@ -233,6 +244,7 @@ impl Runtime {
     pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
+        check_apart(&spec.environment, &self.shared.config.data_dir)?;
         sandbox::plan_for(&spec.environment)?;
         let now = self.shared.clock.now();
         let date = now.to_string();
@@ -419,6 +431,8 @@ impl Runtime {
         let work = async {
             self.shared.drivers.stop().await;
             self.shared.store.clone().close().await;
+            // A thread that panicked has nothing left to wait for.
+            drop(tokio::task::spawn_blocking(sandbox::settle).await);
         };
         // Past the grace the process ends anyway; the log does not mind.
         drop(tokio::time::timeout(SHUTDOWN_GRACE, work).await);
@@ -434,10 +448,7 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 fn launcher(environment: Environment) -> Launcher {
     Arc::new(move || -> Sandboxed {
         let environment = environment.clone();
-        Box::pin(async move {
-            let plan = sandbox::plan_for(&environment).map_err(|e| e.to_string())?;
-            Guest::launch(&plan).await.map_err(|e| e.to_string())
-        })
+        Box::pin(async move { sandbox::launch(&environment).await.map_err(|e| e.to_string()) })
     })
 }
 
@@ -479,9 +490,58 @@ pub async fn local_models(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// If the workspace or the sandbox cannot be had.
-pub fn sandbox_exec(environment: &Environment, argv: Vec<String>) -> Result<u8, RuntimeError> {
+pub fn sandbox_exec(
+    environment: &Environment,
+    argv: &[String],
+    data_dir: Option<&Path>,
+) -> Result<u8, RuntimeError> {
     check_workspace(&environment.workspace)?;
-    Ok(sandbox::exec(sandbox::plan_for(environment)?, argv)?)
+    data_dir.map_or(Ok(()), |data_dir| check_apart(environment, data_dir))?;
+    Ok(sandbox::run_command(environment, argv)?)
+}
+
+/// What a sandbox for this environment would be.
+///
+/// # Errors
+/// If the workspace or the profile cannot be used.
+pub fn sandbox_view(environment: &Environment) -> Result<SandboxView, RuntimeError> {
+    check_workspace(&environment.workspace)?;
+    Ok(sandbox::view_of(environment)?)
+}
+
+/// No tool may reach the store: it holds every session's log.
+fn check_apart(environment: &Environment, data_dir: &Path) -> Result<(), RuntimeError> {
+    let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    let sources = environment.mounts.iter().map(|mount| &mount.source);
+    for path in sources.chain([&environment.workspace]) {
+        if path.starts_with(&data_dir) || data_dir.starts_with(path) {
+            let reason = format!(
+                "it holds casemate's data directory {}, or lies in it, and no tool may reach that",
+                data_dir.display()
+            );
+            return Err(RuntimeError::Workspace { path: path.clone(), reason });
+        }
+    }
+    Ok(())
+}
+
+/// A profile by its name, or the file at that path as it reads now.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn profile_source(named: &str) -> std::io::Result<ProfileSource> {
+    let path = Path::new(named);
+    if !named.contains('/') && path.extension().is_none_or(|extension| extension != "toml") {
+        return Ok(ProfileSource::BuiltIn(named.to_owned()));
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?.take(MAX_PROFILE_BYTES + 1);
+    let size = { file }.read_to_string(&mut text)?;
+    if size as u64 > MAX_PROFILE_BYTES {
+        let reason = format!("it has more than {MAX_PROFILE_BYTES} bytes");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+    }
+    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
 }
 
 /// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.

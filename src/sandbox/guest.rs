@@ -17,10 +17,12 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Canary;
+use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
-use super::plan::{Plan, Role};
-use super::remedy;
+use super::plan::{Order, Plan, Role};
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
+use super::{program, remedy};
 use crate::environment::Tier;
 use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
 
@@ -70,6 +72,9 @@ pub enum GuestError {
     TooLarge,
 }
 
+/// The stage of what goes wrong once the command runs.
+pub(super) const COMMAND_STAGE: &str = "command";
+
 type Waiting = HashMap<CallId, oneshot::Sender<Result<ToolReply, GuestError>>>;
 
 /// Calls that wait for their answer; `None` once the guest is dead, with the reason.
@@ -86,17 +91,40 @@ pub struct Guest {
     process: Process,
 }
 
-/// The child, ended and reaped when dropped.
-struct Process(Option<Child>);
+/// The child, ended and reaped when dropped, and then its control group removed.
+struct Process {
+    child: Option<Child>,
+    cgroup: Option<Cgroup>,
+}
+
+/// Threads that take ended sandboxes apart.
+static REAPERS: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits until every sandbox that was ended is gone. Blocks, for moments.
+pub fn settle() {
+    let reapers = std::mem::take(&mut *REAPERS.lock().expect("nothing panics under this lock"));
+    for reaper in reapers {
+        // A reaper does nothing that could panic, and has nothing to say.
+        drop(reaper.join());
+    }
+}
 
 impl Process {
     fn end(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
+        let cgroup = self.cgroup.take();
         // It may have ended already; then there is nothing to kill.
         drop(child.kill());
         // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
-        let reap = move || drop(child.wait());
-        drop(std::thread::Builder::new().name("reaper".to_owned()).spawn(reap));
+        let reap = move || {
+            drop(child.wait());
+            drop(cgroup);
+        };
+        if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
+            let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
+            reapers.retain(|reaper| !reaper.is_finished());
+            reapers.push(reaper);
+        }
     }
 }
 
@@ -106,10 +134,21 @@ impl Drop for Process {
     }
 }
 
-fn spawn() -> Result<(StdStream, Process), LaunchError> {
+/// A child that waits for its order, what to tell it, and what must outlive its set-up.
+struct Spawned {
+    socket: StdStream,
+    process: Process,
+    order: Order,
+    canary: Option<Canary>,
+}
+
+fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
-    let child = Command::new("/proc/self/exe")
+    let canary = Canary::put(plan).map_err(|e| LaunchError::io("canary", &e))?;
+    let program = program::of(plan);
+    let cgroup = Cgroup::make(plan);
+    let child = Command::new(&program.path)
         .arg0(GUEST_NAME)
         .env_clear()
         .current_dir("/")
@@ -118,7 +157,21 @@ fn spawn() -> Result<(StdStream, Process), LaunchError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
-    Ok((ours, Process(Some(child))))
+    let order = Order {
+        plan: plan.clone(),
+        canary: canary.as_ref().map(|canary| canary.path().to_owned()),
+        program: program.layer,
+        cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
+        memory: match &cgroup {
+            Ok(cgroup) => cgroup.layer(),
+            Err(reason) if plan.tier == Tier::Full => {
+                format!("memory watched by the guest ({reason})")
+            }
+            Err(reason) => format!("memory limited for each process alone ({reason})"),
+        },
+    };
+    let process = Process { child: Some(child), cgroup: cgroup.ok() };
+    Ok(Spawned { socket: ours, process, order, canary })
 }
 
 /// What the child says once it is set up.
@@ -142,13 +195,13 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let (socket, process) = spawn()?;
+        let Spawned { socket, process, order, canary } = spawn(plan)?;
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
         socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
         let (mut reader, mut writer) = socket.into_split();
         let handshake = async {
-            writer.write_all(&wire::encode(plan)?).await?;
+            writer.write_all(&wire::encode(&order)?).await?;
             receive(&mut reader).await
         };
         let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
@@ -158,10 +211,19 @@ impl Guest {
                 return Err(LaunchError::new("handshake", reason, 0));
             }
         };
+        drop(canary);
         let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, process })
+    }
+
+    /// The same, with what was refused before it among its layers.
+    pub(super) fn after(mut self, refused: Option<&LaunchError>) -> Self {
+        self.layers.extend(
+            refused.map(|e| format!("a higher tier was refused: {}: {}", e.stage, e.reason)),
+        );
+        self
     }
 
     /// How much isolation it has.
@@ -179,7 +241,7 @@ impl Guest {
     /// Whether it can take no more calls.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.0.is_none()
+        self.process.child.is_none()
             || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
@@ -294,27 +356,28 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
+pub(super) fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
     plan.role = Role::Exec(argv);
-    let (mut socket, mut process) = spawn()?;
+    let Spawned { mut socket, mut process, order, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
-    wire::write_frame(&mut socket, &plan).map_err(fail)?;
+    wire::write_frame(&mut socket, &order).map_err(fail)?;
     send_streams(&socket).map_err(fail)?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
+    drop(canary);
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     let code = match wire::read_frame(&mut socket).map_err(fail)? {
         Some(FromGuest::Exited { code }) => code,
         Some(_) | None => {
             return Err(LaunchError::new(
-                "command",
+                COMMAND_STAGE,
                 "the sandbox ended before its command".to_owned(),
                 0,
             ));
         }
     };
-    if let Some(mut child) = process.0.take() {
+    if let Some(mut child) = process.child.take() {
         child.wait().map_err(fail)?;
     }
     Ok(code)

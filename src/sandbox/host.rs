@@ -2,44 +2,115 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::plan::{Host, PathKind};
+use super::plan::{Host, PathKind, Root, Shown};
 use super::profile::Profile;
+use super::protect::{self, Found};
+use crate::environment::{Environment, ExtraMount};
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
 const SESSION_UIDS: u32 = 0x7000_0000;
 
 impl Host {
-    /// Looks at the paths that the profile names and at who runs this.
-    #[must_use]
-    pub fn gather(profile: &Profile) -> Self {
+    /// Looks at the paths that profile and environment name, and at who runs this.
+    ///
+    /// # Errors
+    /// A directory that is shown and cannot be read.
+    pub fn gather(profile: &Profile, environment: &Environment) -> io::Result<Self> {
         let uid = nix::unistd::geteuid().as_raw();
         let home = home_of(uid);
-        let paths = profile.mount.iter().filter_map(|place| {
-            let path = match place.path.strip_prefix("~/") {
-                Some(below) => home.as_ref()?.join(below),
-                None => PathBuf::from(&place.path),
+        let root = profile.root.as_deref().map(root_of);
+        let base = match &root {
+            Some(Root::Directory(base)) => base.clone(),
+            Some(Root::Unusable { .. }) | None => PathBuf::from("/"),
+        };
+        let paths = profile.mount.iter().filter_map(|show| {
+            let (source, target) = match show.path.strip_prefix("~/") {
+                Some(below) => {
+                    let path = home.as_ref()?.join(below);
+                    (path.clone(), path)
+                }
+                None => (base.join(show.path.trim_start_matches('/')), PathBuf::from(&show.path)),
             };
-            kind_of(&path).map(|kind| (path, kind))
+            let kind = kind_of(&source, &base)?;
+            Some(Shown { name: show.path.clone(), source, target, kind })
         });
         let paths = paths.collect();
-        Self {
+        Ok(Self {
             uid,
             gid: nix::unistd::getegid().as_raw(),
             home: home.unwrap_or_else(|| PathBuf::from("/nonexistent")),
             session_uid: (uid == 0).then(session_uid),
+            memory: memory(),
+            root,
             paths,
-        }
+            found: found(profile, environment)?,
+        })
     }
 }
 
+/// The protected paths of every directory of the host that the environment shows, the workspace first.
+fn found(profile: &Profile, environment: &Environment) -> io::Result<Found> {
+    let workspace = &environment.workspace;
+    let mut all = protect::walk(workspace, workspace, &profile.protect, &environment.allow_paths)?;
+    for ExtraMount { source, target, .. } in &environment.mounts {
+        // A file that is shown by its name is meant.
+        if source.is_dir() {
+            let allowed = allowed_below(environment, source, target);
+            let more = protect::walk(source, target, &profile.protect, &allowed)?;
+            all.held.extend(more.held);
+            all.links.extend(more.links);
+            all.cut |= more.cut;
+        }
+    }
+    Ok(all)
+}
+
+/// The allowed paths that lie in another mount than the workspace, relative to it.
+fn allowed_below(environment: &Environment, source: &Path, target: &Path) -> Vec<PathBuf> {
+    let all = environment.allow_paths.iter().map(|path| environment.workspace.join(path));
+    all.filter_map(|path| {
+        let below = path.strip_prefix(source).or_else(|_| path.strip_prefix(target)).ok()?;
+        Some(below.to_owned())
+    })
+    .collect()
+}
+
+/// What a directory that is to be the root is.
+fn root_of(path: &Path) -> Root {
+    let unusable = |problem| Root::Unusable { path: path.to_owned(), problem };
+    let Ok(real) = path.canonicalize() else { return unusable("is not there") };
+    if !real.is_dir() {
+        return unusable("is not a directory");
+    }
+    if real.join("oci-layout").is_file() {
+        return unusable(
+            "is an image whose layers are packed; unpack it (`umoci unpack`, or `tar`) and name the result",
+        );
+    }
+    // What an unpacked image is for a container's runtime: the root, and a description that is not needed here.
+    let bundle = real.join("rootfs");
+    let real = if real.join("config.json").is_file() && bundle.is_dir() { bundle } else { real };
+    if real == Path::new("/") || !real.join("usr").is_dir() {
+        return unusable("has no `usr` directory of its own: it is no root of a system");
+    }
+    Root::Directory(real)
+}
+
 /// What is at `path`, if anything; a link that leads to nothing is nothing.
-fn kind_of(path: &Path) -> Option<PathKind> {
+fn kind_of(path: &Path, root: &Path) -> Option<PathKind> {
     let facts = path.symlink_metadata().ok()?;
     if facts.is_symlink() {
         // `/bin -> usr/bin` is kept as a link. One that leads elsewhere is followed: its target may not be shown.
         let target = path.read_link().ok()?;
+        if root != Path::new("/") {
+            // Seen from inside of that root, which is not this one: only what stays in /usr is understood.
+            let from_top = Path::new("/").join(&target);
+            let plain = !target.iter().any(|part| part == "..");
+            return (plain && from_top.starts_with("/usr")).then_some(PathKind::Link(target));
+        }
         let real = path.canonicalize().ok()?;
         if real.starts_with("/usr") {
             return Some(PathKind::Link(target));
@@ -57,6 +128,14 @@ fn home_of(uid: u32) -> Option<PathBuf> {
     mine.next()
         .map(|fields| PathBuf::from(fields[5]))
         .filter(|home| home.is_absolute() && home != Path::new("/"))
+}
+
+/// The memory of this machine, in bytes.
+fn memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// A user id of the host that belongs to nobody, another one for each session: sessions cannot reach each other's

@@ -11,7 +11,8 @@ use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Child, Command, ExitCode};
+use std::sync::Arc;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
@@ -20,17 +21,18 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Tree};
-use super::plan::{INSIDE_UID, Mount, Plan, Role};
+use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
+use super::protect::Hold;
 use super::wire::{self, FromGuest};
-use super::{exec, landlock, sys};
+use super::{cgroup, exec, landlock, mechanism, sys};
 use crate::environment::Tier;
 
 /// The name that this program is started under when it is to become a guest.
 pub const GUEST_NAME: &str = "casemate-guest";
 
 /// What the guest's work needs to know of its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct GuestContext {
     /// The directory to work in.
     pub workspace: PathBuf,
@@ -40,7 +42,53 @@ pub struct GuestContext {
     pub spool: PathBuf,
     /// The environment of every command.
     pub env: Vec<(String, String)>,
+    /// What the guest itself sees to.
+    pub bounds: Bounds,
 }
+
+/// Limits of the session, or of one command, that the guest sees to or reports.
+#[derive(Debug, Clone, Default)]
+pub struct Bounds {
+    /// Bytes of memory, all processes together.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Bytes by which one command may fill the workspace's file system.
+    pub disk: Option<u64>,
+    /// Bytes that one command may print.
+    pub output: Option<u64>,
+    /// Counts what the kernel killed for want of memory, where the kernel sees to it.
+    pub oom: Option<Arc<File>>,
+}
+
+impl Bounds {
+    fn of(plan: &Plan, oom: Option<File>) -> Self {
+        // Without a namespace of its own, what the guest sees in /proc is the host's.
+        let own = plan.tier == Tier::Full;
+        Self {
+            memory: plan.limit(Resource::Memory).filter(|_| own || oom.is_some()),
+            processes: plan.limit(Resource::Nproc).filter(|_| own),
+            disk: plan.limit(Resource::Disk),
+            output: plan.limit(Resource::Output),
+            oom: oom.map(Arc::new),
+        }
+    }
+}
+
+/// Starts a program that waits for the processor when the guest wants it: however many of them there are, they can be
+/// ended.
+///
+/// # Errors
+/// The system's.
+pub fn spawn_in_background(mut command: Command) -> io::Result<Child> {
+    // The priority is the thread's, and what it starts has it too.
+    let start = move || sys::be_patient(BACKGROUND).and_then(|()| command.spawn());
+    let thread = std::thread::Builder::new().name("spawn".to_owned()).spawn(start)?;
+    thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+}
+
+/// Steps by which programs are more patient than the guest.
+const BACKGROUND: i32 = 5;
 
 /// The guest's work after set-up: serves the socket until it closes, and returns the exit code.
 pub type Serve = fn(UnixStream, &GuestContext) -> i32;
@@ -68,6 +116,9 @@ fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failure {
 /// exists.
 #[must_use]
 pub fn enter(serve: Serve) -> Option<ExitCode> {
+    if let Some(code) = mechanism::enter() {
+        return Some(code);
+    }
     let name = std::env::args_os().next()?;
     if name != GUEST_NAME {
         return None;
@@ -77,15 +128,15 @@ pub fn enter(serve: Serve) -> Option<ExitCode> {
 }
 
 fn run(serve: Serve) -> i32 {
-    let Ok((mut socket, plan, streams)) = receive() else { return 1 };
-    match set_up(&plan, &socket, streams) {
+    let Ok((mut socket, order, streams)) = receive() else { return 1 };
+    match set_up(&order, &socket, streams) {
         Ok(Place::Outer(code)) => code,
         Ok(Place::Guest { layers, context, streams }) => {
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
             }
-            match &plan.role {
+            match &order.plan.role {
                 Role::Tools => serve(socket, &context),
                 Role::Exec(argv) => exec::supervise(&mut socket, argv, &context, streams),
             }
@@ -98,16 +149,16 @@ fn run(serve: Serve) -> i32 {
 }
 
 /// The socket that came as standard input, the plan, and for a single command the caller's streams.
-fn receive() -> io::Result<(UnixStream, Plan, Vec<OwnedFd>)> {
+fn receive() -> io::Result<(UnixStream, Order, Vec<OwnedFd>)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
-    let plan: Plan = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let streams = match plan.role {
+    let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let streams = match order.plan.role {
         Role::Tools => Vec::new(),
         Role::Exec(_) => receive_streams(&socket)?,
     };
-    Ok((socket, plan, streams))
+    Ok((socket, order, streams))
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
@@ -137,7 +188,8 @@ enum Place {
     Guest { layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd> },
 }
 
-fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+    let plan = &order.plan;
     let mut kept = vec![socket.as_raw_fd()];
     kept.extend(streams.iter().map(OwnedFd::as_raw_fd));
     sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
@@ -145,27 +197,37 @@ fn set_up(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Pla
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
+    // Entered before anything is given up; what counts for the session counts from here on.
+    let oom = order.cgroup.as_ref().map(cgroup::Entry::enter).transpose();
+    let oom = oom.map_err(|e| failed("control group", e))?;
+    let bounds = Bounds::of(plan, oom);
     match plan.tier {
-        Tier::Full => full(plan, socket, streams),
-        Tier::Landlock => unnamespaced(plan, streams),
+        Tier::Full => full(order, bounds, socket, streams),
+        Tier::Landlock => unnamespaced(order, bounds, streams),
         Tier::None => {
-            set_limits(plan)?;
-            let context = host_context(plan)?;
-            let layers = vec!["limits".to_owned()];
+            set_limits(order)?;
+            let context = host_context(plan, bounds)?;
+            let layers = vec!["limits".to_owned(), order.memory.clone()];
             Ok(Place::Guest { layers, context, streams })
         }
     }
 }
 
-fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn full(
+    order: &Order,
+    bounds: Bounds,
+    socket: &UnixStream,
+    streams: Vec<OwnedFd>,
+) -> Result<Place, Failure> {
+    let plan = &order.plan;
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
     let mut trees = None;
     if plan.from_root {
-        trees = Some(mounts::take(plan, &mut |mount| owner_map(plan, mount).map(Some))?);
+        trees = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount).map(Some))?);
         give_up_root(plan)?;
     }
-    set_limits(plan)?;
+    set_limits(order)?;
     namespaces(plan)?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
         return Ok(Place::Outer(wait_for(guest, socket, streams)));
@@ -176,8 +238,10 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
-    // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
-    put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
+    if !plan.user_namespaces {
+        // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
+        put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
+    }
     mounts::enter(plan, &trees)?;
     drop::<Vec<Tree>>(trees);
     let context = GuestContext {
@@ -185,19 +249,27 @@ fn full(plan: &Plan, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place
         home: plan.home.clone(),
         spool: PathBuf::from("/tmp/.casemate"),
         env: plan.env.clone(),
+        bounds,
     };
     let mut layers: Vec<String> = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
         .map(|ns| format!("{ns} namespace"))
         .into();
+    layers.push("hidden processes".to_owned());
+    layers.extend([order.program.clone(), order.memory.clone()]);
+    if !plan.held.is_empty() || plan.held_cut {
+        let cut = if plan.held_cut { ", the search ended at its bound" } else { "" };
+        layers.push(format!("protected paths ({}{cut})", plan.held.len()));
+    }
     lock(plan, true, &[], &mut layers)?;
-    self_test(plan, Some(&own_network))?;
+    self_test(order, Some(&own_network))?;
     enter_workspace(&context)?;
     Ok(Place::Guest { layers, context, streams })
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
-fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
-    let context = host_context(plan)?;
+fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+    let plan = &order.plan;
+    let context = host_context(plan, bounds)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
             std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid))
@@ -205,11 +277,12 @@ fn unnamespaced(plan: &Plan, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
         }
         give_up_root(plan)?;
     }
-    set_limits(plan)?;
+    set_limits(order)?;
     sys::adopt_orphans().map_err(|e| failed("orphans", e))?;
     let mut layers = Vec::new();
+    layers.push(order.memory.clone());
     lock(plan, false, &[&context.home], &mut layers)?;
-    self_test(plan, None)?;
+    self_test(order, None)?;
     enter_workspace(&context)?;
     Ok(Place::Guest { layers, context, streams })
 }
@@ -243,7 +316,7 @@ fn lock(
 }
 
 /// A private directory on the host for tiers without a root of their own.
-fn host_context(plan: &Plan) -> Result<GuestContext, Failure> {
+fn host_context(plan: &Plan, bounds: Bounds) -> Result<GuestContext, Failure> {
     let template = std::env::temp_dir().join("casemate-XXXXXX");
     let home = nix::unistd::mkdtemp(&template).map_err(|e| failed("home", e))?;
     let spool = home.join("outputs");
@@ -252,14 +325,17 @@ fn host_context(plan: &Plan) -> Result<GuestContext, Failure> {
     env.retain(|(name, _)| name != "HOME" && name != "TMPDIR");
     env.push(("HOME".to_owned(), home.display().to_string()));
     env.push(("TMPDIR".to_owned(), home.display().to_string()));
-    Ok(GuestContext { workspace: plan.workspace.clone(), home, spool, env })
+    Ok(GuestContext { workspace: plan.workspace.clone(), home, spool, env, bounds })
 }
 
-/// A user namespace whose only mapping shows the mount's owner as the session's user.
-fn owner_map(plan: &Plan, mount: &Mount) -> Result<OwnedFd, Failure> {
+/// A user namespace whose only mapping shows the owner of `source` as another user of the host.
+pub(super) fn owner_map(
+    source: &Path,
+    (uid, gid): (u32, u32),
+    (outside_uid, outside_gid): (u32, u32),
+) -> Result<OwnedFd, Failure> {
     const STAGE: &str = "workspace owner";
-    let fail = |e: io::Error| at(STAGE, &mount.source.display(), &e);
-    let (uid, gid) = mounts::owner(mount).map_err(fail)?;
+    let fail = |e: io::Error| at(STAGE, &source.display(), &e);
     let (mut ours, mut theirs) = UnixStream::pair().map_err(fail)?;
     let Some(holder) = sys::fork().map_err(fail)? else {
         drop(ours);
@@ -276,12 +352,19 @@ fn owner_map(plan: &Plan, mount: &Mount) -> Result<OwnedFd, Failure> {
     let map = |name: &str, inside: u32, outside: u32| {
         put(&format!("{place}/{name}"), &format!("{inside} {outside} 1")).map_err(fail)
     };
-    map("uid_map", uid, plan.uid)?;
-    map("gid_map", gid, plan.gid)?;
+    map("uid_map", uid, outside_uid)?;
+    map("gid_map", gid, outside_gid)?;
     let namespace = File::open(format!("{place}/ns/user")).map_err(fail)?;
     drop(ours);
     waitpid(holder, None).map_err(|e| fail(e.into()))?;
     Ok(namespace.into())
+}
+
+/// Shows a mount's owner as the session's user.
+fn map_owner(plan: &Plan, mount: &Mount) -> Result<OwnedFd, Failure> {
+    let owner = mounts::owner(mount);
+    let owner = owner.map_err(|e| at("workspace owner", &mount.source.display(), &e))?;
+    owner_map(&mount.source, owner, (plan.uid, plan.gid))
 }
 
 fn give_up_root(plan: &Plan) -> Result<(), Failure> {
@@ -317,23 +400,33 @@ fn set_names() -> Result<(), Failure> {
 }
 
 /// Writes a file of the kernel's.
-fn put(path: &str, text: &str) -> io::Result<()> {
+pub(super) fn put(path: &str, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn set_limits(plan: &Plan) -> Result<(), Failure> {
-    for (resource, value) in &plan.limits {
+fn set_limits(order: &Order) -> Result<(), Failure> {
+    for (resource, value) in &order.plan.limits {
         let kind = match resource {
             Resource::Nproc => Rlimit::RLIMIT_NPROC,
             Resource::Nofile => Rlimit::RLIMIT_NOFILE,
             Resource::Core => Rlimit::RLIMIT_CORE,
             Resource::Memlock => Rlimit::RLIMIT_MEMLOCK,
             Resource::Msgqueue => Rlimit::RLIMIT_MSGQUEUE,
+            Resource::Sigpending => Rlimit::RLIMIT_SIGPENDING,
             Resource::Fsize => Rlimit::RLIMIT_FSIZE,
+            // Where the kernel does not count the session's memory, no process may have more than all of it.
+            Resource::Memory if order.cgroup.is_none() => Rlimit::RLIMIT_DATA,
+            // Of the session or of one command, which no limit of a process can say.
+            Resource::Memory | Resource::Disk | Resource::Output | Resource::Cpu => continue,
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
-        let value = (*value).min(hard);
+        let value = match resource {
+            // A quarter more than the watch allows, so that it is the watch that says so.
+            Resource::Memory => value + value / 4,
+            _ => *value,
+        };
+        let value = value.min(hard);
         setrlimit(kind, value, value).map_err(|e| failed("limits", e))?;
     }
     Ok(())
@@ -360,21 +453,16 @@ fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>)
 }
 
 /// Refuses to run if a layer is not in force, whatever the calls that set it up said.
-fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
-    let broken =
-        |reason: &str| Err(Failure { stage: "self-test", reason: reason.to_owned(), errno: 0 });
-    let status =
-        std::fs::read_to_string("/proc/self/status").map_err(|e| failed("self-test", e))?;
+fn self_test(order: &Order, host_network: Option<&Path>) -> Result<(), Failure> {
+    const STAGE: &str = "self-test";
+    let broken = |reason: &str| Err(Failure { stage: STAGE, reason: reason.to_owned(), errno: 0 });
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| failed(STAGE, e))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default().to_owned()
     };
     let zero = |text: &str| !text.is_empty() && text.bytes().all(|b| b == b'0');
-    if !zero(&field("CapEff"))
-        || !zero(&field("CapPrm"))
-        || !zero(&field("CapInh"))
-        || !zero(&field("CapAmb"))
-    {
+    if !["CapEff", "CapPrm", "CapInh", "CapAmb"].iter().all(|set| zero(&field(set))) {
         return broken("capabilities are left");
     }
     if field("NoNewPrivs") != "1" || field("Seccomp") != "2" {
@@ -383,27 +471,31 @@ fn self_test(plan: &Plan, host_network: Option<&Path>) -> Result<(), Failure> {
     if field("Uid").split_whitespace().any(|uid| uid == "0") {
         return broken("the session is root");
     }
-    if let Some(host_network) = host_network {
-        let network =
-            std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("self-test", e))?;
-        if network == host_network {
-            return broken("the network is the host's");
-        }
-        if !zero(&field("CapBnd")) {
-            return broken("the bounding set is not empty");
-        }
-        if File::options().write(true).open("/proc/sys/kernel/core_pattern").is_ok() {
-            return broken("the host's kernel settings can be written");
-        }
-    }
-    let canary = ["/etc/shadow", "/root/.ssh", "/var/log", "/boot"];
-    let shown = |path: &str| {
-        plan.mounts.iter().any(|mount| {
-            Path::new(path).starts_with(&mount.target) || mount.target.starts_with(path)
-        })
-    };
-    if canary.iter().any(|path| !shown(path) && (File::open(path).is_ok())) {
+    if let Some(canary) = &order.canary
+        && File::open(canary).is_ok()
+    {
         return broken("a file of the host that was not shown can be read");
+    }
+    let Some(host_network) = host_network else { return Ok(()) };
+    let network = std::fs::read_link("/proc/self/ns/net").map_err(|e| failed(STAGE, e))?;
+    if network == host_network {
+        return broken("the network is the host's");
+    }
+    if !zero(&field("CapBnd")) {
+        return broken("the bounding set is not empty");
+    }
+    let settings = nix::sys::statvfs::statvfs("/proc/sys").map_err(|e| failed(STAGE, e))?;
+    if !settings.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
+        || File::options().write(true).open("/proc/sys/kernel/core_pattern").is_ok()
+    {
+        return broken("the host's kernel settings can be written");
+    }
+    if File::options().write(true).create_new(true).open("/.casemate").is_ok() {
+        return broken("the root can be written");
+    }
+    let secret = order.plan.held.iter().find(|held| matches!(held.hold, Hold::Hide(_)));
+    if secret.is_some_and(|held| File::open(&held.path).is_ok()) {
+        return broken("a protected file can be read");
     }
     Ok(())
 }

@@ -7,31 +7,101 @@
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
 pub mod disk;
+mod canary;
+mod cgroup;
 mod exec;
 mod guest;
 mod host;
 pub mod init;
 mod landlock;
+mod mechanism;
 mod mounts;
 pub mod plan;
 pub mod probe;
 pub mod profile;
+mod program;
+mod protect;
 mod remedy;
 mod seccomp;
+mod show;
 mod sys;
 pub mod wire;
 
-pub use guest::{Guest, GuestError, LaunchError, exec};
-pub use init::{GuestContext, Serve};
+pub use guest::{Guest, GuestError, LaunchError, settle};
+pub use init::{Bounds, GuestContext, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
+pub use show::{View, size};
 
 use crate::environment::Environment;
+use guest::exec;
+use plan::Host;
+use profile::Profile;
 
 /// Plans a sandbox for this environment on this host.
 ///
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
 pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
-    let profile = profile::Profile::named(&environment.profile)?;
-    plan::plan(&profile, environment, &plan::Host::gather(&profile))
+    let profile = Profile::of(&environment.profile)?;
+    plan::plan(&profile, environment, &gather(&profile, environment)?)
+}
+
+/// Why an environment has no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// It cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// It cannot be set up.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// Starts a sandbox of the best tier that this machine gives and the environment accepts. What was refused on the way
+/// down is among its layers.
+///
+/// # Errors
+/// If the machine gives none of them; the error is that of the best.
+pub async fn launch(environment: &Environment) -> Result<Guest, SandboxError> {
+    let mut refused: Option<LaunchError> = None;
+    for tier in environment.tiers() {
+        let plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        match Guest::launch(&plan).await {
+            Ok(guest) => return Ok(guest.after(refused.as_ref())),
+            Err(e) => refused = refused.or(Some(e)),
+        }
+    }
+    Err(refused.expect("an environment accepts at least one tier").into())
+}
+
+/// Runs one command in a sandbox of the best tier that this machine gives and the environment accepts, with this process's
+/// standard streams; its exit code, as a shell counts. Blocks.
+///
+/// # Errors
+/// As [`launch`].
+pub fn run_command(environment: &Environment, argv: &[String]) -> Result<u8, SandboxError> {
+    let mut refused: Option<LaunchError> = None;
+    for tier in environment.tiers() {
+        let plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        match exec(plan, argv.to_vec()) {
+            Ok(code) => return Ok(code),
+            Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
+            Err(e) => refused = refused.or(Some(e)),
+        }
+    }
+    Err(refused.expect("an environment accepts at least one tier").into())
+}
+
+/// What a sandbox for this environment would be, for people and scripts.
+///
+/// # Errors
+/// As [`plan_for`].
+pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
+    let profile = Profile::of(&environment.profile)?;
+    let plan = plan::plan(&profile, environment, &gather(&profile, environment)?)?;
+    Ok(View::of(&profile, plan))
+}
+
+fn gather(profile: &Profile, environment: &Environment) -> Result<Host, PlanError> {
+    Host::gather(profile, environment).map_err(|e| PlanError::Gather(e.to_string()))
 }

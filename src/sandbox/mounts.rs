@@ -9,6 +9,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::init::{Failure, at};
 use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
+use super::profile::Kind;
+use super::protect::Hold;
 use super::sys::{self, NO_DEV, NO_SUID, READ_ONLY};
 use crate::environment::Access;
 
@@ -37,7 +39,8 @@ pub(super) fn take(
             Access::ReadOnly => READ_ONLY,
             Access::ReadWrite => 0,
         };
-        if mount.access == Access::ReadWrite
+        // The session's user owns the workspace even where he cannot write: git demands it.
+        if (mount.access == Access::ReadWrite || mount.target == plan.workspace)
             && let Some(idmap) = owners(mount)?
         {
             sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))
@@ -92,9 +95,50 @@ pub(super) fn enter(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
     nix::unistd::pivot_root(".", ".").map_err(|e| at("pivot", &"root", &e.into()))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(|e| at("pivot", &"the old root", &e.into()))?;
     std::env::set_current_dir("/").map_err(|e| at("pivot", &"/", &e))?;
+    hold(plan)?;
     let fixed = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(none, "/", none, fixed | MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
         .map_err(|e| at("root", &"read-only", &e.into()))
+}
+
+/// Holds the protected paths of the workspace by mounts upon them: what is mounted upon cannot be renamed or removed.
+fn hold(plan: &Plan) -> Result<(), Failure> {
+    const STAGE: &str = "protected path";
+    let (file, directory) = (Path::new("/.hidden"), Path::new("/.hidden.d"));
+    if !plan.held.is_empty() {
+        let made = std::fs::File::create(file).and_then(|made| made.set_permissions(nobody()));
+        made.map_err(|e| at(STAGE, &"a cover", &e))?;
+        std::fs::create_dir(directory)
+            .and_then(|()| std::fs::set_permissions(directory, nobody()))
+            .map_err(|e| at(STAGE, &"a cover", &e))?;
+    }
+    for held in &plan.held {
+        let (source, flags) = match &held.hold {
+            Hold::Hide(Kind::File) => (file, READ_ONLY),
+            Hold::Hide(Kind::Directory) => (directory, READ_ONLY),
+            Hold::Freeze => (held.path.as_path(), READ_ONLY),
+            Hold::FreezeLink(to) => (to.as_path(), READ_ONLY),
+            Hold::Pin => (held.path.as_path(), 0),
+        };
+        let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
+        let tree = sys::open_tree(source).map_err(stage)?;
+        if flags != 0 {
+            sys::set_mount(tree.as_fd(), flags, None).map_err(stage)?;
+        }
+        sys::move_mount(tree.as_fd(), &held.path).map_err(stage)?;
+    }
+    if !plan.held.is_empty() {
+        // The mounts keep what they cover with; nobody needs to see where it came from.
+        std::fs::remove_file(file)
+            .and_then(|()| std::fs::remove_dir(directory))
+            .map_err(|e| at(STAGE, &"a cover", &e))?;
+    }
+    Ok(())
+}
+
+/// Permissions for nobody, the owner included.
+fn nobody() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0)
 }
 
 /// A path of the new root, seen from its own directory.
@@ -143,9 +187,9 @@ fn skeleton(plan: &Plan) -> io::Result<()> {
 
 /// A fresh `/proc`, with the host's switches read-only and its secrets empty.
 fn process_files(plan: &Plan) -> Result<(), Failure> {
-    let none: Option<&str> = None;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "proc", Some("proc"), flags, none)
+    // What a process must not look into, it does not see: the guest above all.
+    mount(Some("proc"), "proc", Some("proc"), flags, Some("hidepid=2"))
         .map_err(|e| at("proc", &"a fresh /proc", &e.into()))?;
     for path in &plan.proc_read_only {
         let path = inner(path);

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::profile::{Profile, Resource};
-use super::seccomp;
+use super::protect::{Found, Held, Hold};
+use super::{landlock, seccomp};
 use crate::environment::{Access, Environment, Tier};
+use crate::limits::PROTECT_MOUNTS;
 
 /// The user id that a session has inside.
 pub const INSIDE_UID: u32 = 1000;
@@ -22,8 +24,41 @@ pub struct Host {
     pub home: PathBuf,
     /// For root: the host user id that the session becomes, used by nobody else.
     pub session_uid: Option<u32>,
-    /// The paths of the profile that exist, and what they are.
-    pub paths: Vec<(PathBuf, PathKind)>,
+    /// Bytes of memory, if known.
+    pub memory: Option<u64>,
+    /// The directory that the profile wants as root, if it wants one.
+    pub root: Option<Root>,
+    /// The paths of the profile that exist.
+    pub paths: Vec<Shown>,
+    /// The protected paths of what is shown.
+    pub found: Found,
+}
+
+/// A path of the profile that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// As the profile says.
+    pub name: String,
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside.
+    pub target: PathBuf,
+    /// What it is.
+    pub kind: PathKind,
+}
+
+/// A directory that is to take the place of the host's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// It can.
+    Directory(PathBuf),
+    /// It cannot.
+    Unusable {
+        /// As the profile says.
+        path: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
 }
 
 /// What a path is on the host.
@@ -61,7 +96,7 @@ pub enum Role {
     Exec(Vec<String>),
 }
 
-/// Everything that init needs to know. Goes to the child as one frame.
+/// Everything that init needs to know about a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// How much isolation.
@@ -80,18 +115,49 @@ pub struct Plan {
     pub from_root: bool,
     /// The session's root, outer before inner.
     pub mounts: Vec<Mount>,
+    /// Paths of the workspace that are held, outer before inner.
+    pub held: Vec<Held>,
+    /// Whether the search for paths to hold ended at its bound.
+    pub held_cut: bool,
+    /// Whether programs may make user namespaces.
+    pub user_namespaces: bool,
     /// Own directories in memory, with their size in MiB.
     pub tmpfs: Vec<(PathBuf, u32)>,
     /// Parts of `/proc` that cannot be written.
     pub proc_read_only: Vec<PathBuf>,
     /// Parts of `/proc` that are empty.
     pub proc_mask: Vec<PathBuf>,
+    /// What Landlock allows, whatever the mounts show.
+    pub landlock: Vec<landlock::Grant>,
     /// Resource limits.
     pub limits: Vec<(Resource, u64)>,
     /// The environment of every command.
     pub env: Vec<(String, String)>,
     /// The system call filters, compiled.
     pub filters: Vec<seccomp::Filter>,
+}
+
+impl Plan {
+    /// The limit of a resource, if there is one.
+    #[must_use]
+    pub fn limit(&self, resource: Resource) -> Option<u64> {
+        self.limits.iter().find(|(kind, _)| *kind == resource).map(|(_, value)| *value)
+    }
+}
+
+/// A plan, and what belongs to one launch of it. Goes to the child as one frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The plan.
+    pub plan: Plan,
+    /// A file of the host that the guest must not be able to open.
+    pub canary: Option<PathBuf>,
+    /// What the guest was started from, as a layer.
+    pub program: String,
+    /// The control group to enter, if there is one.
+    pub cgroup: Option<super::cgroup::Entry>,
+    /// Who counts memory, as a layer.
+    pub memory: String,
 }
 
 /// Why there is no plan.
@@ -103,6 +169,60 @@ pub enum PlanError {
     /// The profile's system calls.
     #[error("the sandbox profile's system calls cannot be compiled: {0}")]
     Filter(String),
+    /// What the host shows cannot be looked at.
+    #[error("the workspace cannot be looked through: {0}")]
+    Gather(String),
+    /// A path that the profile cannot do without.
+    #[error(
+        "the sandbox profile `{profile}` needs {path}, which is not there; give it `required = false` if it may be missing"
+    )]
+    Missing {
+        /// The profile's name.
+        profile: String,
+        /// As the profile says.
+        path: String,
+    },
+    /// The profile's root.
+    #[error("the root directory {path} of the sandbox profile {problem}")]
+    Root {
+        /// As the profile says.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A workspace that is no place for an agent.
+    #[error("the workspace {path} {problem}; name a directory of the project itself")]
+    Workspace {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A link where a protected path should be.
+    #[error("{path} is a link on the way to the protected path `{pattern}`, which cannot be held behind a link; replace \
+             it by what it leads to, or give it up with --allow-path {}", .path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// The pattern of the profile.
+        pattern: String,
+    },
+    /// More protected paths than mounts should be made for.
+    #[error(
+        "the workspace has {count} protected paths, and at most {PROTECT_MOUNTS} can be held; work in a part of it, \
+             or give some up with --allow-path"
+    )]
+    TooManyHeld {
+        /// How many.
+        count: usize,
+    },
+    /// A secret that the tier cannot hide.
+    #[error("{path} is protected, and the tier `landlock` has no mounts to hide it by; move it out of the workspace, or \
+             give it up with --allow-path {}", .path.display())]
+    Unhidden {
+        /// The path.
+        path: PathBuf,
+    },
     /// A mount that cannot be had.
     #[error("the mount {path} {problem}")]
     Mount {
@@ -126,13 +246,126 @@ const HOME_BINS: [&str; 5] = [".local/bin", ".cargo/bin", ".pyenv/shims", ".pyen
 /// # Errors
 /// A mount that hides what the sandbox is made of, or a profile that cannot be compiled.
 pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result<Plan, PlanError> {
+    check_host(profile, host)?;
+    check_workspace(&environment.workspace, host)?;
+    let tier = environment.tier;
+    let held = held(tier, host)?;
+    let mounts = mounts(profile, environment, host)?;
+    let paths = |places: &[super::profile::Place]| {
+        places.iter().map(|place| PathBuf::from(&place.path)).collect()
+    };
+    let uid = host.session_uid.unwrap_or(host.uid);
+    let tmpfs: Vec<_> =
+        profile.tmpfs.iter().map(|tmpfs| (PathBuf::from(&tmpfs.path), tmpfs.mib)).collect();
+    Ok(Plan {
+        tier,
+        role: Role::Tools,
+        workspace: environment.workspace.clone(),
+        home: home(profile),
+        uid,
+        gid: host.session_uid.unwrap_or(host.gid),
+        from_root: host.session_uid.is_some(),
+        env: variables(profile, host, &mounts),
+        landlock: landlock::grants(tier, &mounts, &tmpfs),
+        held,
+        held_cut: host.found.cut,
+        user_namespaces: profile.user_namespaces.unwrap_or(false),
+        mounts,
+        tmpfs,
+        proc_read_only: paths(&profile.proc_read_only),
+        proc_mask: paths(&profile.proc_mask),
+        limits: limits(profile, host),
+        filters: seccomp::compile(profile, tier).map_err(PlanError::Filter)?,
+    })
+}
+
+/// What the profile demands of the host.
+fn check_host(profile: &Profile, host: &Host) -> Result<(), PlanError> {
+    if let Some(Root::Unusable { path, problem }) = &host.root {
+        return Err(PlanError::Root { path: path.clone(), problem });
+    }
+    let is_there = |path: &str| host.paths.iter().any(|shown| shown.name == path);
+    let mut missing =
+        profile.mount.iter().filter(|show| show.required == Some(true) && !is_there(&show.path));
+    match missing.next() {
+        None => Ok(()),
+        Some(show) => {
+            Err(PlanError::Missing { profile: profile.name.clone(), path: show.path.clone() })
+        }
+    }
+}
+
+/// Directories that hold what a session must never change, with all that is below.
+const SYSTEM: [&str; 10] =
+    ["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys"];
+/// Directories that hold others' directories: a workspace lies deeper.
+const CROWDED: [&str; 8] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/usr", "/var"];
+/// Directories of a home that hold keys and settings, with all that is below.
+const PRIVATE: [&str; 9] = [
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".config",
+    ".local/share/keyrings",
+    ".mozilla",
+];
+
+/// Refuses a workspace that is a protected place, or holds one. Its path is real: links were followed.
+fn check_workspace(workspace: &Path, host: &Host) -> Result<(), PlanError> {
+    check_target(workspace)?;
+    let refuse =
+        |problem: String| Err(PlanError::Workspace { path: workspace.to_owned(), problem });
+    if CROWDED.iter().any(|crowded| workspace == Path::new(crowded)) {
+        return refuse("holds much more than a project".to_owned());
+    }
+    if let Some(system) = SYSTEM.iter().find(|system| workspace.starts_with(system)) {
+        return refuse(format!("is a part of the system's {system}"));
+    }
+    if host.home.starts_with(workspace) {
+        return refuse("holds your whole home directory, with its keys and settings".to_owned());
+    }
+    match PRIVATE.iter().find(|private| workspace.starts_with(host.home.join(private))) {
+        Some(private) => refuse(format!("is a part of your ~/{private}, which is private")),
+        None => Ok(()),
+    }
+}
+
+/// What is held of the workspace, as far as the tier can.
+fn held(tier: Tier, host: &Host) -> Result<Vec<Held>, PlanError> {
+    let held = &host.found.held;
+    if tier == Tier::None {
+        return Ok(Vec::new());
+    }
+    if let Some((path, pattern)) = host.found.links.first() {
+        return Err(PlanError::Link { path: path.clone(), pattern: pattern.clone() });
+    }
+    if held.len() > PROTECT_MOUNTS {
+        return Err(PlanError::TooManyHeld { count: held.len() });
+    }
+    if tier == Tier::Full {
+        return Ok(held.clone());
+    }
+    match held.iter().find(|held| matches!(held.hold, Hold::Hide(_))) {
+        Some(secret) => Err(PlanError::Unhidden { path: secret.path.clone() }),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn mounts(
+    profile: &Profile,
+    environment: &Environment,
+    host: &Host,
+) -> Result<Vec<Mount>, PlanError> {
     let mut mounts: Vec<Mount> = host
         .paths
         .iter()
-        .map(|(path, kind)| Mount {
-            source: path.clone(),
-            target: path.clone(),
-            kind: kind.clone(),
+        .map(|shown| Mount {
+            source: shown.source.clone(),
+            target: shown.target.clone(),
+            kind: shown.kind.clone(),
             access: Access::ReadOnly,
         })
         .collect();
@@ -145,35 +378,24 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
             access: extra.access,
         });
     }
-    check_target(&environment.workspace)?;
     mounts.push(Mount {
         source: environment.workspace.clone(),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
-        access: Access::ReadWrite,
+        access: profile.workspace.unwrap_or(Access::ReadWrite),
     });
     // Outer before inner, or the outer would hide the inner; the sort is stable, so later entries win.
     mounts.sort_by_key(|mount| mount.target.components().count());
-    let paths = |places: &[super::profile::Place]| {
-        places.iter().map(|place| PathBuf::from(&place.path)).collect()
+    Ok(mounts)
+}
+
+/// The profile's limits; of the machine's memory, a quarter stays with the host.
+fn limits(profile: &Profile, host: &Host) -> Vec<(Resource, u64)> {
+    let of = |resource, value: u64| match (resource, host.memory) {
+        (Resource::Memory, Some(machine)) => value.min(machine / 4 * 3),
+        _ => value,
     };
-    let uid = host.session_uid.unwrap_or(host.uid);
-    Ok(Plan {
-        tier: environment.tier,
-        role: Role::Tools,
-        workspace: environment.workspace.clone(),
-        home: home(profile),
-        uid,
-        gid: host.session_uid.unwrap_or(host.gid),
-        from_root: host.session_uid.is_some(),
-        env: variables(profile, host, &mounts),
-        mounts,
-        tmpfs: profile.tmpfs.iter().map(|tmpfs| (PathBuf::from(&tmpfs.path), tmpfs.mib)).collect(),
-        proc_read_only: paths(&profile.proc_read_only),
-        proc_mask: paths(&profile.proc_mask),
-        limits: profile.limit.iter().map(|limit| (limit.resource, limit.value)).collect(),
-        filters: seccomp::compile(profile, environment.tier).map_err(PlanError::Filter)?,
-    })
+    profile.limit.iter().map(|limit| (limit.resource, of(limit.resource, limit.value))).collect()
 }
 
 /// A mount may not replace what makes the sandbox one.
@@ -215,29 +437,37 @@ fn variables(profile: &Profile, host: &Host, mounts: &[Mount]) -> Vec<(String, S
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::environment::ExtraMount;
 
-    fn host() -> Host {
+    fn shown(name: &str, path: &str, kind: PathKind) -> Shown {
+        Shown { name: name.to_owned(), source: path.into(), target: path.into(), kind }
+    }
+
+    /// An ordinary user's host, made up.
+    pub(in crate::sandbox) fn host() -> Host {
         Host {
             uid: 501,
             gid: 502,
             home: "/home/u".into(),
             session_uid: None,
+            memory: Some(8 << 30),
+            root: None,
             paths: vec![
-                ("/usr".into(), PathKind::Directory),
-                ("/bin".into(), PathKind::Link("usr/bin".into())),
-                ("/home/u/.cargo/bin".into(), PathKind::Directory),
-                ("/home/u/.rustup".into(), PathKind::Directory),
-                ("/etc/localtime".into(), PathKind::File),
+                shown("/usr", "/usr", PathKind::Directory),
+                shown("/bin", "/bin", PathKind::Link("usr/bin".into())),
+                shown("~/.cargo/bin", "/home/u/.cargo/bin", PathKind::Directory),
+                shown("~/.rustup", "/home/u/.rustup", PathKind::Directory),
+                shown("/etc/localtime", "/etc/localtime", PathKind::File),
             ],
+            found: Found::default(),
         }
     }
 
     #[test]
     fn the_plan_of_the_default_profile() {
-        let profile = Profile::named("default").unwrap();
+        let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/home/u/project".into());
         let mut plan = plan(&profile, &environment, &host()).unwrap();
         plan.filters.clear();
@@ -246,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_mount_cannot_replace_what_makes_the_sandbox() {
-        let profile = Profile::named("default").unwrap();
+        let profile = Profile::built_in("default").unwrap();
         for target in ["/", "/proc", "/dev/shm", "/sys/fs", "relative", "/a/../proc"] {
             let mut environment = Environment::new("/w".into());
             let (source, access) = ("/data".into(), Access::ReadOnly);
@@ -257,10 +487,70 @@ mod tests {
 
     #[test]
     fn outer_mounts_come_before_inner_ones() {
-        let profile = Profile::named("default").unwrap();
+        let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/usr/src/project".into());
         let plan = plan(&profile, &environment, &host()).unwrap();
         let at = |path: &str| plan.mounts.iter().position(|m| m.target == Path::new(path)).unwrap();
         assert!(at("/usr") < at("/usr/src/project"));
+    }
+
+    #[test]
+    fn a_workspace_is_no_protected_place() {
+        let profile = Profile::built_in("default").unwrap();
+        let check = |workspace: &str, expected: &str| {
+            let error = plan(&profile, &Environment::new(workspace.into()), &host()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        check("/", "would replace the sandbox's own root");
+        check("/home", "holds much more than a project");
+        check("/home/u", "holds your whole home directory");
+        check("/home/u/.ssh", "is a part of your ~/.ssh");
+        check("/home/u/.config/casemate", "is a part of your ~/.config");
+        check("/etc/nginx", "is a part of the system's /etc");
+        check("/proc/1", "would replace a directory of the sandbox's own");
+    }
+
+    #[test]
+    fn what_cannot_be_held_is_refused_and_named() {
+        let profile = Profile::built_in("default").unwrap();
+        let hidden = Held {
+            path: "/w/.env".into(),
+            hold: Hold::Hide(crate::sandbox::profile::Kind::File),
+            pattern: ".env".to_owned(),
+        };
+        let check = |found: Found, tier: Tier, expected: Option<&str>| {
+            let mut environment = Environment::new("/w".into());
+            environment.tier = tier;
+            let plan = plan(&profile, &environment, &Host { found, ..host() });
+            let error = plan.err().map(|e| e.to_string());
+            assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
+            assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()));
+        };
+        let one = |held: &Held| Found { held: vec![held.clone()], ..Found::default() };
+        check(one(&hidden), Tier::Full, None);
+        check(one(&hidden), Tier::Landlock, Some("/w/.env is protected, and the tier `landlock`"));
+        check(one(&Held { hold: Hold::Freeze, ..hidden.clone() }), Tier::Landlock, None);
+        let links = vec![("/w/.git".into(), ".git/config".to_owned())];
+        check(
+            Found { links, ..Found::default() },
+            Tier::Full,
+            Some("/w/.git is a link on the way to"),
+        );
+        let many = vec![hidden; PROTECT_MOUNTS + 1];
+        check(Found { held: many, ..Found::default() }, Tier::Full, Some("501 protected paths"));
+    }
+
+    #[test]
+    fn a_required_path_that_is_missing_is_named() {
+        let text = "name = 'mine'\nreason = 'for a test'\nextends = 'default'\n\
+                    [[mount]]\npath = '/srv/data'\nreason = 'the data'\n";
+        let source = crate::environment::ProfileSource::File {
+            path: "mine.toml".into(),
+            text: text.to_owned(),
+        };
+        let profile = Profile::of(&source).unwrap();
+        let error = plan(&profile, &Environment::new("/w".into()), &host()).unwrap_err();
+        let expected = "the sandbox profile `mine` needs /srv/data, which is not there";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

@@ -1,6 +1,15 @@
-//! Sandbox profiles: data with a reason on every entry, compiled in, checked when they are read.
+//! Sandbox profiles: data with a reason on every entry, compiled in or the user's own, checked when they are read.
+//!
+//! A profile may extend a built-in one: an entry of the same key replaces the other's, any other entry is added, and
+//! `[[without]]` takes one away. What it becomes is one flat [`Profile`].
+
+mod check;
+
+use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use crate::environment::{Access, ProfileSource};
 
 /// What a sandbox shows and allows.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -10,12 +19,26 @@ pub struct Profile {
     pub name: String,
     /// What it is for.
     pub reason: String,
+    /// The built-in profile that this one begins with.
+    pub extends: Option<String>,
+    /// A directory that takes the place of the host's own root, for everything that is shown by its path.
+    pub root: Option<PathBuf>,
+    /// Whether tools may change the workspace; they may unless this says otherwise.
+    pub workspace: Option<Access>,
+    /// Whether programs may make user namespaces, for sandboxes of their own; they may not unless this says so.
+    pub user_namespaces: Option<bool>,
+    /// What the extended profile has and this one does not.
+    #[serde(default)]
+    pub without: Vec<Without>,
     /// Host paths, shown read-only.
     #[serde(default)]
-    pub mount: Vec<Place>,
+    pub mount: Vec<Show>,
     /// Own writable directories in memory.
     #[serde(default)]
     pub tmpfs: Vec<Tmpfs>,
+    /// Parts of the workspace that tools cannot read, or cannot change.
+    #[serde(default)]
+    pub protect: Vec<Protect>,
     /// Parts of `/proc` that cannot be written.
     #[serde(default)]
     pub proc_read_only: Vec<Place>,
@@ -40,8 +63,21 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
+    /// Absolute.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A host path that is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Show {
     /// Absolute, or `~/` and a path below the user's home.
     pub path: String,
+    /// Whether there is no sandbox without it. So it is for a file of the user's, unless it says otherwise; what a
+    /// built-in profile names and the host does not have is passed over.
+    pub required: Option<bool>,
     /// Why.
     pub reason: String,
 }
@@ -58,8 +94,42 @@ pub struct Tmpfs {
     pub reason: String,
 }
 
-/// System calls that fail.
+/// A part of the workspace that tools cannot use freely.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protect {
+    /// The end of a path, at any depth of the workspace; `*` stands for any part of one name.
+    pub path: String,
+    /// What is kept from the tools.
+    pub access: Protection,
+    /// Holds for a file of that name, or a directory, alone.
+    pub only: Option<Kind>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is kept from the tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// Its content: it cannot be opened.
+    Hidden,
+    /// Changing, renaming or replacing it.
+    ReadOnly,
+}
+
+/// What a protected path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+}
+
+/// System calls that fail.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deny {
     /// Their names.
@@ -71,7 +141,7 @@ pub struct Deny {
 }
 
 /// How a denied call fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub enum Errno {
     /// Not permitted.
     #[serde(rename = "EPERM")]
@@ -82,7 +152,7 @@ pub enum Errno {
 }
 
 /// A rule about arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenyIf {
     /// Which; each is written out in `seccomp.rs`.
@@ -92,21 +162,29 @@ pub struct DenyIf {
 }
 
 /// The rules about arguments that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// `clone` with any `CLONE_NEW*`.
     CloneNamespaces,
     /// `ioctl` that types into a terminal.
     TerminalInjection,
+    /// `ioctl` that sets a file's attributes, such as immutable.
+    FileAttributes,
     /// `socket` of any family but unix, inet, inet6 and netlink.
     SocketFamilies,
+    /// `socket` of any family but unix.
+    InternetSockets,
     /// `chmod` and its kin with a set-id bit.
     SetuidBits,
     /// `mknod` of a device.
     DeviceNodes,
     /// `fcntl` for leases.
     Leases,
+    /// `personality` other than to ask for it.
+    Personality,
+    /// `shmget` of a gibibyte or more.
+    LargeSharedMemory,
 }
 
 /// A resource limit, soft and hard.
@@ -125,7 +203,15 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
-    /// Processes and threads.
+    /// Bytes of memory of the whole session.
+    Memory,
+    /// Bytes by which one command may fill the file system of the workspace.
+    Disk,
+    /// Bytes that one command may write to its output.
+    Output,
+    /// Processor time of the whole session, in percent of one processor.
+    Cpu,
+    /// Processes and threads of the whole session.
     Nproc,
     /// Open files.
     Nofile,
@@ -135,8 +221,30 @@ pub enum Resource {
     Memlock,
     /// Bytes in message queues.
     Msgqueue,
+    /// Signals that wait.
+    Sigpending,
     /// Bytes of one file.
     Fsize,
+}
+
+impl Resource {
+    /// The word in a profile.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Output => "output",
+            Self::Cpu => "cpu",
+            Self::Nproc => "nproc",
+            Self::Nofile => "nofile",
+            Self::Core => "core",
+            Self::Memlock => "memlock",
+            Self::Msgqueue => "msgqueue",
+            Self::Sigpending => "sigpending",
+            Self::Fsize => "fsize",
+        }
+    }
 }
 
 /// An environment variable.
@@ -151,99 +259,189 @@ pub struct Variable {
     pub reason: String,
 }
 
+/// One thing that the extended profile has, by its key; exactly one field names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Without {
+    /// A path of `[[mount]]`.
+    pub mount: Option<String>,
+    /// A path of `[[tmpfs]]`.
+    pub tmpfs: Option<String>,
+    /// A path of `[[protect]]`.
+    pub protect: Option<String>,
+    /// One system call of `[[deny]]`.
+    pub deny: Option<String>,
+    /// A rule of `[[deny_if]]`.
+    pub deny_if: Option<Rule>,
+    /// A resource of `[[limit]]`.
+    pub limit: Option<Resource>,
+    /// A name of `[[env]]`.
+    pub env: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why there is no such profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// No profile has that name.
-    #[error("there is no sandbox profile `{name}`; there is: default")]
+    #[error(
+        "there is no sandbox profile `{name}`; there are {}, and a file of your own by its path",
+        names()
+    )]
     Unknown {
         /// The name.
         name: String,
     },
     /// The text is not a profile.
-    #[error("the sandbox profile `{name}` is wrong: {reason}")]
+    #[error("{file}:{line}: {field}: {problem}")]
     Wrong {
-        /// The name.
-        name: String,
-        /// Line, field and what it must be.
-        reason: String,
+        /// The file.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// Which field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
-const DEFAULT: &str = include_str!("../../sandbox-profiles/default.toml");
+/// The profiles that are compiled in.
+pub const BUILT_IN: [(&str, &str); 5] = [
+    ("default", include_str!("../../sandbox-profiles/default.toml")),
+    ("strict", include_str!("../../sandbox-profiles/strict.toml")),
+    ("read-only", include_str!("../../sandbox-profiles/read-only.toml")),
+    ("offline-build", include_str!("../../sandbox-profiles/offline-build.toml")),
+    ("trusted", include_str!("../../sandbox-profiles/trusted.toml")),
+];
+
+fn names() -> String {
+    BUILT_IN.map(|(name, _)| format!("`{name}`")).join(", ")
+}
 
 impl Profile {
-    /// The profile of that name.
+    /// The profile that was asked for, whole.
     ///
     /// # Errors
-    /// If there is none.
-    pub fn named(name: &str) -> Result<Self, ProfileError> {
-        match name {
-            "default" => Self::parse(name, DEFAULT),
-            _ => Err(ProfileError::Unknown { name: name.to_owned() }),
+    /// If there is none, or it is wrong: names file, line and field.
+    pub fn of(source: &ProfileSource) -> Result<Self, ProfileError> {
+        match source {
+            ProfileSource::BuiltIn(name) => Self::built_in(name),
+            ProfileSource::File { path, text } => {
+                let file = path.display().to_string();
+                let mut profile = Self::parse(&file, text)?;
+                for show in &mut profile.mount {
+                    show.required = show.required.or(Some(true));
+                }
+                profile.extended(&file, text)
+            }
         }
     }
 
-    /// Reads a profile and checks it.
+    /// The built-in profile of that name.
     ///
     /// # Errors
-    /// Names line and field.
-    pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
-        let wrong = |reason: String| ProfileError::Wrong { name: name.to_owned(), reason };
-        let profile: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
-        let places = profile.mount.iter().map(|place| ("mount.path", place.path.as_str()));
-        let more = profile.tmpfs.iter().map(|tmpfs| ("tmpfs.path", tmpfs.path.as_str()));
-        for (field, path) in places.chain(more) {
-            let absolute = path.starts_with('/') || path.starts_with("~/");
-            if !absolute || path.split('/').any(|part| part == "..") {
-                return Err(wrong(format!("{field}: `{path}` must be absolute and without `..`")));
+    /// If there is none.
+    pub fn built_in(name: &str) -> Result<Self, ProfileError> {
+        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
+        let (_, text) = found.ok_or_else(|| ProfileError::Unknown { name: name.to_owned() })?;
+        let file = format!("sandbox-profiles/{name}.toml");
+        Self::parse(&file, text)?.extended(&file, text)
+    }
+
+    /// Reads one file and checks it by itself.
+    fn parse(file: &str, text: &str) -> Result<Self, ProfileError> {
+        let profile: Self = toml::from_str(text).map_err(|e| check::syntax(file, text, &e))?;
+        match check::faults(&profile) {
+            Some(fault) => Err(fault.in_file(file, text)),
+            None => Ok(profile),
+        }
+    }
+
+    /// The profile that this one extends, with this one's changes; itself if it extends none.
+    fn extended(self, file: &str, text: &str) -> Result<Self, ProfileError> {
+        let fault = |fault: check::Fault| fault.in_file(file, text);
+        let Some(base) = &self.extends else {
+            return match self.without.is_empty() {
+                true => Ok(self),
+                false => Err(fault(check::nothing_to_take_away())),
+            };
+        };
+        let base =
+            Self::built_in(base).map_err(|e| fault(check::Fault::top("extends", e.to_string())))?;
+        base.changed_by(self).map_err(fault)
+    }
+
+    fn changed_by(mut self, own: Self) -> Result<Self, check::Fault> {
+        for (index, without) in own.without.iter().enumerate() {
+            if !self.take_away(without) {
+                return Err(check::nothing_like_it(index, without));
             }
         }
-        if let Some(zero) = profile.tmpfs.iter().find(|tmpfs| tmpfs.mib == 0) {
-            return Err(wrong(format!("tmpfs.mib: `{}` needs at least 1", zero.path)));
+        for deny in own.deny {
+            self.deny
+                .iter_mut()
+                .for_each(|old| old.calls.retain(|call| !deny.calls.contains(call)));
+            self.deny.push(deny);
         }
-        Ok(profile)
+        self.deny.retain(|deny| !deny.calls.is_empty());
+        put(&mut self.mount, own.mount, |a, b| a.path == b.path);
+        put(&mut self.tmpfs, own.tmpfs, |a, b| a.path == b.path);
+        put(&mut self.protect, own.protect, |a, b| a.path == b.path);
+        put(&mut self.proc_read_only, own.proc_read_only, |a, b| a.path == b.path);
+        put(&mut self.proc_mask, own.proc_mask, |a, b| a.path == b.path);
+        put(&mut self.deny_if, own.deny_if, |a, b| a.rule == b.rule);
+        put(&mut self.limit, own.limit, |a, b| a.resource == b.resource);
+        put(&mut self.env, own.env, |a, b| a.name == b.name);
+        Ok(Self {
+            name: own.name,
+            reason: own.reason,
+            extends: own.extends,
+            root: own.root.or(self.root),
+            workspace: own.workspace.or(self.workspace),
+            user_namespaces: own.user_namespaces.or(self.user_namespaces),
+            ..self
+        })
+    }
+
+    /// Takes one entry away; false if there is none like it.
+    fn take_away(&mut self, without: &Without) -> bool {
+        fn less<T>(entries: &mut Vec<T>, is_it: impl Fn(&T) -> bool) -> bool {
+            let before = entries.len();
+            entries.retain(|entry| !is_it(entry));
+            entries.len() < before
+        }
+        let Without { mount, tmpfs, protect, deny, deny_if, limit, env, reason: _ } = without;
+        if let Some(call) = deny {
+            return self.deny.iter_mut().any(|deny| less(&mut deny.calls, |known| known == call));
+        }
+        mount.as_ref().is_some_and(|path| less(&mut self.mount, |entry| entry.path == *path))
+            || tmpfs.as_ref().is_some_and(|path| less(&mut self.tmpfs, |entry| entry.path == *path))
+            || protect
+                .as_ref()
+                .is_some_and(|path| less(&mut self.protect, |entry| entry.path == *path))
+            || deny_if.is_some_and(|rule| less(&mut self.deny_if, |entry| entry.rule == rule))
+            || limit.is_some_and(|kind| less(&mut self.limit, |entry| entry.resource == kind))
+            || env.as_ref().is_some_and(|name| less(&mut self.env, |entry| entry.name == *name))
+    }
+
+    /// The limit of a resource, if there is one.
+    #[must_use]
+    pub fn limit_of(&self, resource: Resource) -> Option<u64> {
+        self.limit.iter().find(|limit| limit.resource == resource).map(|limit| limit.value)
+    }
+}
+
+/// Adds entries; one of the same key takes the old one's place.
+fn put<T>(entries: &mut Vec<T>, own: Vec<T>, same: fn(&T, &T) -> bool) {
+    for entry in own {
+        match entries.iter_mut().find(|old| same(old, &entry)) {
+            Some(old) => *old = entry,
+            None => entries.push(entry),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_profile_is_whole_and_reasoned() {
-        let profile = Profile::named("default").unwrap();
-        let reasons = profile
-            .mount
-            .iter()
-            .map(|place| &place.reason)
-            .chain(profile.tmpfs.iter().map(|tmpfs| &tmpfs.reason))
-            .chain(profile.proc_mask.iter().map(|place| &place.reason))
-            .chain(profile.deny.iter().map(|deny| &deny.reason))
-            .chain(profile.deny_if.iter().map(|deny| &deny.reason))
-            .chain(profile.limit.iter().map(|limit| &limit.reason))
-            .chain(profile.env.iter().map(|variable| &variable.reason));
-        for reason in reasons {
-            assert!(reason.len() > 5, "`{reason}` is no reason");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        let check = |text: &str, expected: &str| {
-            let error = Profile::parse("mine", text).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check("name = 'x'\nreason = 'y'\nmonts = 1", "unknown field `monts`");
-        check("name = 'x'", "missing field `reason`");
-        check("name='x'\nreason='y'\n[[mount]]\npath='/usr'", "missing field `reason`");
-        check("name='x'\nreason='y'\n[[mount]]\npath='usr'\nreason='z'", "must be absolute");
-        check("name='x'\nreason='y'\n[[mount]]\npath='/a/../b'\nreason='z'", "without `..`");
-        check("name='x'\nreason='y'\n[[tmpfs]]\npath='/t'\nmib=0\nreason='z'", "at least 1");
-        check(
-            "name='x'\nreason='y'\n[[deny_if]]\nrule='nope'\nreason='z'",
-            "unknown variant `nope`",
-        );
-        assert!(Profile::named("nope").unwrap_err().to_string().contains("`nope`"));
-    }
-}
+mod tests;

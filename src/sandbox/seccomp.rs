@@ -104,6 +104,33 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             }
             Ok(())
         }
+        Rule::FileAttributes => {
+            // FS_IOC_SETFLAGS in both widths, and FS_IOC_FSSETXATTR.
+            for request in [0x4008_6602, 0x4004_6602, 0x401c_5820] {
+                deny(rules, "ioctl", vec![(1, SeccompCmpOp::Eq, request)])?;
+            }
+            Ok(())
+        }
+        Rule::Personality => {
+            // To ask for it, the usual one, and that of 32-bit names for the machine.
+            let harmless = [0xffff_ffff, 0, 8].map(|persona| (0, SeccompCmpOp::Ne, persona));
+            deny(rules, "personality", harmless.into())
+        }
+        Rule::LargeSharedMemory => {
+            const GIBIBYTE: u64 = 1 << 30;
+            let Some(number) = call_number("shmget")? else { return Ok(()) };
+            let whole =
+                SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ge, GIBIBYTE);
+            let rule = whole.and_then(|whole| SeccompRule::new(vec![whole]));
+            rules.entry(number).or_default().push(rule.map_err(|e| format!("shmget: {e}"))?);
+            Ok(())
+        }
+        Rule::InternetSockets => {
+            for call in ["socket", "socketpair"] {
+                deny(rules, call, vec![(0, SeccompCmpOp::Ne, unsigned(libc::AF_UNIX))])?;
+            }
+            Ok(())
+        }
         Rule::TerminalInjection => {
             const TIOCLINUX: u64 = 0x541c;
             const TIOCSETD: u64 = 0x5423;
@@ -183,9 +210,14 @@ fn deny(rules: &mut Rules, call: &str, when: Vec<(u8, SeccompCmpOp, u64)>) -> Re
     Ok(())
 }
 
+/// Whether a profile can name this call.
+pub(super) fn is_known(name: &str) -> bool {
+    call_number(name).is_ok()
+}
+
 /// The number of a system call here; `None` for one that only other architectures have.
 fn call_number(name: &str) -> Result<Option<i64>, String> {
-    match CALLS.iter().chain(X86_CALLS).find(|(known, _)| *known == name) {
+    match CALLS.iter().chain(X86_CALLS).chain(YOUNG_CALLS).find(|(known, _)| *known == name) {
         Some((_, number)) => Ok(*number),
         None => Err(format!("`{name}` is not a system call that a profile can name")),
     }
@@ -204,6 +236,22 @@ type Calls = &'static [(&'static str, Option<i64>)];
 const CALLS: Calls = calls![
     clone3 = SYS_clone3,
     open_tree = SYS_open_tree,
+    set_mempolicy_home_node = SYS_set_mempolicy_home_node,
+    personality = SYS_personality,
+    shmget = SYS_shmget,
+    memfd_secret = SYS_memfd_secret,
+    memfd_create = SYS_memfd_create,
+    execveat = SYS_execveat,
+    landlock_create_ruleset = SYS_landlock_create_ruleset,
+    inotify_add_watch = SYS_inotify_add_watch,
+    io_setup = SYS_io_setup,
+    mlockall = SYS_mlockall,
+    msgget = SYS_msgget,
+    semget = SYS_semget,
+    mq_open = SYS_mq_open,
+    connect = SYS_connect,
+    bind = SYS_bind,
+    listen = SYS_listen,
     move_mount = SYS_move_mount,
     fsopen = SYS_fsopen,
     fsconfig = SYS_fsconfig,
@@ -273,6 +321,10 @@ const CALLS: Calls = calls![
     mknodat = SYS_mknodat,
     fcntl = SYS_fcntl,
 ];
+
+/// Calls that are younger than the library's tables; every architecture has them under these numbers.
+const YOUNG_CALLS: Calls =
+    &[("statmount", Some(457)), ("listmount", Some(458)), ("open_tree_attr", Some(467))];
 
 /// Those that only x86-64 has; elsewhere they need no rule.
 #[cfg(target_arch = "x86_64")]

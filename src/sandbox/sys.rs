@@ -110,6 +110,14 @@ pub(super) fn set_mount(
     Ok(())
 }
 
+/// The version of Landlock that this kernel has.
+pub(super) fn landlock_abi() -> io::Result<i64> {
+    let version = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call takes no pointer and makes nothing.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, version) })
+}
+
 /// Closes every descriptor from `first` on but `keep`.
 pub(super) fn close_all_but(first: u32, keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
@@ -145,6 +153,13 @@ pub(super) fn die_with_parent() -> io::Result<()> {
 /// Orphans of this process become its children.
 pub(super) fn adopt_orphans() -> io::Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Lets this thread, and what it starts, wait for the processor when others want it.
+pub(super) fn be_patient(steps: i32) -> io::Result<()> {
+    // SAFETY: takes integers alone; 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, steps) }.into())?;
+    Ok(())
 }
 
 /// No program that is started from here gains anything.

@@ -89,7 +89,7 @@ fn a_task_may_begin_with_a_hyphen_after_two_of_them() {
 fn the_command_for_the_sandbox_keeps_its_hyphens() {
     let check = |words: &[&str], workspace: Option<&str>, expected: &[&str]| {
         let Command::Sandbox(sandbox) = command(words) else { panic!("not sandbox") };
-        let SandboxCommand::Exec { place, command } = sandbox.command;
+        let SandboxCommand::Exec { place, command } = sandbox.command else { panic!("not exec") };
         assert_eq!(place.workspace.as_deref(), workspace.map(str::as_ref));
         assert_eq!(command, expected);
     };
@@ -203,7 +203,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 14] = [
+    let paths: [&[&str]; 15] = [
         &[],
         &["run"],
         &["resume"],
@@ -214,6 +214,7 @@ fn every_help_is_pinned_and_fits() {
         &["sessions", "delete"],
         &["sandbox"],
         &["sandbox", "exec"],
+        &["sandbox", "show"],
         &["doctor"],
         &["demo"],
         &["completions"],

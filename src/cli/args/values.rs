@@ -43,6 +43,14 @@ pub(super) fn tier() -> impl TypedValueParser<Value = Tier> {
     one_of([Tier::Full, Tier::Landlock, Tier::None], Tier::as_str)
 }
 
+/// `--require-tier`: a number, or the tier's name.
+pub(super) fn tier_number() -> impl TypedValueParser<Value = Tier> {
+    PossibleValuesParser::new(["2", "1", "full", "landlock"]).map(|word| {
+        let named = |tier: &Tier| tier.number().to_string() == word || tier.as_str() == word;
+        Tier::ALL.into_iter().find(named).expect("clap let only these words through")
+    })
+}
+
 fn one_of<T>(all: [T; 3], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,

@@ -13,10 +13,11 @@ use serde_json::{Map, Value};
 use super::output::Spool;
 use super::processes;
 use super::shell::{Ended, Shell};
+use super::watch::Watch;
 use super::{Refusal, input};
 use crate::limits::{BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS};
-use crate::sandbox::GuestContext;
 use crate::sandbox::wire::ToolReply;
+use crate::sandbox::{GuestContext, size};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +40,7 @@ struct State {
     directory: PathBuf,
     /// What background jobs wrote since the last command.
     overheard: Spool,
+    watch: Watch,
     context: GuestContext,
 }
 
@@ -48,6 +50,7 @@ impl Bash {
             shell: None,
             directory: context.workspace.clone(),
             overheard: Spool::new(&context.spool),
+            watch: Watch::start(context),
             context: context.clone(),
         })))
     }
@@ -84,12 +87,13 @@ impl Bash {
         }
         let directory =
             if state.directory.is_dir() { &state.directory } else { &state.context.workspace };
-        let shell = Shell::start(directory, &state.context.env);
+        let shell = Shell::start(directory, &state.context.env, state.watch.processes_limit());
         let shell = shell.map_err(|e| format!("bash could not be started: {e}."))?;
         if let Ok(output) = shell.output().try_clone() {
             let bash = Self(Arc::clone(&self.0));
             std::thread::spawn(move || bash.listen(&output));
         }
+        state.watch.shell(Some(shell.pid()));
         state.shell = Some(shell);
         Ok(())
     }
@@ -129,8 +133,18 @@ impl State {
         shell.overhear(&mut self.overheard);
         let mut output = Spool::new(&self.context.spool);
         let deadline = Instant::now() + timeout;
-        let stop = || cancelled.load(Ordering::Relaxed);
+        let limit = self.watch.output_limit().unwrap_or(usize::MAX);
+        let stop = |written| {
+            cancelled.load(Ordering::Relaxed) || self.watch.says_stop() || written > limit
+        };
+        self.watch.begin();
         let ended = shell.run(command, &mut output, deadline, &stop);
+        let passed = self.watch.end();
+        let too_much = || {
+            let limit = self.context.bounds.output.filter(|_| output.total() > limit);
+            limit.map(|limit| format!("output limit {}", size(limit)))
+        };
+        let passed = passed.or_else(too_much);
         self.directory = shell.directory().to_owned();
         let ended = ended.map_err(|e| {
             self.end();
@@ -141,27 +155,33 @@ impl State {
         }
         processes::reap(self.shell.as_ref().map(Shell::pid));
         let overheard = std::mem::replace(&mut self.overheard, Spool::new(&self.context.spool));
-        Ok(report(overheard, output, ended, timeout, stop(), &self.directory))
+        let why = match passed {
+            Some(limit) => Why::Limit(limit),
+            None if cancelled.load(Ordering::Relaxed) => Why::Cancelled,
+            None => Why::Late(timeout),
+        };
+        Ok(report(overheard, output, ended, &why, &self.directory))
     }
 
     /// Ends the shell with all that it started.
     fn end(&mut self) {
         if let Some(mut shell) = self.shell.take() {
+            self.watch.shell(None);
             shell.kill(0);
             shell.overhear(&mut self.overheard);
         }
     }
 }
 
+/// Why a command was ended, if it was.
+enum Why {
+    Late(Duration),
+    Cancelled,
+    Limit(String),
+}
+
 /// What the model reads: background output first, as it came first; then the command's, then how it ended.
-fn report(
-    overheard: Spool,
-    output: Spool,
-    ended: Ended,
-    timeout: Duration,
-    cancelled: bool,
-    directory: &Path,
-) -> ToolReply {
+fn report(overheard: Spool, output: Spool, ended: Ended, why: &Why, directory: &Path) -> ToolReply {
     let mut text = String::new();
     if !overheard.is_empty() {
         text.push_str("[output of background jobs since the last command]\n");
@@ -184,10 +204,10 @@ fn report(
              variables and background jobs]"
         )),
         Ended::Killed { shell_kept } => {
-            let why = if cancelled {
-                "cancelled".to_owned()
-            } else {
-                format!("timed out after {} ms", timeout.as_millis())
+            let why = match why {
+                Why::Cancelled => "cancelled".to_owned(),
+                Why::Late(timeout) => format!("timed out after {} ms", timeout.as_millis()),
+                Why::Limit(limit) => format!("killed: {limit}"),
             };
             let shell = if shell_kept {
                 "the shell is kept".to_owned()
@@ -199,7 +219,16 @@ fn report(
             Some(format!("[{why}; the command and its children were killed; {shell}]"))
         }
     };
-    let is_error = !matches!(ended, Ended::Done(0) | Ended::ShellGone(0));
+    let end = match (end, why, ended) {
+        // The kernel ended a part of it; the command itself may have gone on.
+        (end, Why::Limit(limit), Ended::Done(_) | Ended::ShellGone(_)) => Some(format!(
+            "[killed: {limit}]{}",
+            end.map(|end| format!("\n{end}")).unwrap_or_default()
+        )),
+        (end, _, _) => end,
+    };
+    let is_error =
+        !matches!(ended, Ended::Done(0) | Ended::ShellGone(0)) || matches!(why, Why::Limit(_));
     if let Some(end) = end {
         if !text.is_empty() {
             text.push('\n');

@@ -12,6 +12,7 @@ mod processes;
 mod read;
 mod serve;
 mod shell;
+mod watch;
 mod write;
 
 #[cfg(test)]

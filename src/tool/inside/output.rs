@@ -35,6 +35,11 @@ impl Spool {
         }
     }
 
+    /// Bytes taken so far, kept or not.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }

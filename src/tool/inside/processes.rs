@@ -25,10 +25,14 @@ struct Process {
     started: Ticks,
 }
 
-fn all() -> Vec<Process> {
+/// Every process that can be seen.
+pub(super) fn pids() -> Vec<i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter_map(look).collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn all() -> Vec<Process> {
+    pids().into_iter().filter_map(look).collect()
 }
 
 fn look(pid: i32) -> Option<Process> {

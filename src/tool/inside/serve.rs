@@ -81,7 +81,11 @@ impl Tools {
             // A host that is gone needs no answer.
             drop(tools.answer(id, outcome.unwrap_or_else(broke)));
         };
-        std::thread::Builder::new().name("tool".to_owned()).spawn(work).map(drop)
+        if std::thread::Builder::new().name("tool".to_owned()).spawn(work).is_err() {
+            let text = "The sandbox has no process left for this call: end some of those that run, or restart bash.";
+            return self.answer(id, ToolReply::error(text));
+        }
+        Ok(())
     }
 
     fn answer(&self, id: CallId, reply: ToolReply) -> io::Result<()> {

@@ -21,7 +21,8 @@ use nix::unistd::Pid;
 
 use super::output::Spool;
 use super::processes::{self, Ticks};
-use crate::limits::SHELL_RETURN_GRACE;
+use crate::limits::{GUEST_PROCESSES, SHELL_RETURN_GRACE};
+use crate::sandbox::spawn_in_background;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +57,17 @@ const PREPARE: &str =
 const SYNC: &str = "printf 'sync\\0%s\\0' \"$PWD\" >&0; set +eux\n";
 
 impl Shell {
-    /// Starts a shell in `directory`.
-    pub(super) fn start(directory: &Path, env: &[(String, String)]) -> io::Result<Self> {
+    /// Starts a shell in `directory`, with at most so many processes and threads.
+    pub(super) fn start(
+        directory: &Path,
+        env: &[(String, String)],
+        processes: Option<u64>,
+    ) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
         let (output, input) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
         fcntl(output.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let child = Command::new("bash")
+        let mut command = Command::new("bash");
+        command
             .args(["--norc", "--noprofile", "--noediting", "-i"])
             .env_clear()
             .envs(env.iter().map(|(name, value)| (name, value)))
@@ -70,8 +76,8 @@ impl Shell {
             .current_dir(directory)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(input.try_clone()?))
-            .stderr(Stdio::from(input))
-            .spawn()?;
+            .stderr(Stdio::from(input));
+        let child = spawn_in_background(command)?;
         let mut shell = Self {
             child,
             control,
@@ -80,10 +86,15 @@ impl Shell {
             answer: Vec::new(),
         };
         shell.control.write_all(PREPARE.as_bytes())?;
+        if let Some(processes) = processes {
+            // What is left of the session's limit is for the guest, so that it can still end what used up the rest.
+            let own = processes.saturating_sub(GUEST_PROCESSES).max(1);
+            shell.control.write_all(format!("ulimit -u {own} 2>/dev/null\n").as_bytes())?;
+        }
         let mut greeting = Spool::new(directory);
         let deadline = Instant::now() + 10 * SHELL_RETURN_GRACE;
         shell.control.write_all(SYNC.as_bytes())?;
-        match shell.hear(&mut greeting, deadline, &|| false)? {
+        match shell.hear(&mut greeting, deadline, &|_| false)? {
             Heard::Synced => Ok(shell),
             Heard::Answer(_) | Heard::Gone(_) | Heard::Late => {
                 Err(io::Error::other("bash did not start"))
@@ -110,13 +121,13 @@ impl Shell {
         &self.output
     }
 
-    /// Runs a command until it ends, its deadline passes, or `stop` says so.
+    /// Runs a command until it ends, its deadline passes, or `stop`, which is told how much was written, says so.
     pub(super) fn run(
         &mut self,
         command: &str,
         output: &mut Spool,
         deadline: Instant,
-        stop: &dyn Fn() -> bool,
+        stop: &dyn Fn(usize) -> bool,
     ) -> io::Result<Ended> {
         let began = processes::now();
         let quoted = command.replace('\'', r"'\''");
@@ -143,7 +154,7 @@ impl Shell {
         }
         let deadline = Instant::now() + SHELL_RETURN_GRACE;
         loop {
-            match self.hear(&mut noise, deadline, &|| false)? {
+            match self.hear(&mut noise, deadline, &|_| false)? {
                 // The killed command's own answer may come first.
                 Heard::Answer(_) => {}
                 Heard::Synced => return Ok(true),
@@ -188,7 +199,7 @@ impl Shell {
         &mut self,
         output: &mut Spool,
         deadline: Instant,
-        stop: &dyn Fn() -> bool,
+        stop: &dyn Fn(usize) -> bool,
     ) -> io::Result<Heard> {
         self.control.set_nonblocking(true)?;
         loop {
@@ -197,7 +208,7 @@ impl Shell {
                 return Ok(heard);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || stop() {
+            if left.is_zero() || stop(output.total()) {
                 return Ok(Heard::Late);
             }
             let timeout =
@@ -254,7 +265,8 @@ impl Shell {
     /// Takes in all output that is there.
     fn drain(&mut self, output: &mut Spool) {
         let mut bytes = [0; 64 * 1024];
-        loop {
+        // A pipe holds less than this; one that is filled as fast as it is emptied must not keep the call from its deadline.
+        for _ in 0..DRAIN_READS {
             match self.output.read(&mut bytes) {
                 Ok(0) => return,
                 Ok(n) => output.push(&bytes[..n]),
@@ -269,6 +281,9 @@ impl Shell {
         Ok(status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1))
     }
 }
+
+/// Most reads from the pipe at a time.
+const DRAIN_READS: usize = 64;
 
 /// How often a waiting call looks whether somebody wants it to stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);

@@ -37,6 +37,7 @@ impl Guest {
             home: dir.path().into(),
             spool: dir.path().join("spool"),
             env,
+            bounds: crate::sandbox::Bounds::default(),
         };
         let thread = std::thread::spawn(move || serve(theirs, &context));
         Self { dir, socket, next: 1, thread: Some(thread) }
@@ -562,6 +563,7 @@ fn a_host_that_speaks_nonsense_ends_the_guest() {
         home: "/".into(),
         spool: "/tmp".into(),
         env: Vec::new(),
+        bounds: crate::sandbox::Bounds::default(),
     };
     let thread = std::thread::spawn(move || serve(theirs, &context));
     std::io::Write::write_all(&mut ours, b"\x05\0\0\0xxxxx").unwrap();

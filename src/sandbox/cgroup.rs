@@ -1,0 +1,308 @@
+//! A control group for one session, where this process may make one: version 2 if its controllers are delegated, version 1
+//! if root has it. The kernel then counts memory and processor time of the whole session, whatever it forks.
+//!
+//! The host makes and removes the directory; the child enters it before it gives anything up. A host that was killed
+//! leaves an empty directory, which the next one removes.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Plan;
+use super::profile::Resource;
+use crate::limits::CGROUP_REMOVAL;
+
+/// What a child needs to enter a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Files that take the number of a process.
+    pub procs: Vec<PathBuf>,
+    /// The file that counts what was killed for want of memory.
+    pub events: PathBuf,
+}
+
+/// The directories of one group. Removed when dropped, which waits until its processes are gone.
+pub(super) struct Cgroup {
+    dirs: Vec<PathBuf>,
+    events: PathBuf,
+    version: u8,
+}
+
+/// Where this process may make groups.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// Version 2: one directory for all.
+    Unified(PathBuf),
+    /// Version 1: a directory for memory, and one for the processor if there is one.
+    Split { memory: PathBuf, cpu: Option<PathBuf> },
+}
+
+impl Cgroup {
+    /// A group with the plan's limits.
+    ///
+    /// # Errors
+    /// Why there can be none, as a sentence for the layer and for `doctor`.
+    pub(super) fn make(plan: &Plan) -> Result<Self, String> {
+        let Some(memory) = plan.limit(Resource::Memory) else {
+            return Err("no limit of memory".to_owned());
+        };
+        Self::make_with(memory, plan.limit(Resource::Cpu), plan.limit(Resource::Nproc))
+    }
+
+    /// A group with a limit of memory alone.
+    ///
+    /// # Errors
+    /// As [`Cgroup::make`].
+    pub(super) fn of_memory(bytes: u64) -> Result<Self, String> {
+        Self::make_with(bytes, None, None)
+    }
+
+    fn make_with(memory: u64, cpu: Option<u64>, processes: Option<u64>) -> Result<Self, String> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
+        let made = Self::make_at(&place(&mounts, &own)?, memory, cpu, processes);
+        made.map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "control groups are not delegated to this user".to_owned()
+            }
+            _ => format!("control groups: {e}"),
+        })
+    }
+
+    fn make_at(
+        place: &Place,
+        memory: u64,
+        cpu: Option<u64>,
+        processes: Option<u64>,
+    ) -> io::Result<Self> {
+        static SWEPT: Once = Once::new();
+        let (base, version) = match place {
+            Place::Unified(base) => (base, 2),
+            Place::Split { memory, .. } => (memory, 1),
+        };
+        SWEPT.call_once(|| sweep(place));
+        let name = name();
+        let dir = base.join(&name);
+        let mut made = Self { dirs: Vec::new(), events: PathBuf::new(), version };
+        match place {
+            Place::Unified(base) => {
+                delegate(base)?;
+                made.add(&dir)?;
+                put(&dir.join("memory.max"), memory)?;
+                // Without swap the limit is what it says; a kernel without swap has no such file.
+                put_if_there(&dir.join("memory.swap.max"), 0)?;
+                if let Some(processes) = processes {
+                    put_if_there(&dir.join("pids.max"), processes)?;
+                }
+                if let Some(percent) = cpu {
+                    let text = format!("{} {PERIOD_US}", percent * PERIOD_US / 100);
+                    put_text(&dir.join("cpu.max"), &text)?;
+                }
+                made.events = dir.join("memory.events");
+            }
+            Place::Split { cpu: cpu_base, .. } => {
+                made.add(&dir)?;
+                put(&dir.join("memory.limit_in_bytes"), memory)?;
+                put_if_there(&dir.join("memory.memsw.limit_in_bytes"), memory)?;
+                made.events = dir.join("memory.oom_control");
+                if let Some((percent, base)) = cpu.zip(cpu_base.as_ref()) {
+                    let dir = base.join(&name);
+                    made.add(&dir)?;
+                    put(&dir.join("cpu.cfs_period_us"), PERIOD_US)?;
+                    put(&dir.join("cpu.cfs_quota_us"), percent * PERIOD_US / 100)?;
+                }
+            }
+        }
+        Ok(made)
+    }
+
+    fn add(&mut self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir(dir)?;
+        self.dirs.push(dir.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        let procs = self.dirs.iter().map(|dir| dir.join("cgroup.procs")).collect();
+        Entry { procs, events: self.events.clone() }
+    }
+
+    /// As a layer.
+    pub(super) fn layer(&self) -> String {
+        format!("memory counted by the kernel (control groups, version {})", self.version)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + CGROUP_REMOVAL;
+        for dir in &self.dirs {
+            // Its processes are being taken apart; what stays all the same is swept by the next start.
+            while let Err(e) = std::fs::remove_dir(dir) {
+                if e.raw_os_error() != Some(libc::EBUSY) || Instant::now() > deadline {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+/// The kernel's usual period of processor quotas.
+const PERIOD_US: u64 = 100_000;
+
+impl Entry {
+    /// Enters the group with this process and all that it will start; the file that counts what was killed.
+    pub(super) fn enter(&self) -> io::Result<File> {
+        for procs in &self.procs {
+            put_text(procs, "0")?;
+        }
+        File::open(&self.events)
+    }
+}
+
+fn put(path: &Path, value: u64) -> io::Result<()> {
+    put_text(path, &value.to_string())
+}
+
+fn put_text(path: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+fn put_if_there(path: &Path, value: u64) -> io::Result<()> {
+    match put(path, value) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Says who made the group: the process and when it began, so that a number used again is told apart.
+fn name() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let pid = std::process::id();
+    let began = began(pid).unwrap_or(0);
+    format!("casemate-{pid}-{began}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// When a process began, in the kernel's ticks.
+fn began(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Removes the groups of hosts that are gone. One that is in use cannot be removed: the kernel refuses.
+fn sweep(place: &Place) {
+    let bases: Vec<&PathBuf> = match place {
+        Place::Unified(base) => vec![base],
+        Place::Split { memory, cpu } => std::iter::once(memory).chain(cpu).collect(),
+    };
+    for base in bases {
+        let Ok(entries) = std::fs::read_dir(base) else { continue };
+        for entry in entries.flatten() {
+            if is_stale(&entry.file_name().to_string_lossy()) {
+                drop(std::fs::remove_dir(entry.path()));
+            }
+        }
+    }
+}
+
+fn is_stale(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("casemate-") else { return false };
+    let numbers: Vec<u64> = rest.split('-').filter_map(|part| part.parse().ok()).collect();
+    let [pid, since, _] = numbers[..] else { return false };
+    u32::try_from(pid).is_ok_and(|pid| began(pid) != Some(since))
+}
+
+/// Lets directories below this one have limits.
+fn delegate(base: &Path) -> io::Result<()> {
+    let control = base.join("cgroup.subtree_control");
+    let given = std::fs::read_to_string(&control)?;
+    let has = |name: &str| given.split_whitespace().any(|given| given == name);
+    if has("memory") {
+        return Ok(());
+    }
+    let Err(e) = put_text(&control, "+memory +pids +cpu") else { return Ok(()) };
+    if e.raw_os_error() != Some(libc::EBUSY) {
+        return Err(e);
+    }
+    // A group that hands out limits holds no processes itself: this one moves into a room of its own.
+    let room = base.join("casemate-host");
+    match std::fs::create_dir(&room) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    put_text(&room.join("cgroup.procs"), "0")?;
+    put_text(&control, "+memory +pids +cpu")
+}
+
+/// Where groups can be made, by what is mounted and where this process is.
+fn place(mounts: &str, own: &str) -> Result<Place, String> {
+    let mounted = |is_it: &dyn Fn(&str, &str) -> bool| {
+        mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (at, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+            is_it(kind, options).then(|| PathBuf::from(at))
+        })
+    };
+    let path_of = |is_it: &dyn Fn(&str) -> bool| {
+        own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            is_it(controllers).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let split = |name: &str| {
+        let has = |list: &str| list.split(',').any(|one| one == name);
+        let at = mounted(&|kind, options| kind == "cgroup" && has(options))?;
+        Some(at.join(path_of(&|controllers| has(controllers))?))
+    };
+    if let Some(memory) = split("memory") {
+        return Ok(Place::Split { memory, cpu: split("cpu") });
+    }
+    let unified = mounted(&|kind, _| kind == "cgroup2");
+    match unified.zip(path_of(&str::is_empty)) {
+        Some((at, path)) => Ok(Place::Unified(at.join(path))),
+        None => Err("no control groups are mounted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_follows_what_is_mounted() {
+        let check = |mounts: &str, own: &str, expected: Result<Place, &str>| {
+            assert_eq!(place(mounts, own), expected.map_err(str::to_owned));
+        };
+        check(
+            "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0",
+            "0::/user.slice/a.scope",
+            Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope".into())),
+        );
+        let hybrid = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n\
+                      cgroup2 /c/unified cgroup2 rw 0 0";
+        check(
+            hybrid,
+            "4:memory:/m\n1:cpu,cpuacct:/\n0::/",
+            Ok(Place::Split { memory: "/c/memory/m".into(), cpu: Some("/c/cpu".into()) }),
+        );
+        check("proc /proc proc rw 0 0", "0::/", Err("no control groups are mounted"));
+    }
+
+    #[test]
+    fn only_groups_of_hosts_that_are_gone_are_stale() {
+        let pid = std::process::id();
+        let since = began(pid).unwrap();
+        let check = |name: &str, stale: bool| assert_eq!(is_stale(name), stale, "{name}");
+        check(&format!("casemate-{pid}-{since}-1"), false);
+        check(&format!("casemate-{pid}-{}-1", since + 1), true);
+        check("casemate-host", false);
+        check("docker-1-2-3", false);
+    }
+}

@@ -1,0 +1,193 @@
+//! The guest's own eye on what its programs use: memory where the kernel does not count it, processes, disk.
+//!
+//! A command that goes too far is ended like a late one, and the model reads which limit it was. Jobs in the background
+//! that do so while no command runs are killed here.
+
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::Pid;
+
+use super::processes;
+use crate::limits::{DISK_FLOOR_BYTES, WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
+use crate::sandbox::{Bounds, GuestContext, size};
+
+/// Shared by the thread that looks and the commands that it may end.
+#[derive(Clone)]
+pub(super) struct Watch(Arc<Shared>);
+
+struct Shared {
+    bounds: Bounds,
+    workspace: PathBuf,
+    /// The shell, or 0.
+    shell: AtomicI32,
+    call: Mutex<Call>,
+}
+
+#[derive(Default)]
+struct Call {
+    /// The free bytes of the disk when the command under way began.
+    free: Option<u64>,
+    /// Which limit was passed, and when that was seen.
+    passed: Option<(String, Instant)>,
+    /// What the kernel had killed for want of memory when the command began.
+    killed: u64,
+}
+
+impl Watch {
+    /// Begins to look. Ends with the process.
+    pub(super) fn start(context: &GuestContext) -> Self {
+        let watch = Self(Arc::new(Shared {
+            bounds: context.bounds.clone(),
+            workspace: context.workspace.clone(),
+            shell: AtomicI32::new(0),
+            call: Mutex::default(),
+        }));
+        let eye = Arc::downgrade(&watch.0);
+        let look = move || {
+            while let Some(shared) = eye.upgrade() {
+                let busy = shared.look();
+                drop(shared);
+                std::thread::sleep(if busy { WATCH_INTERVAL } else { WATCH_INTERVAL_IDLE });
+            }
+        };
+        let started = std::thread::Builder::new().name("watch".to_owned()).spawn(look);
+        started.expect("the guest can start a thread before any program runs");
+        watch
+    }
+
+    pub(super) fn shell(&self, shell: Option<Pid>) {
+        self.0.shell.store(shell.map_or(0, Pid::as_raw), Ordering::Relaxed);
+    }
+
+    /// A command begins.
+    pub(super) fn begin(&self) {
+        let mut call = self.0.call();
+        *call = Call { free: self.0.free(), passed: None, killed: self.0.killed() };
+    }
+
+    /// Whether the command has gone too far.
+    pub(super) fn says_stop(&self) -> bool {
+        self.0.call().passed.is_some()
+    }
+
+    /// The command has ended; the limit that it passed, if any.
+    pub(super) fn end(&self) -> Option<String> {
+        let mut call = self.0.call();
+        call.free = None;
+        let passed = call.passed.take().map(|(limit, _)| limit);
+        let killed = self.0.killed() > call.killed;
+        passed.or_else(|| killed.then(|| self.0.memory_limit()))
+    }
+
+    pub(super) fn output_limit(&self) -> Option<usize> {
+        self.0.bounds.output.and_then(|bytes| usize::try_from(bytes).ok())
+    }
+
+    pub(super) fn processes_limit(&self) -> Option<u64> {
+        self.0.bounds.processes
+    }
+}
+
+impl Shared {
+    fn call(&self) -> std::sync::MutexGuard<'_, Call> {
+        self.call.lock().expect("nothing panics under this lock")
+    }
+
+    /// One look; whether a command is under way.
+    fn look(&self) -> bool {
+        let passed = self.passed();
+        let mut call = self.call();
+        let busy = call.free.is_some();
+        let Some(limit) = passed else { return busy };
+        let since = call.passed.get_or_insert((limit, Instant::now())).1;
+        if self.is_bomb() && std::process::id() == 1 {
+            // What forks faster than it can be looked for is ended in one call, the shell with it: to the first process of
+            // a namespace, this is everybody else.
+            drop(kill(Pid::from_raw(-1), Signal::SIGKILL));
+            return busy;
+        }
+        // The command's own end comes first, so that the shell is told; what goes on regardless is killed from here.
+        if !busy || since.elapsed() > 10 * WATCH_INTERVAL {
+            drop(call);
+            processes::kill_started_since(Pid::from_raw(self.shell.load(Ordering::Relaxed)), 0);
+            if !busy {
+                self.call().passed = None;
+            }
+        }
+        busy
+    }
+
+    /// Whether there are so many processes that only a bomb makes them; half the limit is left for threads.
+    fn is_bomb(&self) -> bool {
+        self.bounds.processes.is_some_and(|limit| processes::pids().len() as u64 > limit / 2)
+    }
+
+    /// The limit that is passed now.
+    fn passed(&self) -> Option<String> {
+        let Bounds { memory, processes, disk, .. } = &self.bounds;
+        if self.is_bomb() {
+            return processes.map(|limit| format!("process limit {limit}"));
+        }
+        let pids = processes::pids();
+        if self.bounds.oom.is_none() && memory.is_some_and(|limit| is_over(&pids, limit)) {
+            return Some(self.memory_limit());
+        }
+        let (before, now) = self.call().free.zip(self.free())?;
+        let filled = before.saturating_sub(now);
+        if disk.is_some_and(|limit| filled > limit) {
+            return disk.map(|limit| format!("disk limit {}", size(limit)));
+        }
+        let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
+        full.then(|| "the disk is almost full".to_owned())
+    }
+
+    fn memory_limit(&self) -> String {
+        format!("memory limit {}", size(self.bounds.memory.unwrap_or(0)))
+    }
+
+    /// Free bytes of the disk that the workspace is on.
+    fn free(&self) -> Option<u64> {
+        let facts = statvfs(&self.workspace).ok()?;
+        Some(facts.blocks_available() * facts.fragment_size())
+    }
+
+    /// How many processes the kernel has killed for want of memory.
+    fn killed(&self) -> u64 {
+        let Some(oom) = &self.bounds.oom else { return 0 };
+        let mut bytes = [0; 512];
+        let Ok(length) = oom.read_at(&mut bytes, 0) else { return 0 };
+        let text = String::from_utf8_lossy(&bytes[..length]);
+        let mut counts = text.lines().filter_map(|line| line.strip_prefix("oom_kill "));
+        counts.next().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Whether the processes use more than `limit` together. Pages that they share are counted once for each at first, and
+/// exactly only where that is too much.
+fn is_over(pids: &[i32], limit: u64) -> bool {
+    let resident: u64 = pids.iter().filter_map(|pid| resident(*pid)).sum();
+    resident > limit && pids.iter().filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
+}
+
+fn resident(pid: i32) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE)
+}
+
+fn proportional(pid: i32) -> Option<u64> {
+    let mut text = String::new();
+    std::fs::File::open(format!("/proc/{pid}/smaps_rollup"))
+        .ok()?
+        .read_to_string(&mut text)
+        .ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}

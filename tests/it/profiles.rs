@@ -1,0 +1,344 @@
+//! Profiles, protected paths and limits through the program, as root and as an ordinary user.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{As, Casemate, write};
+
+/// Runs a line of shell in the sandbox; what it printed, both streams together.
+fn inside(casemate: &Casemate, flags: &[&str], line: &str) -> String {
+    let line = format!("exec 2>&1; {line}");
+    let words = [&["sandbox", "exec"], flags, &["--", "bash", "-c", &line]].concat();
+    let done = casemate.run(&words);
+    assert!(done.stderr().is_empty(), "{done:?}");
+    done.stdout()
+}
+
+/// Every path below a directory, and what the files hold.
+fn everything(dir: &Path) -> Vec<(PathBuf, Option<String>)> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                open.push(path.clone());
+            }
+            found.push((path.clone(), std::fs::read_to_string(path).ok()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn secrets_cannot_be_read_and_what_the_host_runs_cannot_be_changed() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        for name in [".env", "app/.env.local", ".ssh/id_ed25519", ".aws/credentials", "AGENTS.md"] {
+            casemate.put(name, "TOKEN=1\n");
+        }
+        for name in [".git/config", ".git/hooks/pre-commit", ".vscode/tasks.json", ".envrc"] {
+            casemate.put(name, "host\n");
+        }
+        symlink("AGENTS.md", casemate.workspace().join("CLAUDE.md")).unwrap();
+        let before = everything(&casemate.workspace());
+        let check = |line: &str, expected: &str| {
+            let said = inside(&casemate, &[], line);
+            assert!(said.contains(expected), "{who:?}: {line}: {said}");
+            assert!(!said.contains("TOKEN") || line.contains("AGENTS"), "{who:?}: {line}: {said}");
+        };
+        let (denied, fixed, busy) = ("Permission denied", "Read-only", "Device or resource busy");
+        check("cat .env", denied);
+        check("cat app/.env.local", denied);
+        check("ls .ssh", denied);
+        check("cat .aws/credentials", denied);
+        check("cp .env copy; cat copy", denied);
+        check("chmod 644 .env; cat .env", denied);
+        check("mv .env e && cat e", busy);
+        check("mv app a && cat a/.env.local; mv a app", denied);
+        check("ln .env e", "Invalid cross-device link");
+        check("echo evil > .git/config", fixed);
+        check("echo evil > .git/hooks/post-commit", fixed);
+        check("mv .git/hooks .git/h", busy);
+        check("mv .git git", busy);
+        check("rm -rf .git/hooks", fixed);
+        check("rm .envrc", busy);
+        check("echo evil > .vscode/tasks.json", fixed);
+        check("mv .vscode v", busy);
+        check("echo evil >> AGENTS.md", fixed);
+        check("cat CLAUDE.md", "TOKEN");
+        check("rm CLAUDE.md", busy);
+        check("echo evil > CLAUDE.md", fixed);
+        check("touch .git/index && rm .git/index && echo well", "well");
+        assert_eq!(everything(&casemate.workspace()), before, "{who:?}");
+
+        let open = inside(&casemate, &["--allow-path", ".env"], "cat .env");
+        assert_eq!(open, "TOKEN=1\n", "{who:?}");
+        let absolute = casemate.workspace().join(".git");
+        let flags = ["--allow-path", absolute.to_str().unwrap()];
+        assert_eq!(inside(&casemate, &flags, "echo mine > .git/config; cat .git/config"), "mine\n");
+    }
+}
+
+#[test]
+fn git_works_in_a_repository_that_is_held() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let line = "git init -q && echo a > a && git add a && git -c user.name=a -c user.email=b commit -qm one";
+        inside(&casemate, &[], line);
+        let line = "echo b > b && git add b && git -c user.name=a -c user.email=b commit -qm two && git log --format=%s";
+        assert_eq!(inside(&casemate, &[], line), "two\none\n", "{who:?}");
+        let read = inside(&casemate, &["--profile", "read-only"], "git log --format=%s; touch c");
+        assert_eq!(read, "two\none\ntouch: cannot touch 'c': Read-only file system\n", "{who:?}");
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_held_is_refused_with_a_sentence_and_nothing_is_left() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        std::fs::create_dir(casemate.workspace().join("other")).unwrap();
+        symlink("other", casemate.workspace().join(".git")).unwrap();
+        symlink("/etc", casemate.home().join("link")).unwrap();
+        let check = |flags: &[&str], expected: &str| {
+            let refused = casemate.run(&[&["sandbox", "exec"], flags, &["--", "true"]].concat());
+            assert!(refused.stderr().contains(expected), "{who:?}: {flags:?}: {refused:?}");
+            refused.expect(2);
+        };
+        check(&[], "is a link on the way to the protected path `.git/config`");
+        casemate.run(&["sandbox", "exec", "--allow-path", ".git", "--", "true"]).expect(0);
+        let link = casemate.home().join("link");
+        check(&["-C", link.to_str().unwrap()], "the workspace /etc is a part of the system's /etc");
+        check(&["-C", "/"], "it is the whole filesystem");
+        check(&["-C", "/usr"], "holds much more than a project");
+        std::fs::create_dir_all(casemate.data_dir()).unwrap();
+        casemate.give_to_user();
+        check(&["-C", casemate.data_dir().to_str().unwrap()], "no tool may reach that");
+        check(&["-C", casemate.home().to_str().unwrap()], "no tool may reach that");
+        let left = std::fs::read_dir(casemate.workspace()).unwrap().count();
+        assert_eq!(left, 2, "{who:?}");
+    }
+}
+
+#[test]
+fn a_profile_of_ones_own_changes_the_sandbox_and_its_faults_have_a_place() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let own = casemate.home().join("own.toml");
+        let named = own.to_str().unwrap().to_owned();
+        let profile = |rest: &str| {
+            write(&own, &format!("name = 'own'\nreason = 'for a test'\nextends = 'default'\n{rest}"));
+            casemate.give_to_user();
+        };
+        profile("[[env]]\nname = 'COLOUR'\nvalue = 'blue'\nreason = 'to see it'");
+        assert_eq!(inside(&casemate, &["--profile", &named], "echo $COLOUR"), "blue\n", "{who:?}");
+        let shown = casemate.run(&["sandbox", "show", &named, "--json"]).expect(0);
+        let shown: Value = serde_json::from_str(&shown.stdout()).unwrap();
+        assert_eq!((&shown["profile"], &shown["tier"]), (&"own".into(), &"full".into()));
+
+        let check = |rest: &str, expected: &str| {
+            profile(rest);
+            let refused = casemate.run(&["sandbox", "exec", "--profile", &named, "--", "true"]);
+            assert!(refused.stderr().contains(&format!("{named}{expected}")), "{refused:?}");
+            refused.expect(2);
+        };
+        check("colour = 1", ":4: colour: unknown field `colour`");
+        check("[[limit]]\nresource = 'memory'\nvalue = 0\nreason = 'nothing'", ":6: limit.value: `memory`");
+        profile("[[mount]]\npath = '/nowhere/at/all'\nreason = 'the data'");
+        let refused = casemate.run(&["sandbox", "exec", "--profile", &named, "--", "true"]);
+        assert!(refused.stderr().contains("needs /nowhere/at/all, which is not there"), "{refused:?}");
+        let unknown = casemate.run(&["sandbox", "exec", "--profile", "nope", "--", "true"]);
+        assert!(unknown.stderr().contains("there are `default`, `strict`, `read-only`"), "{unknown:?}");
+    }
+}
+
+#[test]
+fn a_session_keeps_the_profile_that_it_began_with() {
+    let casemate = Casemate::new();
+    let own = casemate.home().join("own.toml");
+    write(
+        &own,
+        "name = 'own'\nreason = 'for a test'\nextends = 'default'\n\
+         [[env]]\nname = 'COLOUR'\nvalue = 'blue'\nreason = 'to see it'",
+    );
+    let model = casemate.script(
+        "turns:\n  - text: one\n  - tool_calls: [{ bash: { command: 'echo it is $COLOUR' } }]\n  - text: two\n",
+    );
+    let begun = ["run", "-m", &model, "--profile", own.to_str().unwrap(), "begin"];
+    casemate.run(&begun).expect(0);
+    std::fs::remove_file(own).unwrap();
+    let resumed = casemate.run(&["resume", "--output", "stream-json", "go on"]).expect(0);
+    assert!(resumed.stdout().contains("it is blue"), "{resumed:?}");
+}
+
+/// What the tool results of a run say, in order, each with whether it is an error.
+fn results(casemate: &Casemate, model: &str, flags: &[&str]) -> Vec<(bool, String)> {
+    let words = [&["run", "-m", model, "--output", "stream-json"], flags, &["go"]].concat();
+    let events = casemate.run(&words).expect(0).json_lines();
+    let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
+    let told = |event: &Value| {
+        let text = event["content"][0]["text"].as_str().unwrap().to_owned();
+        (event["is_error"].as_bool().unwrap(), text)
+    };
+    results.map(told).collect()
+}
+
+/// Small enough to be passed in a moment.
+const TIGHT: &str = "\
+name = 'tight'
+reason = 'limits that a test passes quickly'
+extends = 'default'
+[[limit]]
+resource = 'memory'
+value = 268435456
+reason = 'a quarter of a gibibyte'
+[[limit]]
+resource = 'nproc'
+value = 200
+reason = 'few processes'
+[[limit]]
+resource = 'disk'
+value = 67108864
+reason = 'a little disk'
+[[limit]]
+resource = 'output'
+value = 1048576
+reason = 'a little output'
+";
+
+#[test]
+fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        write(&casemate.home().join("tight.toml"), TIGHT);
+        let cases = [
+            ("python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"", "killed: memory limit 256 MiB"),
+            ("bomb() { bomb | bomb & }; bomb; sleep 60", "killed: process limit 200"),
+            ("yes | head -c 10G", "killed: output limit 1 MiB"),
+            ("cat /dev/zero > fill", "killed: disk limit 64 MiB"),
+            ("rm -f fill; sleep 0.2; echo alive", "alive"),
+        ];
+        let calls = cases.map(|(line, _)| {
+            let call = serde_json::json!({ "bash": { "command": line } });
+            format!("  - tool_calls: [{call}]\n")
+        });
+        let model = casemate.script(&format!("turns:\n{}  - text: done\n", calls.concat()));
+        let profile = casemate.home().join("tight.toml");
+        let began = Instant::now();
+        let told = results(&casemate, &model, &["--profile", profile.to_str().unwrap()]);
+        for ((line, expected), (is_error, text)) in cases.iter().zip(&told) {
+            assert!(text.contains(expected), "{who:?}: {line}: {text}");
+            assert_eq!(*is_error, expected.starts_with("killed"), "{who:?}: {line}: {text}");
+        }
+        assert_eq!(told.len(), cases.len());
+        assert!(began.elapsed() < Duration::from_secs(60), "{who:?}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn less_than_the_tier_that_is_required_is_never_given() {
+    let casemate = Casemate::new();
+    let check = |flags: &[&str], code: i32| {
+        casemate.run(&[&["sandbox", "exec"], flags, &["--", "true"]].concat()).expect(code);
+    };
+    check(&["--require-tier", "2"], 0);
+    check(&["--require-tier", "1"], 0);
+    check(&["--require-tier", "0"], 2);
+    check(&["--require-tier", "3"], 2);
+    check(&["--require-tier", "1", "--sandbox", "full"], 2);
+    // A secret cannot be hidden without mounts, and is not shown instead.
+    casemate.put(".env", "TOKEN=1\n");
+    let refused = casemate.run(&["sandbox", "exec", "--sandbox", "landlock", "--", "cat", ".env"]);
+    assert!(refused.stderr().contains("the tier `landlock` has no mounts to hide it"), "{refused:?}");
+    refused.expect(2);
+}
+
+#[test]
+fn doctor_tries_every_mechanism_and_every_failure_has_a_remedy() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let mut command = casemate.command();
+        command.args(["doctor", "--json"]).env("TMPDIR", casemate.home());
+        let output = command.stderr(Stdio::inherit()).output().unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let checks = found["sandbox"].as_array().unwrap();
+        for check in checks {
+            assert_ne!(check["verdict"], "fail", "{who:?}: {check}");
+            assert!(check["verdict"] == "ok" || check["remedy"].is_string(), "{who:?}: {check}");
+        }
+        let names: Vec<_> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+        let expected = [
+            "user namespace",
+            "other namespaces",
+            "network of its own",
+            "fresh /proc",
+            "Landlock",
+            "system call filter",
+            "control group",
+            "mapped owners",
+            "sealed program",
+            "overlay",
+            "subordinate ids",
+            "sandbox, tier `full` (2)",
+            "sandbox, tier `landlock` (1)",
+            "best tier",
+        ];
+        assert_eq!(names, expected);
+    }
+}
+
+/// Control groups that casemate made and that are still there.
+fn groups_of(pid: u32) -> Vec<PathBuf> {
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut found = Vec::new();
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with(&format!("casemate-{pid}-")) {
+                found.push(path.clone());
+            }
+            open.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
+    let casemate = Casemate::new();
+    let layers = casemate.run(&["doctor", "--json"]);
+    if !layers.stdout().contains("memory counted by the kernel") {
+        let required = std::env::var_os("CASEMATE_TEST_REQUIRE").is_some_and(|what| what == "all");
+        assert!(!required, "there are no control groups here");
+        eprintln!("no control groups here: nothing to remove");
+        return;
+    }
+    let start = |seconds: &str| -> std::process::Child {
+        let mut command: Command = casemate.command();
+        command.args(["sandbox", "exec", "--", "sh", "-c", "echo up; exec sleep $0", seconds]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut up = [0; 3];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+        child
+    };
+    let mut well = start("0");
+    well.wait().unwrap();
+    assert_eq!(groups_of(well.id()), Vec::<PathBuf>::new());
+
+    let mut killed = start("1000");
+    assert_eq!(groups_of(killed.id()).len(), 1);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !groups_of(killed.id()).is_empty() {
+        assert!(Instant::now() < deadline, "{:?} is left", groups_of(killed.id()));
+        // Each start sweeps what hosts that are gone have left, once its processes are gone too.
+        casemate.run(&["sandbox", "exec", "--", "true"]).expect(0);
+    }
+}
