@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
-use crate::environment::Tier;
+use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
@@ -113,6 +113,9 @@ pub struct RunArgs {
     /// Allow every tool call that would ask
     #[arg(long)]
     pub yes: bool,
+    /// Work on your files, on a layer over them, or on a copy [default: direct]
+    #[arg(long, value_name = "MODE", value_parser = values::workspace_mode())]
+    pub workspace_mode: Option<WorkspaceMode>,
     /// Where the agent works.
     #[command(flatten)]
     pub place: PlaceArgs,

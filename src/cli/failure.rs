@@ -213,6 +213,7 @@ impl From<RuntimeError> for Failure {
                 Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                     .hint(NO_SANDBOX_HINT)
             }
+            E::Disk(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
             }

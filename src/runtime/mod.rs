@@ -8,6 +8,7 @@
 
 mod changes;
 pub mod config;
+mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
@@ -32,6 +33,7 @@ use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUT
 use crate::provider::routes::{Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
+use crate::sandbox::disk::{DiskError, Place};
 use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -69,6 +71,9 @@ pub enum RuntimeError {
     /// The sandbox cannot be had.
     #[error("no sandbox: {0}")]
     Sandbox(#[from] LaunchError),
+    /// The session's own disk.
+    #[error("could not {0}")]
+    Disk(#[from] DiskError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -196,6 +201,7 @@ impl Runtime {
     pub fn open(config: Config) -> Result<Self, RuntimeError> {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
+        disks::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let drivers = Drivers::default();
@@ -245,8 +251,10 @@ impl Runtime {
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
         check_apart(&spec.environment, &self.shared.config.data_dir)?;
-        sandbox::plan_for(&spec.environment)?;
+        sandbox::plan_for(&spec.environment, None)?;
         let now = self.shared.clock.now();
+        let id = SessionId::mint(now);
+        self.make_disk(&id, &spec.environment).await?;
         let date = now.to_string();
         let instructions = instructions::find(
             &spec.environment.workspace,
@@ -267,7 +275,7 @@ impl Runtime {
             max_turns: spec.max_turns,
         };
         let new = NewSession {
-            id: SessionId::mint(now),
+            id,
             title: spec.title,
             workspace,
             definition: serde_json::to_value(definition).expect("a definition is JSON"),
@@ -370,7 +378,7 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
-            launcher: launcher(definition.environment),
+            launcher: launcher(definition.environment, self.disk(id)),
             previews,
             interrupt,
         };
@@ -423,7 +431,9 @@ impl Runtime {
     /// If it is not there or is at work.
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
         self.row(id)?;
-        Ok(self.shared.store.delete_session(id).await?)
+        self.shared.store.delete_session(id).await?;
+        // Cut here, the next start sweeps it.
+        Ok(self.disk(id).remove()?)
     }
 
     /// Stops all work and closes the store. What was running resumes like after a crash.
@@ -445,10 +455,15 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment) -> Launcher {
+fn launcher(environment: Environment, disk: Place) -> Launcher {
     Arc::new(move || -> Sandboxed {
-        let environment = environment.clone();
-        Box::pin(async move { sandbox::launch(&environment).await.map_err(|e| e.to_string()) })
+        let (environment, disk) = (environment.clone(), disk.clone());
+        Box::pin(async move {
+            let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
+            // Made with the session; one of an older version has none.
+            disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
+            sandbox::launch(&environment, &disk).await.map_err(|e| e.to_string())
+        })
     })
 }
 

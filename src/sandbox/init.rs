@@ -20,7 +20,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::mounts::{self, Tree};
+use super::mounts::{self, Taken};
 use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
 use super::protect::Hold;
@@ -222,9 +222,9 @@ fn full(
     let plan = &order.plan;
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
-    let mut trees = None;
+    let mut taken = None;
     if plan.from_root {
-        trees = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount).map(Some))?);
+        taken = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount))?);
         give_up_root(plan)?;
     }
     set_limits(order)?;
@@ -233,8 +233,8 @@ fn full(
         return Ok(Place::Outer(wait_for(guest, socket, streams)));
     }
     sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
-    let trees = match trees {
-        Some(trees) => trees,
+    let taken = match taken {
+        Some(taken) => taken,
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
@@ -242,8 +242,8 @@ fn full(
         // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
         put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
     }
-    mounts::enter(plan, &trees)?;
-    drop::<Vec<Tree>>(trees);
+    mounts::enter(plan, &taken)?;
+    drop::<Taken>(taken);
     let context = GuestContext {
         workspace: plan.workspace.clone(),
         home: plan.home.clone(),
@@ -360,11 +360,14 @@ pub(super) fn owner_map(
     Ok(namespace.into())
 }
 
-/// Shows a mount's owner as the session's user.
-fn map_owner(plan: &Plan, mount: &Mount) -> Result<OwnedFd, Failure> {
+/// Shows a mount's owner as the session's user, unless it is.
+fn map_owner(plan: &Plan, mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
     let owner = mounts::owner(mount);
     let owner = owner.map_err(|e| at("workspace owner", &mount.source.display(), &e))?;
-    owner_map(&mount.source, owner, (plan.uid, plan.gid))
+    if owner == (plan.uid, plan.gid) {
+        return Ok(None);
+    }
+    owner_map(&mount.source, owner, (plan.uid, plan.gid)).map(Some)
 }
 
 fn give_up_root(plan: &Plan) -> Result<(), Failure> {

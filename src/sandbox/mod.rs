@@ -6,9 +6,9 @@
 //! out of a guest is bounded, strictly decoded and never obeyed; unsafe code is in `sys.rs` alone.
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
-pub mod disk;
 mod canary;
 mod cgroup;
+pub mod disk;
 mod exec;
 mod guest;
 mod host;
@@ -33,17 +33,18 @@ pub use plan::{Plan, PlanError};
 pub use show::{View, size};
 
 use crate::environment::Environment;
+use disk::Place;
 use guest::exec;
 use plan::Host;
 use profile::Profile;
 
-/// Plans a sandbox for this environment on this host.
+/// Plans a sandbox for this environment on this host, with a session's disk or without one.
 ///
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
-pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
+pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    plan::plan(&profile, environment, &gather(&profile, environment)?)
+    plan::plan(&profile, environment, &gather(&profile, environment, disk)?)
 }
 
 /// Why an environment has no sandbox.
@@ -62,10 +63,10 @@ pub enum SandboxError {
 ///
 /// # Errors
 /// If the machine gives none of them; the error is that of the best.
-pub async fn launch(environment: &Environment) -> Result<Guest, SandboxError> {
+pub async fn launch(environment: &Environment, disk: &Place) -> Result<Guest, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        let plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
         match Guest::launch(&plan).await {
             Ok(guest) => return Ok(guest.after(refused.as_ref())),
             Err(e) => refused = refused.or(Some(e)),
@@ -82,7 +83,7 @@ pub async fn launch(environment: &Environment) -> Result<Guest, SandboxError> {
 pub fn run_command(environment: &Environment, argv: &[String]) -> Result<u8, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        let plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
         match exec(plan, argv.to_vec()) {
             Ok(code) => return Ok(code),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
@@ -98,10 +99,14 @@ pub fn run_command(environment: &Environment, argv: &[String]) -> Result<u8, San
 /// As [`plan_for`].
 pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    let plan = plan::plan(&profile, environment, &gather(&profile, environment)?)?;
+    let plan = plan::plan(&profile, environment, &gather(&profile, environment, None)?)?;
     Ok(View::of(&profile, plan))
 }
 
-fn gather(profile: &Profile, environment: &Environment) -> Result<Host, PlanError> {
-    Host::gather(profile, environment).map_err(|e| PlanError::Gather(e.to_string()))
+fn gather(
+    profile: &Profile,
+    environment: &Environment,
+    disk: Option<&Place>,
+) -> Result<Host, PlanError> {
+    Host::gather(profile, environment, disk).map_err(|e| PlanError::Gather(e.to_string()))
 }

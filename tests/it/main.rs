@@ -5,6 +5,7 @@
 mod aimock;
 mod cli;
 mod crash;
+mod disk;
 mod faults;
 mod real_model;
 mod sandbox;

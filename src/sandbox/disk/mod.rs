@@ -6,8 +6,10 @@
 //! ever followed out of its tree.
 
 mod path;
+mod place;
 mod restore;
 mod seal;
+mod session;
 mod tree;
 
 #[cfg(test)]
@@ -16,9 +18,12 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use place::Place;
 pub use seal::{SealNumber, Sealed};
+pub use session::{Disk, DiskSeal, SealReport};
 
-use seal::Seals;
+use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
+use seal::{Bound, Seals};
 
 /// Why a disk could not do what it was asked to. Fits after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,16 @@ pub enum DiskError {
         /// The newest.
         last: SealNumber,
     },
+    /// A tree that is not the session's own, and whose sealing would cost more than it is worth.
+    #[error(
+        "seal {}: it has more than {} files, or more than {} of content that the file system cannot share; \
+         --workspace-mode overlay keeps the changes of a session apart, and seals these alone",
+        .path.display(), SEAL_DIRECT_FILES, crate::sandbox::size(SEAL_DIRECT_BYTES)
+    )]
+    TooLarge {
+        /// The tree.
+        path: PathBuf,
+    },
     /// A content is missing or cut, by a crash of the machine or by somebody's hand. Nothing was changed.
     #[error("restore `{path}`: its content {object} is not whole")]
     Damaged {
@@ -52,7 +67,7 @@ pub enum DiskError {
 }
 
 impl DiskError {
-    fn at(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+    fn at(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { what, path: path.clone(), source }
     }
@@ -62,6 +77,7 @@ impl DiskError {
 pub struct SealedTree {
     root: PathBuf,
     seals: Seals,
+    bound: Bound,
 }
 
 impl SealedTree {
@@ -70,7 +86,14 @@ impl SealedTree {
     /// # Errors
     /// If the seals cannot be read.
     pub fn open(root: &Path, seals: &Path) -> Result<Self, DiskError> {
-        Ok(Self { root: root.to_owned(), seals: Seals::open(seals)? })
+        Ok(Self { root: root.to_owned(), seals: Seals::open(seals)?, bound: Bound::NONE })
+    }
+
+    /// The same, of a tree that is not the session's own: it is sealed as long as that is cheap.
+    #[must_use]
+    fn bounded(self) -> Self {
+        let bound = Bound { bytes: SEAL_DIRECT_BYTES, files: SEAL_DIRECT_FILES };
+        Self { bound, ..self }
     }
 
     /// The newest seal.
@@ -85,7 +108,20 @@ impl SealedTree {
     /// The system's: a full disk, a tree beyond its bounds. No seal is made then.
     pub fn seal(&mut self) -> Result<Sealed, DiskError> {
         let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
-        self.seals.seal(root, &self.root)
+        self.seals.seal(root, &self.root, self.bound)
+    }
+
+    /// Makes the tree a copy of the one below `source`, all of it the property of `owner`, and seals it so.
+    ///
+    /// # Errors
+    /// The system's.
+    fn adopt(&mut self, source: &Path, owner: u32) -> Result<Sealed, DiskError> {
+        let fail = DiskError::at("copy", source);
+        let from = restore::open_root(source).map_err(&fail)?;
+        let (mut target, _) = self.seals.keep(from, source, Bound::NONE)?;
+        target.values_mut().for_each(|node| node.owner = (owner, owner));
+        let root = restore::open_root(&self.root).map_err(&fail)?;
+        restore::restore(&mut self.seals, &root, &self.root, target, &mut || Ok(()))
     }
 
     /// Makes the tree what it was at a seal, and seals it so.
@@ -96,6 +132,7 @@ impl SealedTree {
         let fail = DiskError::at("restore", &self.root);
         std::fs::create_dir_all(&self.root).map_err(&fail)?;
         let root = restore::open_root(&self.root).map_err(&fail)?;
-        restore::restore(&mut self.seals, &root, &self.root, number, &mut || Ok(()))
+        let target = self.seals.tree(number)?;
+        restore::restore(&mut self.seals, &root, &self.root, target, &mut || Ok(()))
     }
 }

@@ -31,14 +31,6 @@ impl RelativePath {
     pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|name| !name.is_empty())
     }
-
-    /// Whether this lies below `other`, or is the same.
-    pub(super) fn is_within(&self, other: &Self) -> bool {
-        match self.0.strip_prefix(&*other.0) {
-            Some(rest) => rest.is_empty() || rest[0] == b'/' || other.0.is_empty(),
-            None => false,
-        }
-    }
 }
 
 impl fmt::Display for RelativePath {
@@ -122,14 +114,5 @@ mod tests {
         for broken in [r#""\\x4""#, r#""\\q""#, r#""\\""#, r#""\\xzz""#] {
             assert!(serde_json::from_str::<RelativePath>(broken).is_err(), "{broken}");
         }
-    }
-
-    #[test]
-    fn within_counts_whole_names() {
-        let path = |text: &str| RelativePath::of_bytes(text.as_bytes().to_vec());
-        assert!(path("a/b").is_within(&path("a")));
-        assert!(path("a").is_within(&path("a")));
-        assert!(path("a").is_within(&path("")));
-        assert!(!path("ab").is_within(&path("a")));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,23 +16,22 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::DiskError;
 use super::path::RelativePath;
-use super::seal::{self, SealNumber, Sealed, Seals};
+use super::seal::{self, Sealed, Seals};
 use super::tree::{self, Kind, Node, Stamp, Tree};
 use crate::sandbox::sys;
 
 /// A name that no session has, for what is not in its place yet.
 const BESIDE: &CStr = c".casemate-restore";
 
-/// Makes the tree below `root` what it was at `number`, and seals it so: the newest seal is then equal to that one.
+/// Makes the tree below `root` the target, whose contents are kept, and seals it so.
 /// `steps` is asked before each change, and may end the work there.
 pub(super) fn restore(
     seals: &mut Seals,
     root: &OwnedFd,
     shown: &Path,
-    number: SealNumber,
+    target: Tree,
     steps: &mut dyn FnMut() -> io::Result<()>,
 ) -> Result<Sealed, DiskError> {
-    let target = seals.tree(number)?;
     let fail = DiskError::at("restore", shown);
     check_contents(seals, &target)?;
     let again = || root.try_clone();
@@ -48,7 +48,7 @@ pub(super) fn restore(
     let unsure = seal::unsure_from();
     let mut restored = target;
     restamp(&mut restored, again().map_err(&fail)?).map_err(&fail)?;
-    seals.record(restored, 0, unsure)
+    seals.record_anew(restored, 0, unsure)
 }
 
 /// Refuses before anything is touched, if a content is not there whole.
@@ -269,4 +269,25 @@ fn gone(result: nix::Result<()>) -> io::Result<()> {
 pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(openat(AT_FDCWD, path, flags, Mode::empty())?)
+}
+
+/// Removes a tree that nobody works in any more, directories included that their owner may not look into.
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let mut closed = vec![path.to_owned()];
+            while let Some(dir) = closed.pop() {
+                std::fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+                for entry in std::fs::read_dir(&dir)? {
+                    let entry = entry?;
+                    if entry.file_type()?.is_dir() {
+                        closed.push(entry.path());
+                    }
+                }
+            }
+            std::fs::remove_dir_all(path)
+        }
+        other => other,
+    }
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::DiskError;
 use super::path::RelativePath;
 use super::tree::{self, Found, Kind, Node, Stamp, Tree};
+use crate::sandbox::sys;
 
 /// A file that changed so short a time before it was looked at may change again with the same stamp: the kernel's
 /// change times are as coarse as its timer.
@@ -160,28 +161,54 @@ impl Seals {
     }
 
     /// Seals the tree below `root` as it is now.
-    pub(super) fn seal(&mut self, root: OwnedFd, shown: &Path) -> Result<Sealed, DiskError> {
+    pub(super) fn seal(
+        &mut self,
+        root: OwnedFd,
+        shown: &Path,
+        bound: Bound,
+    ) -> Result<Sealed, DiskError> {
         let unsure = unsure_from();
-        let mut copier = Copier { seals: self, next: 0, bytes: 0 };
-        let walked = tree::walk(root, &mut |found| copier.keep(found));
-        let bytes = copier.bytes;
-        let tree = walked.map_err(DiskError::at("seal", shown))?;
-        self.record(tree, bytes, unsure)
+        let (mut tree, bytes) = self.keep(root, shown, bound)?;
+        distrust_the_young(&mut tree, unsure);
+        // A number of its own for the empty tree of the beginning too: 0 is no seal.
+        if self.head > 0 && same(&self.tree, &tree) {
+            let files = files_in(&tree);
+            self.tree = tree;
+            return Ok(Sealed { number: self.head, files, changed: 0, bytes: 0 });
+        }
+        self.record(tree, bytes)
     }
 
-    /// Makes a tree, whose contents are kept already, the newest seal. Stamps from `unsure` on are not trusted.
-    pub(super) fn record(
+    /// The tree below `root`, its contents kept for the next seal, and the bytes that were copied for it.
+    pub(super) fn keep(
+        &self,
+        root: OwnedFd,
+        shown: &Path,
+        bound: Bound,
+    ) -> Result<(Tree, u64), DiskError> {
+        let mut copier = Copier { seals: self, next: 0, bytes: 0, unshared: 0, entries: 0, bound };
+        let walked = tree::walk(root, &mut |found| copier.keep(found));
+        let bytes = copier.bytes;
+        if copier.is_over() {
+            return Err(DiskError::TooLarge { path: shown.to_owned() });
+        }
+        Ok((walked.map_err(DiskError::at("seal", shown))?, bytes))
+    }
+
+    /// Makes a tree, whose contents are kept already, the newest seal, even if nothing but stamps has changed: the next
+    /// process then need not compare contents. Stamps from `unsure` on are not trusted.
+    pub(super) fn record_anew(
         &mut self,
         mut tree: Tree,
         bytes: u64,
         unsure: i64,
     ) -> Result<Sealed, DiskError> {
         distrust_the_young(&mut tree, unsure);
-        let files = tree.values().filter(|node| matches!(node.kind, Kind::File { .. })).count();
-        if same(&self.tree, &tree) {
-            self.tree = tree;
-            return Ok(Sealed { number: self.head, files, changed: 0, bytes: 0 });
-        }
+        self.record(tree, bytes)
+    }
+
+    fn record(&mut self, tree: Tree, bytes: u64) -> Result<Sealed, DiskError> {
+        let files = files_in(&tree);
         let difference = Difference::between(&self.tree, &tree);
         let number = self.head + 1;
         self.write(number, &difference)?;
@@ -202,6 +229,24 @@ impl Seals {
         };
         write().map_err(DiskError::at("write a seal", &path))
     }
+}
+
+fn files_in(tree: &Tree) -> usize {
+    tree.values().filter(|node| matches!(node.kind, Kind::File { .. })).count()
+}
+
+/// What one seal may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// Bytes that are copied because the file system cannot share them.
+    pub(super) bytes: u64,
+    /// Files that are looked at.
+    pub(super) files: usize,
+}
+
+impl Bound {
+    /// No bound but those of every tree.
+    pub(super) const NONE: Self = Self { bytes: u64::MAX, files: usize::MAX };
 }
 
 /// From when on a change is too young for its stamp to be trusted. Taken before the stamps are.
@@ -225,11 +270,23 @@ struct Copier<'a> {
     seals: &'a Seals,
     next: usize,
     bytes: u64,
+    /// Of these, those whose blocks are not shared.
+    unshared: u64,
+    entries: usize,
+    bound: Bound,
 }
 
 impl Copier<'_> {
+    fn is_over(&self) -> bool {
+        self.unshared > self.bound.bytes || self.entries > self.bound.files
+    }
+
     /// Where the content of a file is kept: where it was, if nobody touched it since.
     fn keep(&mut self, found: &Found<'_>) -> io::Result<String> {
+        self.entries += 1;
+        if self.is_over() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         let known = self.seals.tree.get(found.path).and_then(|node| match &node.kind {
             Kind::File { object, stamp } => Some((object, stamp)),
             Kind::Directory { .. } | Kind::Link { .. } | Kind::Whiteout => None,
@@ -258,8 +315,15 @@ impl Copier<'_> {
             let mut from = open_file(found)?;
             let before = Stamp::of(&fstat(&from)?);
             let mut to = options.open(&path)?;
-            // Shares the blocks where the file system can.
-            self.bytes += io::copy(&mut from, &mut to)?;
+            if sys::share_blocks(&from, &to).is_ok() {
+                self.bytes += before.size;
+            } else {
+                self.unshared += before.size;
+                if self.is_over() {
+                    return Err(io::ErrorKind::FileTooLarge.into());
+                }
+                self.bytes += io::copy(&mut from, &mut to)?;
+            }
             if Stamp::of(&fstat(&from)?) == before && to.metadata()?.size() == before.size {
                 break;
             }

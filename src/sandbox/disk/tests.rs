@@ -189,7 +189,8 @@ proptest! {
 
 fn cut_restore(tree: &mut SealedTree, number: SealNumber, mut steps: usize) {
     let root = restore::open_root(&tree.root).unwrap();
-    let outcome = restore::restore(&mut tree.seals, &root, &tree.root, number, &mut || {
+    let target = tree.seals.tree(number).unwrap();
+    let outcome = restore::restore(&mut tree.seals, &root, &tree.root, target, &mut || {
         steps = steps.checked_sub(1).ok_or_else(|| io::Error::other("cut"))?;
         Ok(())
     });
@@ -248,6 +249,42 @@ fn a_content_that_is_gone_is_named_before_anything_is_touched() {
     assert_eq!(error, "restore `a`: its content 000001-0 is not whole");
     assert_eq!(fs::read(place.tree().join("a")).unwrap(), b"two");
     assert_eq!(tree.restore(9).unwrap_err().to_string(), "find seal 9: the last one is 2");
+}
+
+#[test]
+fn a_copy_is_the_same_tree_and_the_other_stays_apart() {
+    let (place, other) = (Place::new(), Place::new());
+    other.write("a", b"one");
+    fs::create_dir(other.tree().join("d")).unwrap();
+    symlink("../a", other.tree().join("d/link")).unwrap();
+    let before = look(&other.tree());
+    let mut tree = place.open();
+    let owner = nix::unistd::geteuid().as_raw();
+    assert_eq!(tree.adopt(&other.tree(), owner).unwrap().number, 1);
+    assert_eq!(look(&place.tree()), before);
+    place.write("a", b"two");
+    tree.seal().unwrap();
+    tree.restore(1).unwrap();
+    assert_eq!((look(&place.tree()), look(&other.tree())), (before.clone(), before));
+}
+
+#[test]
+fn a_tree_beyond_its_bound_is_not_sealed() {
+    let place = Place::new();
+    place.write("a", &[7; 100]);
+    place.write("b", b"x");
+    let check = |bytes, files, fits: bool| {
+        let mut tree = SealedTree { bound: Bound { bytes, files }, ..place.open() };
+        let sealed = tree.seal();
+        // Where blocks are shared, bytes cost nothing.
+        assert!(sealed.is_ok() == fits || files == 2 && sealed.is_ok(), "{bytes} {files}");
+        let words = sealed.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(words.is_empty() || words.contains("--workspace-mode overlay"), "{words}");
+        fs::remove_dir_all(place.dir.path().join("seals")).unwrap();
+    };
+    check(101, 2, true);
+    check(100, 2, false);
+    check(101, 1, false);
 }
 
 #[test]

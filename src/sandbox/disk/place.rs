@@ -1,0 +1,127 @@
+//! Where a session's disk lies, and whose it is.
+//!
+//! ```text
+//! home/            the session's home
+//! layer/upper      what it changed of its workspace, in the mode `overlay`; `layer/work` is the kernel's
+//! copy/            its workspace, in the mode `copy`
+//! seals-home/  seals-work/
+//! ```
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+
+use super::DiskError;
+use crate::environment::WorkspaceMode;
+use crate::sandbox::host;
+
+/// The directory of one session's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(PathBuf);
+
+impl Place {
+    /// The disk at `root`, made or not.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        Self(root)
+    }
+
+    /// The session's home.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.0.join("home")
+    }
+
+    /// What lies over the workspace.
+    #[must_use]
+    pub fn layer(&self) -> PathBuf {
+        self.0.join("layer")
+    }
+
+    /// The changes in that.
+    #[must_use]
+    pub fn upper(&self) -> PathBuf {
+        self.layer().join("upper")
+    }
+
+    /// A workspace of the session's own.
+    #[must_use]
+    pub fn copy(&self) -> PathBuf {
+        self.0.join("copy")
+    }
+
+    /// Where the seals of a tree lie.
+    pub(super) fn seals(&self, of: &str) -> PathBuf {
+        self.0.join(format!("seals-{of}"))
+    }
+
+    /// The host's user that the session is for its whole life: who owns its home.
+    ///
+    /// # Errors
+    /// If there is no home.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(self.home().metadata()?.uid())
+    }
+
+    /// Makes what is missing of the disk, for the session's user alone. For root, that is a user of the session's own,
+    /// chosen here once.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn prepare(&self, mode: WorkspaceMode, workspace: &Path) -> Result<(), DiskError> {
+        let fail = |path: &Path| DiskError::at("make the session's disk", path);
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(fail(&self.0))?;
+        let owner = match self.owner() {
+            Ok(owner) => owner,
+            Err(_) if geteuid().is_root() => host::session_uid(),
+            Err(_) => geteuid().as_raw(),
+        };
+        let own = |path: &Path| -> Result<(), DiskError> {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.and_then(|()| give(path, owner)).map_err(fail(path))
+        };
+        own(&self.home())?;
+        match mode {
+            WorkspaceMode::Direct => Ok(()),
+            WorkspaceMode::Overlay => {
+                own(&self.layer())?;
+                own(&self.layer().join("work"))?;
+                self.like(workspace, &self.upper(), &own)
+            }
+            WorkspaceMode::Copy => self.like(workspace, &self.copy(), &own),
+        }
+    }
+
+    /// A directory that stands for the workspace has the workspace's permissions.
+    fn like(
+        &self,
+        workspace: &Path,
+        path: &Path,
+        own: &dyn Fn(&Path) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        if path.exists() {
+            return Ok(());
+        }
+        own(path)?;
+        let fail = DiskError::at("make the session's disk", path);
+        let mode = workspace.metadata().map_err(&fail)?.mode() & 0o1777;
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(&fail)
+    }
+
+    /// Removes the disk, whatever the session left there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self) -> Result<(), DiskError> {
+        let removed = super::restore::remove_all(&self.0);
+        removed.map_err(DiskError::at("remove the session's disk", &self.0))
+    }
+}
+
+/// Only root can give a directory away; everybody else's is the session's already.
+fn give(path: &Path, owner: u32) -> io::Result<()> {
+    if geteuid().is_root() { chown(path, Some(owner), Some(owner)) } else { Ok(()) }
+}
