@@ -73,6 +73,12 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
+    /// List the moments to which a session can go back
+    Checkpoints(CheckpointsArgs),
+    /// Make a session's conversation and files what they were
+    Rewind(RewindArgs),
+    /// Begin a session that was another one up to some moment
+    Fork(ForkArgs),
     /// Run a command of your own in the sandbox, or look at what it is
     Sandbox(SandboxArgs),
     /// Check what this machine can do: sandbox, storage, models
@@ -277,6 +283,61 @@ Example:
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
+}
+
+/// `casemate checkpoints`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate checkpoints sesn_01jq… --json | jq -r .[].event")]
+pub struct CheckpointsArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate rewind`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate rewind sesn_01jq… --to sevt_01jr…
+  casemate rewind sesn_01jq… --to $(casemate checkpoints sesn_01jq… --json | jq -r .[0].event)
+
+Any event of the session will do. It and all before it stay; what came after, whatever did it, is taken
+back: messages, files of the workspace, what was installed. To say something else instead of a message,
+go back to the event before it. Nothing is lost: what is there now is a checkpoint too.")]
+pub struct RewindArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// The event to go back to
+    #[arg(long, value_name = "EVENT")]
+    pub to: EventId,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate fork`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate fork sesn_01jq… --title 'the other way'
+  casemate fork sesn_01jq… --at sevt_01jr…
+
+The new session has files of its own. One that was forked from a session that works on your files works
+on a copy of them.")]
+pub struct ForkArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// The last event that both have [default: the session as it is now]
+    #[arg(long, value_name = "EVENT")]
+    pub at: Option<EventId>,
+    /// Title of the new session [default: that of the other]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `casemate sandbox`.

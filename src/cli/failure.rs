@@ -226,7 +226,10 @@ impl From<RuntimeError> for Failure {
             | E::MessageTooLarge { .. }
             | E::NotWaiting { .. }
             | E::Terminated(_)
+            | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
+            E::NoEvent { ref session, .. } => Self::usage(error.to_string())
+                .hint(format!("`casemate sessions events {session}` shows them all")),
             E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
                 .hint("answer with --allow EVENT or --deny EVENT first"),
         }

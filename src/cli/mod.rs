@@ -13,6 +13,7 @@ mod context;
 mod demo;
 mod doctor;
 pub mod failure;
+mod history;
 pub mod output;
 pub mod render;
 mod run;
@@ -54,6 +55,9 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Run(args) => block_on(run::run(context, args)),
         Command::Resume(args) => block_on(run::resume(context, args)),
         Command::Sessions(args) => block_on(sessions::run(context, args.command)),
+        Command::Checkpoints(args) => history::checkpoints(context, &args),
+        Command::Rewind(args) => block_on(history::rewind(context, args)),
+        Command::Fork(args) => block_on(history::fork(context, args)),
         Command::Sandbox(args) => sandbox::run(context, args.command),
         Command::Doctor(args) => block_on(doctor::run(context, args)),
         Command::Demo(args) => block_on(demo::run(context, args)),

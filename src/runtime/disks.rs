@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::history::with_disk;
 use super::{Runtime, RuntimeError};
 use crate::environment::{Environment, WorkspaceMode};
 use crate::id::SessionId;
@@ -39,12 +40,9 @@ impl Runtime {
             // Whether it can be had here is found out by having it.
             WorkspaceMode::Overlay => drop(sandbox::launch(environment, disk).await?),
             WorkspaceMode::Copy => {
-                let (place, workspace) = (disk.clone(), environment.workspace.clone());
-                let copy = move || {
-                    let mut disk = Disk::open(&place, WorkspaceMode::Copy, &workspace)?;
-                    disk.copy_workspace(&place, &workspace)
-                };
-                tokio::task::spawn_blocking(copy).await.expect("a copy does not panic")?;
+                let workspace = environment.workspace.clone();
+                let copy = move |disk: &mut Disk| disk.copy_workspace(&workspace);
+                with_disk(disk.clone(), environment, copy).await?;
             }
         }
         Ok(())

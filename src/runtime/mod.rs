@@ -12,6 +12,7 @@ mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
+mod history;
 mod instructions;
 
 use std::io::Read as _;
@@ -23,6 +24,7 @@ pub use crate::store::{SessionRow, SessionStatus};
 pub use changes::changed_since;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
+pub use history::{Checkpoint, Rewound, checkpoints};
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock};
@@ -35,6 +37,7 @@ use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
 use crate::sandbox::disk::{DiskError, Place};
 use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Launcher, Parts, Sandboxed, Session};
@@ -106,6 +109,17 @@ pub enum RuntimeError {
     /// No such session.
     #[error("there is no session {0}")]
     NoSession(SessionId),
+    /// No such event.
+    #[error("session {session} has no event {event}")]
+    NoEvent {
+        /// The session.
+        session: SessionId,
+        /// What was named.
+        event: EventId,
+    },
+    /// Somebody works on the session.
+    #[error("session {0} is at work; stop it first")]
+    Busy(SessionId),
 }
 
 impl From<SandboxError> for RuntimeError {
@@ -379,6 +393,7 @@ impl Runtime {
             model_name: route.to_string(),
             model_id: route.model,
             launcher: launcher(definition.environment, self.disk(id)),
+            disk: self.disk(id),
             previews,
             interrupt,
         };
@@ -399,10 +414,16 @@ impl Runtime {
     /// # Errors
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
-        let definition = definition(self.row(id)?)?;
-        let mut session = Session::new(Arc::new(definition));
+        let row = self.row(id)?;
+        let rewinds = self.reader().of_kind(id, "internal.rewound")?;
+        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
+        let lineage = Lineage::to(row.head, &rewinds);
+        let mut session = Session::new(Arc::new(definition(row)?));
         let mut interrupted = false;
         self.shared.store.reader().each(id, 0, |event| {
+            if !lineage.holds(event.seq) {
+                return session.skip(&event);
+            }
             match &event.body {
                 EventBody::UserMessage { .. } => interrupted = false,
                 EventBody::UserInterrupt {} => interrupted = true,

@@ -165,7 +165,11 @@ impl Projection {
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
             | E::SandboxFailed { .. }
-            | E::SandboxReady { .. } => return,
+            | E::SandboxReady { .. }
+            | E::Sealed { .. }
+            | E::Unsealed { .. }
+            | E::Rewound { .. }
+            | E::Forked { .. } => return,
         };
         self.status = status;
         self.stop_reason = stop_reason;

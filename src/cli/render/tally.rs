@@ -99,7 +99,11 @@ impl Tally {
             | EventBody::RedactedThinking { .. }
             | EventBody::ModelStop { .. }
             | EventBody::ToolStarted { .. }
-            | EventBody::SandboxReady { .. } => {}
+            | EventBody::SandboxReady { .. }
+            | EventBody::Sealed { .. }
+            | EventBody::Unsealed { .. }
+            | EventBody::Rewound { .. }
+            | EventBody::Forked { .. } => {}
         }
     }
 

@@ -78,6 +78,8 @@ pub struct SealedTree {
     root: PathBuf,
     seals: Seals,
     bound: Bound,
+    /// Whose everything in it is, if that is one user's.
+    owner: Option<u32>,
 }
 
 impl SealedTree {
@@ -86,7 +88,18 @@ impl SealedTree {
     /// # Errors
     /// If the seals cannot be read.
     pub fn open(root: &Path, seals: &Path) -> Result<Self, DiskError> {
-        Ok(Self { root: root.to_owned(), seals: Seals::open(seals)?, bound: Bound::NONE })
+        Ok(Self {
+            root: root.to_owned(),
+            seals: Seals::open(seals)?,
+            bound: Bound::NONE,
+            owner: None,
+        })
+    }
+
+    /// The same, of a tree that is the session's own: whatever the seals say, it belongs to its user.
+    #[must_use]
+    fn owned_by(self, owner: u32) -> Self {
+        Self { owner: Some(owner), ..self }
     }
 
     /// The same, of a tree that is not the session's own: it is sealed as long as that is cheap.
@@ -111,17 +124,30 @@ impl SealedTree {
         self.seals.seal(root, &self.root, self.bound)
     }
 
-    /// Makes the tree a copy of the one below `source`, all of it the property of `owner`, and seals it so.
+    /// Makes the tree a copy of the one below `source`, and seals it so.
     ///
     /// # Errors
     /// The system's.
-    fn adopt(&mut self, source: &Path, owner: u32) -> Result<Sealed, DiskError> {
+    fn adopt(&mut self, source: &Path) -> Result<Sealed, DiskError> {
         let fail = DiskError::at("copy", source);
         let from = restore::open_root(source).map_err(&fail)?;
-        let (mut target, _) = self.seals.keep(from, source, Bound::NONE)?;
-        target.values_mut().for_each(|node| node.owner = (owner, owner));
-        let root = restore::open_root(&self.root).map_err(&fail)?;
-        restore::restore(&mut self.seals, &root, &self.root, target, &mut || Ok(()))
+        let (target, _) = self.seals.keep(from, source, Bound::NONE)?;
+        self.become_tree(target)
+    }
+
+    /// Makes the tree what another one was at a seal; shares the other's seals up to `last`.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    fn branch_off(
+        &mut self,
+        seals: &Path,
+        last: SealNumber,
+        number: SealNumber,
+    ) -> Result<Sealed, DiskError> {
+        self.seals.link_from(seals, last)?;
+        self.seals = self.seals.reopen()?;
+        self.restore(number)
     }
 
     /// Makes the tree what it was at a seal, and seals it so.
@@ -129,10 +155,17 @@ impl SealedTree {
     /// # Errors
     /// An unknown seal, or a content that is not whole: nothing was changed then. The system's: call it again.
     pub fn restore(&mut self, number: SealNumber) -> Result<Sealed, DiskError> {
+        let target = self.seals.tree(number)?;
+        self.become_tree(target)
+    }
+
+    fn become_tree(&mut self, mut target: tree::Tree) -> Result<Sealed, DiskError> {
         let fail = DiskError::at("restore", &self.root);
         std::fs::create_dir_all(&self.root).map_err(&fail)?;
         let root = restore::open_root(&self.root).map_err(&fail)?;
-        let target = self.seals.tree(number)?;
+        if let Some(owner) = self.owner {
+            target.values_mut().for_each(|node| node.owner = (owner, owner));
+        }
         restore::restore(&mut self.seals, &root, &self.root, target, &mut || Ok(()))
     }
 }

@@ -5,10 +5,11 @@
 //! layer/upper      what it changed of its workspace, in the mode `overlay`; `layer/work` is the kernel's
 //! copy/            its workspace, in the mode `copy`
 //! seals-home/  seals-work/
+//! rewound          the last rewind that was carried out, as its position in the log
 //! ```
 
-use std::fs::{DirBuilder, Permissions};
-use std::io;
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,33 @@ impl Place {
     /// Where the seals of a tree lie.
     pub(super) fn seals(&self, of: &str) -> PathBuf {
         self.0.join(format!("seals-{of}"))
+    }
+
+    fn rewound_file(&self) -> PathBuf {
+        self.0.join("rewound")
+    }
+
+    /// The last rewind that was carried out; 0 if none was.
+    pub(super) fn rewound(&self) -> Result<u64, DiskError> {
+        let path = self.rewound_file();
+        match std::fs::read_to_string(&path) {
+            // What cannot be understood is no rewind: to carry one out again does no harm.
+            Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(DiskError::at("read", &path)(e)),
+        }
+    }
+
+    pub(super) fn set_rewound(&self, number: u64) -> Result<(), DiskError> {
+        let path = self.rewound_file();
+        let fresh = path.with_extension("new");
+        let write = || {
+            let mut file = File::create(&fresh)?;
+            writeln!(file, "{number}")?;
+            file.sync_data()?;
+            std::fs::rename(&fresh, &path)
+        };
+        write().map_err(DiskError::at("write", &path))
     }
 
     /// The host's user that the session is for its whole life: who owns its home.

@@ -6,6 +6,7 @@
 //! objects/000001-0 …              contents, named by the seal that first held them
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -105,13 +106,36 @@ impl Seals {
         }
         for entry in std::fs::read_dir(dir.join("objects")).map_err(&fail)? {
             let path = entry.map_err(&fail)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let number = name.split('-').next().and_then(|number| number.parse::<u64>().ok());
+            let number = path.file_name().and_then(seal_of);
             if number.is_none_or(|number| number > seals.head) {
                 std::fs::remove_file(path).map_err(&fail)?;
             }
         }
         Ok(seals)
+    }
+
+    /// The same, read anew.
+    pub(super) fn reopen(&self) -> Result<Self, DiskError> {
+        Self::open(&self.dir)
+    }
+
+    /// Takes over the seals of another tree up to `number`: they never change, so they are shared.
+    pub(super) fn link_from(&self, other: &Path, number: SealNumber) -> Result<(), DiskError> {
+        let link = |name: &Path| {
+            let (from, to) = (other.join(name), self.dir.join(name));
+            match std::fs::hard_link(&from, &to) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                done => done.map_err(DiskError::at("share a seal", &from)),
+            }
+        };
+        let fail = DiskError::at("share the seals", other);
+        for entry in std::fs::read_dir(other.join("objects")).map_err(&fail)? {
+            let name = entry.map_err(&fail)?.file_name();
+            if seal_of(&name).is_some_and(|of| of <= number) {
+                link(&Path::new("objects").join(name))?;
+            }
+        }
+        (1..=number).try_for_each(|seal| link(Path::new(&format!("{seal:06}.json"))))
     }
 
     /// The last seal.
@@ -131,6 +155,11 @@ impl Seals {
     /// Where a content lies.
     pub(super) fn object(&self, name: &str) -> PathBuf {
         self.dir.join("objects").join(name)
+    }
+
+    /// The name of a content of the next seal.
+    fn name(&self, index: usize) -> String {
+        format!("{:06}-{index}", self.head + 1)
     }
 
     fn load(&self, number: SealNumber) -> Result<Option<Difference>, DiskError> {
@@ -188,11 +217,16 @@ impl Seals {
     ) -> Result<(Tree, u64), DiskError> {
         let mut copier = Copier { seals: self, next: 0, bytes: 0, unshared: 0, entries: 0, bound };
         let walked = tree::walk(root, &mut |found| copier.keep(found));
-        let bytes = copier.bytes;
-        if copier.is_over() {
-            return Err(DiskError::TooLarge { path: shown.to_owned() });
+        let (bytes, made, over) = (copier.bytes, copier.next, copier.is_over());
+        let kept = match walked {
+            _ if over => Err(DiskError::TooLarge { path: shown.to_owned() }),
+            other => other.map_err(DiskError::at("seal", shown)),
+        };
+        if kept.is_err() {
+            // A full disk would stay full of what nobody needs. What cannot be removed is, when the seals are opened next.
+            (0..made).for_each(|i| drop(std::fs::remove_file(self.object(&self.name(i)))));
         }
-        Ok((walked.map_err(DiskError::at("seal", shown))?, bytes))
+        Ok((kept?, bytes))
     }
 
     /// Makes a tree, whose contents are kept already, the newest seal, even if nothing but stamps has changed: the next
@@ -229,6 +263,11 @@ impl Seals {
         };
         write().map_err(DiskError::at("write a seal", &path))
     }
+}
+
+/// The seal that first held the content of that name.
+fn seal_of(name: &OsStr) -> Option<SealNumber> {
+    name.to_str()?.split('-').next()?.parse().ok()
 }
 
 fn files_in(tree: &Tree) -> usize {
@@ -306,7 +345,7 @@ impl Copier<'_> {
     }
 
     fn copy(&mut self, found: &Found<'_>) -> io::Result<String> {
-        let name = format!("{:06}-{}", self.seals.head + 1, self.next);
+        let name = self.seals.name(self.next);
         self.next += 1;
         let path = self.seals.object(&name);
         let mut options = OpenOptions::new();

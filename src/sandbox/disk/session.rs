@@ -31,6 +31,7 @@ pub struct SealReport {
 
 /// A session's disk.
 pub struct Disk {
+    place: Place,
     home: SealedTree,
     work: SealedTree,
 }
@@ -42,22 +43,41 @@ impl Disk {
     /// If it cannot be made or its seals cannot be read.
     pub fn open(place: &Place, mode: WorkspaceMode, workspace: &Path) -> Result<Self, DiskError> {
         place.prepare(mode, workspace)?;
+        let owner = place.owner().map_err(DiskError::at("look at", &place.home()))?;
         let seals = place.seals("work");
         let work = match mode {
             WorkspaceMode::Direct => SealedTree::open(workspace, &seals)?.bounded(),
-            WorkspaceMode::Overlay => SealedTree::open(&place.upper(), &seals)?,
-            WorkspaceMode::Copy => SealedTree::open(&place.copy(), &seals)?,
+            WorkspaceMode::Overlay => SealedTree::open(&place.upper(), &seals)?.owned_by(owner),
+            WorkspaceMode::Copy => SealedTree::open(&place.copy(), &seals)?.owned_by(owner),
         };
-        Ok(Self { home: SealedTree::open(&place.home(), &place.seals("home"))?, work })
+        let home = SealedTree::open(&place.home(), &place.seals("home"))?.owned_by(owner);
+        Ok(Self { place: place.clone(), home, work })
     }
 
     /// Copies the workspace into a session's own, which is empty.
     ///
     /// # Errors
     /// The system's.
-    pub fn copy_workspace(&mut self, place: &Place, workspace: &Path) -> Result<(), DiskError> {
-        let owner = place.owner().map_err(DiskError::at("copy", workspace))?;
-        self.work.adopt(workspace, owner).map(drop)
+    pub fn copy_workspace(&mut self, workspace: &Path) -> Result<(), DiskError> {
+        self.work.adopt(workspace).map(drop)
+    }
+
+    /// Makes this new disk what another one was at a seal; shares its seals up to `last`, and takes the rewinds up to
+    /// `rewound` for carried out. Neither sees what the other does from then on.
+    ///
+    /// # Errors
+    /// A content that is not whole; the system's.
+    pub fn fork_from(
+        &mut self,
+        other: &Place,
+        last: DiskSeal,
+        seal: DiskSeal,
+        rewound: u64,
+    ) -> Result<DiskSeal, DiskError> {
+        let work = self.work.branch_off(&other.seals("work"), last.work, seal.work)?.number;
+        let home = self.home.branch_off(&other.seals("home"), last.home, seal.home)?.number;
+        self.place.set_rewound(rewound)?;
+        Ok(DiskSeal { home, work })
     }
 
     /// Seals all trees as they are.
@@ -75,12 +95,17 @@ impl Disk {
         })
     }
 
-    /// Makes all trees what they were. Where it was cut, the same call again ends it.
+    /// Carries out the rewind of that number, unless it or a later one was: all trees become what they were. Where it
+    /// was cut, the same call again ends it.
     ///
     /// # Errors
     /// A content that is not whole; the system's.
-    pub fn restore(&mut self, seal: DiskSeal) -> Result<(), DiskError> {
+    pub fn rewind(&mut self, number: u64, seal: DiskSeal) -> Result<(), DiskError> {
+        if self.place.rewound()? >= number {
+            return Ok(());
+        }
         self.work.restore(seal.work)?;
-        self.home.restore(seal.home).map(drop)
+        self.home.restore(seal.home)?;
+        self.place.set_rewound(number)
     }
 }

@@ -259,12 +259,32 @@ fn a_copy_is_the_same_tree_and_the_other_stays_apart() {
     symlink("../a", other.tree().join("d/link")).unwrap();
     let before = look(&other.tree());
     let mut tree = place.open();
-    let owner = nix::unistd::geteuid().as_raw();
-    assert_eq!(tree.adopt(&other.tree(), owner).unwrap().number, 1);
+    assert_eq!(tree.adopt(&other.tree()).unwrap().number, 1);
     assert_eq!(look(&place.tree()), before);
     place.write("a", b"two");
     tree.seal().unwrap();
     tree.restore(1).unwrap();
+    assert_eq!((look(&place.tree()), look(&other.tree())), (before.clone(), before));
+}
+
+#[test]
+fn a_branch_begins_as_the_other_was_and_neither_sees_the_others_later_writes() {
+    let (place, other) = (Place::new(), Place::new());
+    let mut trunk = other.open();
+    other.write("a", b"one");
+    let first = trunk.seal().unwrap().number;
+    let before = look(&other.tree());
+    other.write("a", b"two");
+    other.write("b", b"two");
+    trunk.seal().unwrap();
+    let mut branch = place.open();
+    branch.branch_off(&other.dir.path().join("seals"), first, first).unwrap();
+    assert_eq!(look(&place.tree()), before);
+    place.write("a", b"three");
+    branch.seal().unwrap();
+    assert_eq!(fs::read(other.tree().join("a")).unwrap(), b"two");
+    branch.restore(first).unwrap();
+    trunk.restore(first).unwrap();
     assert_eq!((look(&place.tree()), look(&other.tree())), (before.clone(), before));
 }
 
@@ -280,6 +300,8 @@ fn a_tree_beyond_its_bound_is_not_sealed() {
         assert!(sealed.is_ok() == fits || files == 2 && sealed.is_ok(), "{bytes} {files}");
         let words = sealed.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(words.is_empty() || words.contains("--workspace-mode overlay"), "{words}");
+        let objects = fs::read_dir(place.dir.path().join("seals/objects")).unwrap().count();
+        assert_eq!(objects, if words.is_empty() { 2 } else { 0 }, "what is of no use is removed");
         fs::remove_dir_all(place.dir.path().join("seals")).unwrap();
     };
     check(101, 2, true);
