@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{As, Casemate};
 
@@ -68,6 +68,8 @@ fn look(root: &Path) -> BTreeMap<PathBuf, String> {
             } else if facts.is_dir() {
                 open.push(path.clone());
                 format!("{:o} directory", facts.mode() & 0o7777)
+            } else if !facts.is_file() {
+                "a whiteout".to_owned()
             } else {
                 let content = std::fs::read(&path).unwrap();
                 format!("{:o} {}", facts.mode() & 0o7777, String::from_utf8_lossy(&content))
@@ -164,4 +166,230 @@ fn a_mode_that_cannot_be_had_names_the_other() {
         &["the workspace mode `overlay` needs mounts", "direct"],
     );
     check(&["--workspace-mode", "sideways"], &["sideways", "direct, overlay, copy"]);
+}
+
+impl Session {
+    fn log(&self, id: &str) -> Vec<Value> {
+        self.casemate.run(&["sessions", "events", id, "--internal"]).expect(0).json_lines()
+    }
+
+    /// The last event of that kind.
+    fn last(&self, kind: &str) -> String {
+        let log = self.log(&self.id());
+        let found = log.iter().rfind(|event| event["type"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind}"))["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Goes back; the event that undoes it.
+    fn rewind(&self, to: &str) -> String {
+        let done = self.casemate.run(&["rewind", &self.id(), "--to", to, "--json"]).expect(0);
+        let value: Value = serde_json::from_str(&done.stdout()).unwrap();
+        value["undo"].as_str().unwrap().to_owned()
+    }
+
+    fn fork(&self, flags: &[&str]) -> String {
+        let id = self.id();
+        let words = [&["fork", id.as_str()], flags].concat();
+        self.casemate.run(&words).expect(0).stdout().trim().to_owned()
+    }
+
+    /// Everything that the session can change, wherever its mode keeps it.
+    fn files(&self, mode: &str) -> [BTreeMap<PathBuf, String>; 2] {
+        let disk = self.disk();
+        let work = match mode {
+            "direct" => self.casemate.workspace(),
+            "overlay" => disk.join("layer/upper"),
+            _ => disk.join("copy"),
+        };
+        [look(&work), look(&disk.join("home"))]
+    }
+}
+
+/// The user messages and the answers that count, in the last request's words: what the model would read.
+fn resumed_at(said: &str) -> &str {
+    said.lines().next().unwrap_or_default()
+}
+
+const WORK: &str = "echo first; mkdir -p src ~/.local/bin; echo one > src/a; ln -s src/a link; \
+                    chmod 700 src; echo tool > ~/.local/bin/tool";
+const HAVOC: &str = "echo second; rm -rf ./* ~/.local ~/.cache; mkdir src; echo evil > src; echo evil > b; \
+                     (while :; do date +%N > background; done) & sleep 0.1";
+
+#[test]
+fn a_rewind_takes_back_what_bash_did_and_can_be_taken_back() {
+    for who in As::all() {
+        for mode in MODES {
+            let session = Session::new(who, &[WORK, HAVOC, "echo third; ls"]);
+            session.casemate.put("kept", "the user's\n");
+            session.casemate.put("deep/er/file", "the user's\n");
+            session.casemate.give_to_user();
+            let untouched = look(&session.casemate.workspace());
+            session.run(&["--workspace-mode", mode]);
+            let (good, idle) = (session.files(mode), session.last("session.status_idle"));
+            assert_eq!(resumed_at(&session.go_on()), "second", "{who:?} {mode}");
+            let bad = session.files(mode);
+            assert_ne!(good, bad, "{who:?} {mode}");
+
+            let undo = session.rewind(&idle);
+            assert_eq!(session.files(mode), good, "{who:?} {mode}");
+            // The model is where it was: it does the same again.
+            assert_eq!(resumed_at(&session.go_on()), "second", "{who:?} {mode}");
+            session.rewind(&idle);
+            assert_eq!(session.files(mode), good, "{who:?} {mode}");
+            session.rewind(&undo);
+            assert_eq!(session.files(mode), bad, "{who:?} {mode}");
+            assert_eq!(resumed_at(&session.go_on()), "third", "{who:?} {mode}");
+            if mode != "direct" {
+                assert_eq!(look(&session.casemate.workspace()), untouched, "{who:?} {mode}");
+            }
+
+            let log = session.log(&session.id());
+            for (i, event) in log.iter().enumerate() {
+                assert_eq!(event["seq"], i + 1, "the log has a gap");
+            }
+            let said = log.iter().filter(|event| event["type"] == "agent.message").count();
+            assert_eq!(said, 4, "no answer is lost from the log");
+        }
+    }
+}
+
+#[test]
+fn every_event_can_be_gone_back_to() {
+    let session = Session::new(As::Me, &[WORK, "echo second > src/b; cat src/a", "echo third"]);
+    session.casemate.put("kept", "the user's\n");
+    let before = look(&session.casemate.workspace());
+    session.run(&[]);
+    let [first, _] = session.files("direct");
+    session.go_on();
+    let [second, _] = session.files("direct");
+    let log = session.log(&session.id());
+    let at = |kind: &str, n: usize| {
+        let found = log.iter().filter(|event| event["type"] == kind).nth(n).unwrap();
+        found["seq"].as_u64().unwrap()
+    };
+    let (call, result) = (at("internal.tool_started", 0), at("agent.tool_result", 0));
+    let (later_call, later_result) = (at("internal.tool_started", 1), at("agent.tool_result", 1));
+    for event in &log {
+        let seq = event["seq"].as_u64().unwrap();
+        session.rewind(event["id"].as_str().unwrap());
+        let expected = match seq {
+            _ if seq < result => &before,
+            _ if seq < later_result => &first,
+            _ => &second,
+        };
+        assert!(call < result && later_call < later_result);
+        assert_eq!(&session.files("direct")[0], expected, "after a rewind to {event}");
+        let shown = session.casemate.run(&["sessions", "show", &session.id(), "--json"]).expect(0);
+        let shown: Value = serde_json::from_str(&shown.stdout()).unwrap();
+        assert_eq!(shown["status"], "idle", "{event}");
+        // Whatever was open there is closed: the session takes a message and comes to an end.
+        session.casemate.run(&["resume", &session.id(), "go on"]).expect(0);
+    }
+}
+
+#[test]
+fn a_fork_and_its_parent_go_their_own_ways() {
+    for who in As::all() {
+        for mode in MODES {
+            let session =
+                Session::new(who, &[WORK, "pwd; echo mine >> src/a; cat src/a kept", "ls ~"]);
+            session.casemate.put("kept", "the user's\n");
+            session.casemate.give_to_user();
+            session.run(&["--workspace-mode", mode]);
+            let parent = session.id();
+            let idle = session.last("session.status_idle");
+            session.go_on();
+            let files = session.files(mode);
+            let fork = session.fork(&["--at", &idle, "--title", "another way"]);
+            assert_ne!(fork, parent);
+            let resume = |id: &str| {
+                session.casemate.run(&["resume", id, "go on"]).expect(0);
+                let log = session.log(id);
+                let last = log.iter().rfind(|event| event["type"] == "agent.tool_result");
+                last.unwrap()["content"][0]["text"].as_str().unwrap().to_owned()
+            };
+            let work = session.casemate.workspace().canonicalize().unwrap();
+            let expected = format!("{}\none\nmine\nthe user's", work.display());
+            assert_eq!(resume(&fork).trim(), expected, "{who:?} {mode}: as the parent was");
+            assert_eq!(session.files(mode), files, "{who:?} {mode}: the fork changed its parent");
+            // Back before the fork, in the fork: what was the parent's is the fork's own history.
+            let before = session.log(&parent)[0]["id"].as_str().unwrap().to_owned();
+            session.casemate.run(&["rewind", &fork, "--to", &before]).expect(0);
+            assert_eq!(session.files(mode), files, "{who:?} {mode}");
+            session.casemate.run(&["sessions", "delete", &parent]).expect(0);
+            assert_eq!(resumed_at(&resume(&fork)), "first", "{who:?} {mode}: alone");
+        }
+    }
+}
+
+#[test]
+fn a_rewind_that_is_cut_is_carried_out_by_whoever_comes_next() {
+    let mut cuts = 0;
+    for commit in 1..20 {
+        for phase in [":before", ""] {
+            let session = Session::new(As::Me, &[WORK, HAVOC, "echo third"]);
+            session.run(&[]);
+            let (good, idle) = (session.files("direct"), session.last("session.status_idle"));
+            session.go_on();
+            let at = format!("{commit}{phase}");
+            let id = session.id();
+            let words = ["rewind", &id, "--to", &idle];
+            let cut = session.casemate.run_with(&[("CASEMATE_CRASH_AT", &at)], &words);
+            let rewound = session.log(&id).iter().any(|e| e["type"] == "internal.rewound");
+            if cut.code() == Some(0) {
+                assert!(rewound);
+                assert!(cuts >= 3, "only {cuts} cuts: the hook does not work");
+                return;
+            }
+            cuts += 1;
+            assert!(cut.was_aborted(), "{cut:?}");
+            if !rewound {
+                continue; // It was never said; the files were not touched either.
+            }
+            // A fork is the next to come; it sees what the parent is, not what it was.
+            session.fork(&[]);
+            assert_eq!(session.files("direct"), good, "cut at {at}");
+        }
+    }
+    panic!("the sweep does not end");
+}
+
+#[test]
+fn what_cannot_be_gone_back_to_is_named() {
+    let session = Session::new(As::Me, &[WORK, "echo second"]);
+    session.run(&[]);
+    let id = session.id();
+    let check = |words: &[&str], expected: &str| {
+        let refused = session.casemate.run(words).expect(2);
+        assert!(refused.stderr().contains(expected), "{refused:?}");
+    };
+    let before = (session.files("direct"), session.log(&id).len());
+    let none = "sevt_01m86zzzzzzzzzzzzzzzzzzzzz";
+    check(&["rewind", &id, "--to", none], &format!("session {id} has no event {none}"));
+    check(&["fork", &id, "--at", none], &format!("session {id} has no event {none}"));
+    check(&["rewind", "sesn_01m86zzzzzzzzzzzzzzzzzzzzz", "--to", none], "sesn_01m86z");
+    check(&["rewind", &id, "--to", "yesterday"], "yesterday");
+    assert_eq!((session.files("direct"), session.log(&id).len()), before);
+    assert_eq!(session.casemate.sessions(), [id]);
+}
+
+#[test]
+fn checkpoints_are_listed_with_what_was_taken_back() {
+    let session = Session::new(As::Me, &[WORK, "echo second > b"]);
+    session.run(&[]);
+    let idle = session.last("session.status_idle");
+    session.go_on();
+    session.rewind(&idle);
+    let id = session.id();
+    let listed = session.casemate.run(&["checkpoints", &id, "--json"]).expect(0);
+    let listed: Vec<Value> = serde_json::from_str(&listed.stdout()).unwrap();
+    let current: Vec<_> = listed.iter().map(|one| one["current"].as_bool().unwrap()).collect();
+    // Before the call, after it, at the end of the turn; the same again; what was there before the rewind.
+    assert_eq!(current, [true, true, true, false, false, false, false]);
+    let changed: Vec<_> = listed.iter().map(|one| one["changed"].as_u64().unwrap()).collect();
+    assert_eq!(changed[1], 6, "src, src/a, link, .local, .local/bin, the tool: {listed:?}");
+    assert_eq!(changed[2..4], [0, 0]);
+    let text = session.casemate.run(&["checkpoints", &id]).expect(0).stdout();
+    assert_eq!(text.lines().count(), 7);
+    assert_eq!(text.matches("taken back").count(), 4, "{text}");
 }

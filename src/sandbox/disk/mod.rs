@@ -121,7 +121,7 @@ impl SealedTree {
     /// The system's: a full disk, a tree beyond its bounds. No seal is made then.
     pub fn seal(&mut self) -> Result<Sealed, DiskError> {
         let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
-        self.seals.seal(root, &self.root, self.bound)
+        self.seals.seal(&root, &self.root, self.bound)
     }
 
     /// Makes the tree a copy of the one below `source`, and seals it so.
@@ -131,7 +131,7 @@ impl SealedTree {
     fn adopt(&mut self, source: &Path) -> Result<Sealed, DiskError> {
         let fail = DiskError::at("copy", source);
         let from = restore::open_root(source).map_err(&fail)?;
-        let (target, _) = self.seals.keep(from, source, Bound::NONE)?;
+        let (target, _) = self.seals.keep(&from, source, Bound::NONE)?;
         self.become_tree(target)
     }
 

@@ -34,8 +34,7 @@ pub(super) fn restore(
 ) -> Result<Sealed, DiskError> {
     let fail = DiskError::at("restore", shown);
     check_contents(seals, &target)?;
-    let again = || root.try_clone();
-    let live = live(seals, again().map_err(&fail)?).map_err(&fail)?;
+    let live = live(seals, root).map_err(&fail)?;
     let mut work = Work { root, seals, open: None, steps };
     work.remove(&live, &target).map_err(&fail)?;
     for (path, node) in &target {
@@ -47,7 +46,7 @@ pub(super) fn restore(
     work.finish_directories(&target).map_err(&fail)?;
     let unsure = seal::unsure_from();
     let mut restored = target;
-    restamp(&mut restored, again().map_err(&fail)?).map_err(&fail)?;
+    restamp(&mut restored, root).map_err(&fail)?;
     seals.record_anew(restored, 0, unsure)
 }
 
@@ -65,7 +64,7 @@ fn check_contents(seals: &Seals, target: &Tree) -> Result<(), DiskError> {
 }
 
 /// The tree as it is now; the content of a file that was touched since the last seal is unknown.
-fn live(seals: &Seals, root: OwnedFd) -> io::Result<Tree> {
+fn live(seals: &Seals, root: &OwnedFd) -> io::Result<Tree> {
     let known = seals.current();
     tree::walk(root, &mut |found| {
         let object = known.get(found.path).and_then(|node| match &node.kind {
@@ -77,7 +76,7 @@ fn live(seals: &Seals, root: OwnedFd) -> io::Result<Tree> {
 }
 
 /// The stamps of the files that are there now.
-fn restamp(restored: &mut Tree, root: OwnedFd) -> io::Result<()> {
+fn restamp(restored: &mut Tree, root: &OwnedFd) -> io::Result<()> {
     let mut stamps: BTreeMap<RelativePath, Stamp> = BTreeMap::new();
     tree::walk(root, &mut |found| {
         stamps.insert(found.path.clone(), found.stamp);

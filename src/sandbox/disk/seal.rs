@@ -192,7 +192,7 @@ impl Seals {
     /// Seals the tree below `root` as it is now.
     pub(super) fn seal(
         &mut self,
-        root: OwnedFd,
+        root: &OwnedFd,
         shown: &Path,
         bound: Bound,
     ) -> Result<Sealed, DiskError> {
@@ -211,7 +211,7 @@ impl Seals {
     /// The tree below `root`, its contents kept for the next seal, and the bytes that were copied for it.
     pub(super) fn keep(
         &self,
-        root: OwnedFd,
+        root: &OwnedFd,
         shown: &Path,
         bound: Bound,
     ) -> Result<(Tree, u64), DiskError> {

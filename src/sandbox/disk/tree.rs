@@ -79,7 +79,7 @@ pub(super) struct Found<'a> {
 
 /// Walks the tree below `root`; `content` says where a file's content is kept.
 pub(super) fn walk(
-    root: OwnedFd,
+    root: &OwnedFd,
     content: &mut dyn FnMut(&Found<'_>) -> io::Result<String>,
 ) -> io::Result<Tree> {
     let mut tree = Tree::new();
@@ -88,7 +88,7 @@ pub(super) fn walk(
 }
 
 fn directory(
-    fd: OwnedFd,
+    fd: &OwnedFd,
     at: &RelativePath,
     depth: usize,
     tree: &mut Tree,
@@ -98,20 +98,20 @@ fn directory(
         let text = format!("`{at}` lies more than {DISK_DEPTH} directories deep");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    for name in names(&fd)? {
+    for name in names(fd)? {
         let path = at.join(&name);
         // Whatever vanishes under our eyes was removed.
-        let Some(facts) = gone(fstatat(&fd, &*name, AtFlags::AT_SYMLINK_NOFOLLOW))? else {
+        let Some(facts) = gone(fstatat(fd, &*name, AtFlags::AT_SYMLINK_NOFOLLOW))? else {
             continue;
         };
-        let Some(kind) = kind(&fd, &name, &path, &facts, content)? else { continue };
+        let Some(kind) = kind(fd, &name, &path, &facts, content)? else { continue };
         if matches!(kind, Kind::Directory { .. }) {
-            let Some(inner) = gone(open_closed_directory(&fd, &name, &facts))? else { continue };
+            let Some(inner) = gone(open_closed_directory(fd, &name, &facts))? else { continue };
             let opaque = sys::is_opaque(inner.as_fd())?;
             tree.insert(path.clone(), node(Kind::Directory { opaque }, &facts));
-            let walked = directory(inner, &path, depth + 1, tree, content);
+            let walked = directory(&inner, &path, depth + 1, tree, content);
             if is_closed(&facts) {
-                set_mode(&fd, &name, facts.st_mode)?;
+                set_mode(fd, &name, facts.st_mode)?;
             }
             walked?;
         } else {
