@@ -130,8 +130,8 @@ pub const PROTECT_MOUNTS: usize = 500;
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.
 pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
-/// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills a gigabyte meanwhile.
-pub const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// The same while no command runs: only jobs in the background can do harm.
 pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 /// Processes that the guest keeps for itself when its programs have used up theirs.

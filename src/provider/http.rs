@@ -1,7 +1,7 @@
 //! Asking a server over HTTP and pumping its stream through a decoder. Knows statuses and deadlines, no model's format.
 //!
-//! Plain HTTP is not pooled: local servers announce keep-alive and close, which loses requests. HTTPS is, and a request
-//! whose reused connection dies before any byte of the response is sent once more at once.
+//! Connections are kept and used again. Local servers announce that they keep one and close it all the same, so a request
+//! whose connection dies before any byte of the response is sent once more at once.
 
 use std::error::Error as _;
 use std::fmt;
@@ -201,9 +201,6 @@ impl Http {
             .no_gzip()
             .no_proxy()
             .tls_backend_preconfigured(self.tls(secure).map_err(|e| e.to_string())?);
-        if !secure {
-            builder = builder.pool_max_idle_per_host(0);
-        }
         if let Some(proxy) = &self.proxy {
             builder = builder.proxy(proxy.clone());
         }
@@ -263,11 +260,12 @@ impl Http {
                 let ended = match deadline.wait(response.chunk()).await {
                     Ok(Ok(Some(bytes))) => {
                         for delta in decoder.feed(&bytes)? {
-                            let last = matches!(delta, Delta::Stop(_));
-                            yield delta;
-                            if last {
+                            if matches!(delta, Delta::Stop(_)) {
+                                tokio::spawn(drain(response, self.timeouts.tail));
+                                yield delta;
                                 return;
                             }
+                            yield delta;
                         }
                         deadline.alive(decoder.could_end_here());
                         continue;
@@ -300,7 +298,7 @@ impl Http {
             .build()
             .map_err(|error| unreachable(causes(&error)))?;
         // Sharing the body costs nothing; a request with a body in memory can always be copied.
-        let mut spare = if secure { request.try_clone() } else { None };
+        let mut spare = request.try_clone();
         loop {
             match deadline.wait(client.execute(request)).await? {
                 Ok(response) => return self.accept(response, &post.asked).await,
@@ -375,6 +373,12 @@ impl<'a> Deadline<'a> {
 fn late(asked: &Asked, phase: &'static str, allowed: Duration) -> ModelError {
     let provider = asked.provider.clone();
     ModelError::Timeout { provider, phase, seconds: allowed.as_secs() }
+}
+
+/// Reads what little is left of an answer, so that its connection can be used again.
+async fn drain(response: Response, within: Duration) {
+    // What is over the bound, late or broken costs a new connection, no more.
+    drop(tokio::time::timeout(within, bounded(response, MAX_ERROR_BODY_BYTES)).await);
 }
 
 /// The body up to `limit` bytes; what breaks off or comes beyond is left out.

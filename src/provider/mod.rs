@@ -358,7 +358,7 @@ pub enum ModelError {
         limit: usize,
     },
     /// A scripted model met a request that its script does not allow.
-    #[error("the script does not fit: {reason}")]
+    #[error("the scripted model cannot answer: {reason}")]
     Script {
         /// Which turn, and what was expected.
         reason: String,

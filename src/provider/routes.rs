@@ -189,6 +189,16 @@ pub struct Routes {
     rules: Vec<Rule>,
 }
 
+/// A model id that means the same from every directory: the file of a script by its absolute path.
+#[must_use]
+pub fn settled(id: &str) -> String {
+    let script = id.strip_prefix(SCRIPTED).and_then(|rest| rest.strip_prefix(':'));
+    match script.map(std::path::absolute) {
+        Some(Ok(path)) => format!("{SCRIPTED}:{}", path.display()),
+        _ => id.to_owned(),
+    }
+}
+
 impl Routes {
     /// Of two providers with one name the later counts; of two rules that match, the earlier.
     #[must_use]

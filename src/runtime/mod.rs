@@ -32,7 +32,7 @@ use crate::environment::{Environment, ProfileSource};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
-use crate::provider::routes::{Catalog, Route, RouteError};
+use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
 use crate::sandbox::disk::{DiskError, Place};
@@ -261,7 +261,8 @@ impl Runtime {
     ///
     /// # Errors
     /// Anything that would keep its first turn from running: route, key, workspace, profile, store.
-    pub async fn create_session(&self, spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+    pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
+        spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
         check_apart(&spec.environment, &self.shared.config.data_dir)?;

@@ -1,8 +1,14 @@
 //! A file of the host that anybody may read, made for one launch: a guest that can open it has no walls.
+//!
+//! It lies in a directory of its own, which goes with it; what a host that was killed has left, the next one removes.
 
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::cgroup::began;
 use super::plan::Plan;
 
 /// Removes the file when dropped.
@@ -10,27 +16,17 @@ pub(super) struct Canary(PathBuf);
 
 impl Canary {
     /// Puts one where the plan shows nothing; `None` if there is no such place.
-    pub(super) fn put(plan: &Plan) -> io::Result<Option<Self>> {
+    pub(super) fn put(plan: &Plan) -> Option<Self> {
         let shown = |place: &Path| {
             plan.mounts
                 .iter()
                 .any(|mount| place.starts_with(&mount.target) || place.starts_with(&mount.source))
         };
-        let places = ["/tmp", "/var/tmp", "/dev/shm"].map(Path::new);
-        for place in places.into_iter().filter(|place| place.is_dir() && !shown(place)) {
-            match nix::unistd::mkstemp(&place.join("casemate-canary-XXXXXX")) {
-                Ok((file, path)) => {
-                    let canary = Self(path);
-                    let file = std::fs::File::from(file);
-                    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-                    file.set_permissions(everybody)?;
-                    return Ok(Some(canary));
-                }
-                // Another place may be writable.
-                Err(_) => continue,
-            }
-        }
-        Ok(None)
+        let uid = nix::unistd::geteuid();
+        let places = ["/tmp", "/var/tmp", "/dev/shm"].map(Path::new).into_iter();
+        let places = places.filter(|place| place.is_dir() && !shown(place));
+        // A place that cannot be written is no place; another may be.
+        places.map(|place| place.join(format!(".casemate-{uid}"))).find_map(|dir| put_in(&dir).ok())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -38,9 +34,56 @@ impl Canary {
     }
 }
 
+fn put_in(dir: &Path) -> io::Result<Canary> {
+    /// Another host may remove the directory just when this one has made it.
+    const TRIES: usize = 8;
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let pid = std::process::id();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!("{pid}-{}-{number}", began(pid).unwrap_or(0)));
+    for _ in 0..TRIES {
+        match DirBuilder::new().mode(0o755).create(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        match dir.symlink_metadata() {
+            Ok(facts) if facts.is_dir() && facts.uid() == nix::unistd::geteuid().as_raw() => {}
+            // Somebody else's: whatever it holds would prove nothing.
+            Ok(_) => return Err(io::ErrorKind::PermissionDenied.into()),
+            Err(_) => continue,
+        }
+        sweep(dir);
+        match File::create_new(&path) {
+            Ok(file) => {
+                let canary = Canary(path);
+                file.set_permissions(Permissions::from_mode(0o644))?;
+                return Ok(canary);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Removes what hosts that are gone have left.
+fn sweep(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let mut numbers = name.to_str().unwrap_or_default().splitn(3, '-');
+        let pid = numbers.next().and_then(|pid| pid.parse().ok());
+        let since: Option<u64> = numbers.next().and_then(|since| since.parse().ok());
+        if pid.is_some_and(|pid| began(pid) != since) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
+
 impl Drop for Canary {
     fn drop(&mut self) {
-        // An empty file that stays behind says nothing.
+        // What stays is swept by the next start, and the directory goes with the last file.
         drop(std::fs::remove_file(&self.0));
+        drop(self.0.parent().map(std::fs::remove_dir));
     }
 }

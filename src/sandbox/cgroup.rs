@@ -157,12 +157,25 @@ impl Drop for Cgroup {
 const PERIOD_US: u64 = 100_000;
 
 impl Entry {
-    /// Enters the group with this process and all that it will start; the file that counts what was killed.
-    pub(super) fn enter(&self) -> io::Result<File> {
-        for procs in &self.procs {
-            put_text(procs, "0")?;
-        }
-        File::open(&self.events)
+    /// Opens the group's files while this process still may.
+    pub(super) fn open(&self) -> io::Result<Open> {
+        let write = |procs: &PathBuf| File::options().write(true).open(procs);
+        let procs = self.procs.iter().map(write).collect::<io::Result<_>>()?;
+        Ok(Open { procs, events: File::open(&self.events)? })
+    }
+}
+
+/// A group whose files are open.
+pub(super) struct Open {
+    procs: Vec<File>,
+    /// Counts what was killed for want of memory.
+    pub(super) events: File,
+}
+
+impl Open {
+    /// Moves a process into the group, with all that it will start; 0 is this one. The kernel takes some 10 ms for it.
+    pub(super) fn take_in(&mut self, pid: i32) -> io::Result<()> {
+        self.procs.iter_mut().try_for_each(|procs| procs.write_all(pid.to_string().as_bytes()))
     }
 }
 
@@ -190,7 +203,7 @@ fn name() -> String {
 }
 
 /// When a process began, in the kernel's ticks.
-fn began(pid: u32) -> Option<u64> {
+pub(super) fn began(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

@@ -1,6 +1,7 @@
 //! One command in a sandbox, with the caller's own standard streams: `casemate sandbox exec`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::init::GuestContext;
-use super::sys;
+use super::init::{Bounds, GuestContext};
+use super::show::size;
 use super::wire::{self, FromGuest};
+use super::{sys, usage};
+use crate::limits::WATCH_INTERVAL;
 
 /// What a shell answers for a command that is not there.
 const NOT_FOUND: u8 = 127;
@@ -34,7 +37,7 @@ fn command(
     socket: &UnixStream,
     argv: &[String],
     context: &GuestContext,
-    streams: Vec<OwnedFd>,
+    mut streams: Vec<OwnedFd>,
 ) -> io::Result<u8> {
     let passed_on =
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
@@ -44,13 +47,22 @@ fn command(
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched), None)?;
         become_command(argv, context, &streams);
     };
-    drop(streams);
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
+    let mut passed = None;
+    let mut errors = File::from(streams.pop().expect("there are three"));
+    drop(streams);
     loop {
         if let Some(code) = reap(child) {
+            if let Some(limit) = passed {
+                // Nobody may be listening any more.
+                drop(errors.write_all(format!("casemate: killed: {limit}\n").as_bytes()));
+            }
             return Ok(code);
         }
-        wait(socket, &signals)?;
+        if !wait(socket, &signals)? {
+            passed = end_excess(&context.bounds).or(passed);
+            continue;
+        }
         match signals.read_signal()?.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
             Some(number) if number == Signal::SIGCHLD as i32 => {}
             Some(number) => {
@@ -65,19 +77,34 @@ fn command(
     }
 }
 
-/// Waits for a signal; a host that is gone ends the sandbox.
-fn wait(socket: &UnixStream, signals: &SignalFd) -> io::Result<()> {
+/// Waits for a signal, or until it is time to look at what the command uses: false. A host that is gone ends the sandbox.
+fn wait(socket: &UnixStream, signals: &SignalFd) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd as _;
     let mut both = [
         PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         PollFd::new(socket.as_fd(), PollFlags::empty()),
     ];
-    poll(&mut both, PollTimeout::NONE)?;
+    let interval = PollTimeout::try_from(WATCH_INTERVAL).expect("it is short");
+    let ready = poll(&mut both, interval)?;
     let gone = both[1]
         .revents()
         .is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR));
-    if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(ready > 0) }
+}
+
+/// Ends everything if it uses more than it may; the limit. To the first process of a namespace, everything is everybody
+/// else.
+fn end_excess(bounds: &Bounds) -> Option<String> {
+    let limit = if bounds.processes.is_some_and(|most| usage::processes().len() as u64 > most / 2) {
+        format!("process limit {}", bounds.processes?)
+    } else if bounds.memory.is_some_and(usage::is_over) {
+        format!("memory limit {}", size(bounds.memory?))
+    } else {
+        return None;
+    };
+    // It may have ended by itself just now.
+    kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok().then_some(limit)
 }
 
 /// Takes in whatever ended; the command's own code if it was among it.

@@ -21,6 +21,8 @@ use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::plan::{Order, Plan, Role};
+use super::private::PrivateDirectory;
+use super::profile::Resource;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{program, remedy};
 use crate::environment::Tier;
@@ -95,6 +97,7 @@ pub struct Guest {
 struct Process {
     child: Option<Child>,
     cgroup: Option<Cgroup>,
+    private: Option<PrivateDirectory>,
 }
 
 /// Threads that take ended sandboxes apart.
@@ -112,13 +115,13 @@ pub fn settle() {
 impl Process {
     fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let cgroup = self.cgroup.take();
+        let (cgroup, private) = (self.cgroup.take(), self.private.take());
         // It may have ended already; then there is nothing to kill.
         drop(child.kill());
         // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
         let reap = move || {
             drop(child.wait());
-            drop(cgroup);
+            drop((cgroup, private));
         };
         if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
             let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
@@ -145,9 +148,17 @@ struct Spawned {
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
-    let canary = Canary::put(plan).map_err(|e| LaunchError::io("canary", &e))?;
+    let canary = Canary::put(plan);
+    let private = match plan.tier {
+        Tier::Full => None,
+        Tier::Landlock | Tier::None => Some(PrivateDirectory::make().map_err(fail)?),
+    };
     let program = program::of(plan);
-    let cgroup = Cgroup::make(plan);
+    let cgroup = match &plan.role {
+        Role::Tools => Cgroup::make(plan),
+        // Entering a group takes longer than most commands.
+        Role::Exec(_) => Err("a single command has no group".to_owned()),
+    };
     let child = Command::new(&program.path)
         .arg0(GUEST_NAME)
         .env_clear()
@@ -162,16 +173,25 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         canary: canary.as_ref().map(|canary| canary.path().to_owned()),
         program: program.layer,
         cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
-        memory: match &cgroup {
-            Ok(cgroup) => cgroup.layer(),
-            Err(reason) if plan.tier == Tier::Full => {
-                format!("memory watched by the guest ({reason})")
-            }
-            Err(reason) => format!("memory limited for each process alone ({reason})"),
-        },
+        private: private.as_ref().map(|private| private.path().to_owned()),
+        memory: counted_by(plan, &cgroup),
     };
-    let process = Process { child: Some(child), cgroup: cgroup.ok() };
+    let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
     Ok(Spawned { socket: ours, process, order, canary })
+}
+
+/// Who counts what the session uses, as a layer.
+fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
+    let reason = match cgroup {
+        Ok(cgroup) => return cgroup.layer(),
+        Err(reason) => reason,
+    };
+    let memory = match plan.tier {
+        Tier::Full => "watched by the guest",
+        Tier::Landlock | Tier::None => "limited for each process alone",
+    };
+    let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
+    format!("memory {memory}{cpu} ({reason})")
 }
 
 /// What the child says once it is set up.

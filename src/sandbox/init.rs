@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
@@ -30,6 +30,9 @@ use crate::environment::Tier;
 
 /// The name that this program is started under when it is to become a guest.
 pub const GUEST_NAME: &str = "casemate-guest";
+
+/// Descriptors that watch files, in a session.
+const WATCHERS: &str = "64";
 
 /// What the guest's work needs to know of its place.
 #[derive(Debug, Clone)]
@@ -59,6 +62,18 @@ pub struct Bounds {
     pub output: Option<u64>,
     /// Counts what the kernel killed for want of memory, where the kernel sees to it.
     pub oom: Option<Arc<File>>,
+    counted: Option<Arc<Mutex<Counted>>>,
+}
+
+/// Whether the guest is in its control group. The kernel takes longer to move a process than the guest to be set up, so
+/// that happens beside it.
+#[derive(Debug)]
+enum Counted {
+    /// The other end says so with one byte.
+    NotYet(UnixStream),
+    Yes,
+    /// It could not be moved, and must not start anything.
+    Never,
 }
 
 impl Bounds {
@@ -71,6 +86,29 @@ impl Bounds {
             disk: plan.limit(Resource::Disk),
             output: plan.limit(Resource::Output),
             oom: oom.map(Arc::new),
+            counted: None,
+        }
+    }
+
+    /// Waits until the kernel counts what this process starts.
+    ///
+    /// # Errors
+    /// If it never will: a sentence for the model.
+    pub fn wait_until_counted(&self) -> Result<(), String> {
+        let Some(counted) = &self.counted else { return Ok(()) };
+        let mut counted = counted.lock().expect("nothing panics under this lock");
+        if let Counted::NotYet(news) = &mut *counted {
+            *counted = match news.read_exact(&mut [0]) {
+                Ok(()) => Counted::Yes,
+                Err(_) => Counted::Never,
+            };
+        }
+        match *counted {
+            Counted::Yes => Ok(()),
+            Counted::NotYet(_) | Counted::Never => Err(
+                "The sandbox could not be put under its memory limit, so nothing is started in it."
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -82,7 +120,10 @@ impl Bounds {
 /// The system's.
 pub fn spawn_in_background(mut command: Command) -> io::Result<Child> {
     // The priority is the thread's, and what it starts has it too.
-    let start = move || sys::be_patient(BACKGROUND).and_then(|()| command.spawn());
+    let start = move || {
+        sys::be_patient(BACKGROUND);
+        command.spawn()
+    };
     let thread = std::thread::Builder::new().name("spawn".to_owned()).spawn(start)?;
     thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
@@ -130,8 +171,13 @@ pub fn enter(serve: Serve) -> Option<ExitCode> {
 fn run(serve: Serve) -> i32 {
     let Ok((mut socket, order, streams)) = receive() else { return 1 };
     match set_up(&order, &socket, streams) {
-        Ok(Place::Outer(code)) => code,
-        Ok(Place::Guest { layers, context, streams }) => {
+        Ok(Place::Outer(code)) => {
+            // That process has closed it long ago, so that the guest alone holds it.
+            std::mem::forget(socket);
+            code
+        }
+        Ok(Place::Guest(inside)) => {
+            let Inside { layers, context, streams } = *inside;
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
@@ -185,7 +231,20 @@ enum Place {
     /// The process that waited for the guest, which is gone: its exit code.
     Outer(i32),
     /// The guest.
-    Guest { layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd> },
+    Guest(Box<Inside>),
+}
+
+/// A guest that is set up.
+struct Inside {
+    layers: Vec<String>,
+    context: GuestContext,
+    streams: Vec<OwnedFd>,
+}
+
+impl Place {
+    fn guest(layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd>) -> Self {
+        Self::Guest(Box::new(Inside { layers, context, streams }))
+    }
 }
 
 fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
@@ -197,25 +256,32 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
-    // Entered before anything is given up; what counts for the session counts from here on.
-    let oom = order.cgroup.as_ref().map(cgroup::Entry::enter).transpose();
-    let oom = oom.map_err(|e| failed("control group", e))?;
-    let bounds = Bounds::of(plan, oom);
+    // Opened before anything is given up.
+    let group = order.cgroup.as_ref().map(cgroup::Entry::open).transpose();
+    let group = group.map_err(|e| failed("control group", e))?;
     match plan.tier {
-        Tier::Full => full(order, bounds, socket, streams),
-        Tier::Landlock => unnamespaced(order, bounds, streams),
+        Tier::Full => full(order, group, socket, streams),
+        Tier::Landlock => unnamespaced(order, join(plan, group)?, streams),
         Tier::None => {
+            let bounds = join(plan, group)?;
             set_limits(order)?;
-            let context = host_context(plan, bounds)?;
+            let context = host_context(order, bounds)?;
             let layers = vec!["limits".to_owned(), order.memory.clone()];
-            Ok(Place::Guest { layers, context, streams })
+            Ok(Place::guest(layers, context, streams))
         }
     }
 }
 
+/// Puts this process into its control group, now.
+fn join(plan: &Plan, group: Option<cgroup::Open>) -> Result<Bounds, Failure> {
+    let Some(mut group) = group else { return Ok(Bounds::of(plan, None)) };
+    group.take_in(0).map_err(|e| failed("control group", e))?;
+    Ok(Bounds::of(plan, Some(group.events)))
+}
+
 fn full(
     order: &Order,
-    bounds: Bounds,
+    group: Option<cgroup::Open>,
     socket: &UnixStream,
     streams: Vec<OwnedFd>,
 ) -> Result<Place, Failure> {
@@ -229,9 +295,14 @@ fn full(
     }
     set_limits(order)?;
     namespaces(plan)?;
+    let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
-        return Ok(Place::Outer(wait_for(guest, socket, streams)));
+        drop(news);
+        return Ok(Place::Outer(wait_for(guest, group, teller, socket, streams)));
     }
+    drop(teller);
+    let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
+    let bounds = Bounds { counted, ..Bounds::of(plan, group.map(|group| group.events)) };
     sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
     let taken = match taken {
         Some(taken) => taken,
@@ -242,6 +313,8 @@ fn full(
         // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
         put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
     }
+    // They count as the user's, who has 128 on most hosts: what a session hoards, his editor lacks.
+    put("/proc/sys/user/max_inotify_instances", WATCHERS).map_err(|e| failed("watchers", e))?;
     mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
     let context = GuestContext {
@@ -263,13 +336,13 @@ fn full(
     lock(plan, true, &[], &mut layers)?;
     self_test(order, Some(&own_network))?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::guest(layers, context, streams))
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
 fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
     let plan = &order.plan;
-    let context = host_context(plan, bounds)?;
+    let context = host_context(order, bounds)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
             std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid))
@@ -284,7 +357,7 @@ fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<
     lock(plan, false, &[&context.home], &mut layers)?;
     self_test(order, None)?;
     enter_workspace(&context)?;
-    Ok(Place::Guest { layers, context, streams })
+    Ok(Place::guest(layers, context, streams))
 }
 
 /// The layers that need no namespace, in the order in which each still permits the next.
@@ -315,10 +388,10 @@ fn lock(
     Ok(())
 }
 
-/// A private directory on the host for tiers without a root of their own.
-fn host_context(plan: &Plan, bounds: Bounds) -> Result<GuestContext, Failure> {
-    let template = std::env::temp_dir().join("casemate-XXXXXX");
-    let home = nix::unistd::mkdtemp(&template).map_err(|e| failed("home", e))?;
+/// The session's place in tiers without a root of their own: a directory of the host that the host made and will remove.
+fn host_context(order: &Order, bounds: Bounds) -> Result<GuestContext, Failure> {
+    let plan = &order.plan;
+    let home = order.private.clone().ok_or_else(|| failed("home", io::ErrorKind::NotFound))?;
     let spool = home.join("outputs");
     std::fs::create_dir(&spool).map_err(|e| failed("home", e))?;
     let mut env = plan.env.clone();
@@ -425,8 +498,8 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
         let value = match resource {
-            // A quarter more than the watch allows, so that it is the watch that says so.
-            Resource::Memory => value + value / 4,
+            // Twice what the watch allows, so that it is the watch that says so, unless a hog is too fast for it.
+            Resource::Memory => value.saturating_mul(2),
             _ => *value,
         };
         let value = value.min(hard);
@@ -441,9 +514,22 @@ fn enter_workspace(context: &GuestContext) -> Result<(), Failure> {
     std::fs::create_dir_all(&context.spool).map_err(|e| at("spool", &context.spool.display(), &e))
 }
 
-/// The outer process: holds nothing, waits, and ends as its guest did.
-fn wait_for(guest: nix::unistd::Pid, socket: &UnixStream, streams: Vec<OwnedFd>) -> i32 {
+/// The outer process: puts the guest into its control group, then holds nothing, waits, and ends as its guest did.
+fn wait_for(
+    guest: nix::unistd::Pid,
+    group: Option<cgroup::Open>,
+    mut teller: UnixStream,
+    socket: &UnixStream,
+    streams: Vec<OwnedFd>,
+) -> i32 {
     drop(streams);
+    if let Some(mut group) = group
+        && group.take_in(guest.as_raw()).is_ok()
+    {
+        // A guest that is gone needs no news.
+        drop(teller.write_all(&[1]));
+    }
+    drop(teller);
     let closed = nix::unistd::close(socket.as_raw_fd());
     loop {
         match waitpid(guest, None) {

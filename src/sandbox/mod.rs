@@ -17,6 +17,7 @@ mod landlock;
 mod mechanism;
 mod mounts;
 pub mod plan;
+mod private;
 pub mod probe;
 pub mod profile;
 mod program;
@@ -25,6 +26,7 @@ mod remedy;
 mod seccomp;
 mod show;
 mod sys;
+pub mod usage;
 pub mod wire;
 
 pub use guest::{Guest, GuestError, LaunchError, settle};

@@ -152,7 +152,7 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
 
 /// Permissions for nobody, the owner included.
 fn nobody() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0)
+    std::os::unix::fs::PermissionsExt::from_mode(0o000)
 }
 
 /// A path of the new root, seen from its own directory.
@@ -219,7 +219,8 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
         let stage = |e: io::Error| at("proc", &path.display(), &e);
         if path.is_dir() {
             memory(&path, "size=0,nr_inodes=1,mode=555", flags | MsFlags::MS_RDONLY)?;
-        } else if path.exists() {
+        } else if path.metadata().is_ok_and(|facts| facts.mode() & 0o007 != 0) {
+            // What only root may open needs no cover: the session is never root.
             let nothing = sys::open_tree(Path::new("/dev/null")).map_err(stage)?;
             sys::set_mount(nothing.as_fd(), READ_ONLY, None).map_err(stage)?;
             sys::move_mount(nothing.as_fd(), &path).map_err(stage)?;

@@ -161,6 +161,8 @@ pub struct Order {
     pub program: String,
     /// The control group to enter, if there is one.
     pub cgroup: Option<super::cgroup::Entry>,
+    /// A directory of the host for the session alone, in tiers without a root of their own.
+    pub private: Option<PathBuf>,
     /// Who counts memory, as a layer.
     pub memory: String,
 }

@@ -31,9 +31,12 @@ pub struct Check {
 struct Answers {
     machine: Machine,
     mechanisms: Vec<(Mechanism, Outcome)>,
-    /// Whole sandboxes, from the most isolation to the least: their layers, or what failed and its remedy.
-    sandboxes: Vec<(Tier, Result<Vec<String>, (String, String)>)>,
+    /// Whole sandboxes, from the most isolation to the least.
+    sandboxes: Vec<(Tier, Launched)>,
 }
+
+/// The layers of a sandbox, or what failed and its remedy.
+type Launched = Result<Vec<String>, (String, String)>;
 
 /// Tries everything on an empty directory.
 pub async fn probe() -> Vec<Check> {
@@ -48,7 +51,7 @@ pub async fn probe() -> Vec<Check> {
     judge(&Answers { machine: Machine::this(), mechanisms, sandboxes })
 }
 
-async fn launch(tier: Tier) -> Result<Vec<String>, (String, String)> {
+async fn launch(tier: Tier) -> Launched {
     let plain = |text: String| (text, String::new());
     let directory = nix::unistd::mkdtemp(&std::env::temp_dir().join("casemate-doctor-XXXXXX"));
     let directory = directory.map_err(|e| plain(format!("no directory to try it in: {e}")))?;
@@ -123,7 +126,7 @@ fn judge(answers: &Answers) -> Vec<Check> {
                 (false, reason.clone(), Some(remedy.clone()).filter(|text| !text.is_empty()))
             }
         };
-        let name = format!("sandbox, tier `{}` ({})", tier.as_str(), tier.number());
+        let name = format!("sandbox, tier `{}`", tier.as_str());
         Check { name, ok, required: *tier == Tier::Full, detail, remedy }
     }));
     checks.push(best(answers));

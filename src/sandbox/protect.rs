@@ -277,7 +277,7 @@ mod tests {
         check(&["src/main.rs", "env", ".envoy", "a.env"], &[], &[]);
         check(&[".env"], &[], &[("/w/.env", file.clone())]);
         check(&["a/b/.env.local"], &[], &[("/w/a/b/.env.local", file.clone())]);
-        check(&[".ssh/id_rsa"], &[], &[("/w/.ssh", directory.clone())]);
+        check(&[".ssh/id_rsa"], &[], &[("/w/.ssh", directory)]);
         check(&["k.p12", "config.json"], &[], &[("/w/k.p12", file.clone())]);
         check(&[".docker/config.json"], &[], &[("/w/.docker/config.json", file.clone())]);
         check(
@@ -301,7 +301,7 @@ mod tests {
         check(
             &[".env -> conf/dev", "conf/dev"],
             &[],
-            &[("/w/.env", file.clone()), ("/w/conf/dev", file.clone())],
+            &[("/w/.env", file.clone()), ("/w/conf/dev", file)],
         );
     }
 

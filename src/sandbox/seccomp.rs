@@ -89,21 +89,7 @@ fn no_x32() -> Filter {
 
 fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
     match rule {
-        Rule::CloneNamespaces => {
-            let flags = [
-                libc::CLONE_NEWUSER,
-                libc::CLONE_NEWNS,
-                libc::CLONE_NEWPID,
-                libc::CLONE_NEWNET,
-                libc::CLONE_NEWIPC,
-                libc::CLONE_NEWUTS,
-                libc::CLONE_NEWCGROUP,
-            ];
-            for flag in flags {
-                deny_mask(rules, "clone", 0, flag.cast_unsigned())?;
-            }
-            Ok(())
-        }
+        Rule::CloneNamespaces => no_namespaces(rules),
         Rule::FileAttributes => {
             // FS_IOC_SETFLAGS in both widths, and FS_IOC_FSSETXATTR.
             for request in [0x4008_6602, 0x4004_6602, 0x401c_5820] {
@@ -116,15 +102,7 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             let harmless = [0xffff_ffff, 0, 8].map(|persona| (0, SeccompCmpOp::Ne, persona));
             deny(rules, "personality", harmless.into())
         }
-        Rule::LargeSharedMemory => {
-            const GIBIBYTE: u64 = 1 << 30;
-            let Some(number) = call_number("shmget")? else { return Ok(()) };
-            let whole =
-                SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ge, GIBIBYTE);
-            let rule = whole.and_then(|whole| SeccompRule::new(vec![whole]));
-            rules.entry(number).or_default().push(rule.map_err(|e| format!("shmget: {e}"))?);
-            Ok(())
-        }
+        Rule::LargeSharedMemory => no_large_shared_memory(rules),
         Rule::InternetSockets => {
             for call in ["socket", "socketpair"] {
                 deny(rules, call, vec![(0, SeccompCmpOp::Ne, unsigned(libc::AF_UNIX))])?;
@@ -140,29 +118,8 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             }
             Ok(())
         }
-        Rule::SocketFamilies => {
-            let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-            for call in ["socket", "socketpair"] {
-                deny(rules, call, families.map(|f| (0, SeccompCmpOp::Ne, unsigned(f))).into())?;
-            }
-            // Of netlink, only what `ip` and getifaddrs ask.
-            let netlink = (0, SeccompCmpOp::Eq, unsigned(libc::AF_NETLINK));
-            let other = (2, SeccompCmpOp::Ne, unsigned(libc::NETLINK_ROUTE));
-            deny(rules, "socket", vec![netlink, other])
-        }
-        Rule::SetuidBits => {
-            for (call, argument) in [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)]
-            {
-                deny_mask(rules, call, argument, libc::S_ISUID)?;
-                deny_mask(rules, call, argument, libc::S_ISGID)?;
-            }
-            for (call, argument) in
-                [("open", 2), ("openat", 3), ("creat", 1), ("mkdir", 1), ("mkdirat", 2)]
-            {
-                deny_mask(rules, call, argument, libc::S_ISUID)?;
-            }
-            Ok(())
-        }
+        Rule::SocketFamilies => few_families(rules),
+        Rule::SetuidBits => no_set_id_bits(rules),
         Rule::DeviceNodes => {
             for (call, argument) in [("mknod", 1), ("mknodat", 2)] {
                 for kind in [libc::S_IFCHR, libc::S_IFBLK] {
@@ -176,6 +133,59 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
             deny(rules, "fcntl", vec![(1, SeccompCmpOp::Eq, unsigned(libc::F_SETLEASE))])
         }
     }
+}
+
+fn no_namespaces(rules: &mut Rules) -> Result<(), String> {
+    let flags = [
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
+    ];
+    for flag in flags {
+        deny_mask(rules, "clone", 0, flag.cast_unsigned())?;
+    }
+    Ok(())
+}
+
+fn few_families(rules: &mut Rules) -> Result<(), String> {
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    for call in ["socket", "socketpair"] {
+        deny(rules, call, families.map(|f| (0, SeccompCmpOp::Ne, unsigned(f))).into())?;
+    }
+    // Of netlink, only what `ip` and getifaddrs ask.
+    let netlink = (0, SeccompCmpOp::Eq, unsigned(libc::AF_NETLINK));
+    let other = (2, SeccompCmpOp::Ne, unsigned(libc::NETLINK_ROUTE));
+    deny(rules, "socket", vec![netlink, other])
+}
+
+fn no_set_id_bits(rules: &mut Rules) -> Result<(), String> {
+    for (call, argument) in [("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)] {
+        deny_mask(rules, call, argument, libc::S_ISUID)?;
+        deny_mask(rules, call, argument, libc::S_ISGID)?;
+    }
+    for (call, argument) in [("open", 2), ("openat", 3), ("creat", 1), ("mknod", 1), ("mknodat", 2)]
+    {
+        deny_mask(rules, call, argument, libc::S_ISUID)?;
+        deny_mask(rules, call, argument, libc::S_ISGID)?;
+    }
+    // Directories that hand their group on are ordinary.
+    for (call, argument) in [("mkdir", 1), ("mkdirat", 2)] {
+        deny_mask(rules, call, argument, libc::S_ISUID)?;
+    }
+    Ok(())
+}
+
+fn no_large_shared_memory(rules: &mut Rules) -> Result<(), String> {
+    const GIBIBYTE: u64 = 1 << 30;
+    let Some(number) = call_number("shmget")? else { return Ok(()) };
+    let whole = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ge, GIBIBYTE);
+    let rule = whole.and_then(|whole| SeccompRule::new(vec![whole]));
+    rules.entry(number).or_default().push(rule.map_err(|e| format!("shmget: {e}"))?);
+    Ok(())
 }
 
 /// Without a network namespace, no socket may be made but pairs.
@@ -317,6 +327,7 @@ const CALLS: Calls = calls![
     fchmod = SYS_fchmod,
     fchmodat = SYS_fchmodat,
     openat = SYS_openat,
+    openat2 = SYS_openat2,
     mkdirat = SYS_mkdirat,
     mknodat = SYS_mknodat,
     fcntl = SYS_fcntl,

@@ -144,8 +144,14 @@ impl View {
             self.workspace.display(),
             if self.user_namespaces { "programs may make their own" } else { "none from inside" },
         );
+        self.say_places(&mut text);
+        self.say_rules(&mut text);
+        text
+    }
+
+    fn say_places(&self, text: &mut String) {
         section(
-            &mut text,
+            text,
             "mounts",
             self.mounts.iter().map(|shown| {
                 let access = match shown.access {
@@ -163,7 +169,7 @@ impl View {
             }),
         );
         section(
-            &mut text,
+            text,
             "directories in memory",
             self.memory_directories.iter().map(|memory| {
                 (
@@ -173,14 +179,14 @@ impl View {
             }),
         );
         section(
-            &mut text,
+            text,
             "protected in the workspace now",
             self.protected.iter().map(|kept| {
                 (format!("{:<7} {}", kept.how, kept.path.display()), kept.reason.clone())
             }),
         );
         section(
-            &mut text,
+            text,
             "protected wherever it is there at the start",
             self.protected_patterns.iter().map(|pattern| {
                 let access = match pattern.access {
@@ -190,8 +196,11 @@ impl View {
                 (format!("{access:<7} {}", pattern.path), pattern.reason.clone())
             }),
         );
+    }
+
+    fn say_rules(&self, text: &mut String) {
         section(
-            &mut text,
+            text,
             "Landlock",
             self.landlock.iter().map(|grant| {
                 let rights = serde_json::to_string(&grant.rights).expect("a word is JSON");
@@ -199,12 +208,12 @@ impl View {
             }),
         );
         section(
-            &mut text,
+            text,
             "system calls that fail",
             self.system_calls.denied.iter().map(|deny| (deny.calls.join(" "), deny.reason.clone())),
         );
         section(
-            &mut text,
+            text,
             "system calls that fail for some arguments",
             self.system_calls.denied_for_some_arguments.iter().map(|deny| {
                 let rule = serde_json::to_string(&deny.rule).expect("a word is JSON");
@@ -214,10 +223,10 @@ impl View {
         let paths = |paths: &[PathBuf]| {
             paths.iter().map(|path| (path.display().to_string(), String::new())).collect::<Vec<_>>()
         };
-        section(&mut text, "read-only in /proc", paths(&self.proc.read_only).into_iter());
-        section(&mut text, "empty in /proc", paths(&self.proc.empty).into_iter());
+        section(text, "read-only in /proc", paths(&self.proc.read_only).into_iter());
+        section(text, "empty in /proc", paths(&self.proc.empty).into_iter());
         section(
-            &mut text,
+            text,
             "limits",
             self.limits.iter().map(|limit| {
                 (
@@ -227,11 +236,10 @@ impl View {
             }),
         );
         section(
-            &mut text,
+            text,
             "environment",
             self.environment.iter().map(|(name, value)| (format!("{name}={value}"), String::new())),
         );
-        text
     }
 }
 

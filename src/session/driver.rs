@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::disk::DiskSlot;
@@ -14,7 +15,7 @@ use super::step::{self, Step};
 use super::{Definition, Session, recover};
 use crate::agent::Effect;
 use crate::clock::Clock;
-use crate::event::{Event, EventBody, NewEvent};
+use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
@@ -127,6 +128,8 @@ pub struct Driver {
     disk: DiskSlot,
     lineage: Lineage,
     epoch: Epoch,
+    /// Where the log ends; clients move it too.
+    head: watch::Receiver<Seq>,
     /// Inputs that were taken up and are not marked yet.
     unmarked: Vec<EventId>,
 }
@@ -157,18 +160,22 @@ impl Driver {
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
+        let head = parts.store.head(&id)?;
         let unmarked = Vec::new();
         let mut driver =
-            Self { parts, id, session, guest, system, tools, disk, lineage, epoch, unmarked };
-        if let Some(last) = rewinds.last() {
-            let done = driver.disk.rewind(last.at, last.seal).await;
-            let session = driver.id.clone();
-            done.map_err(|source| DriveError::Disk { session, source })?;
-        }
+            Self { parts, id, session, guest, system, tools, disk, lineage, epoch, head, unmarked };
+        driver.carry_out(rewinds.last()).await?;
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
         Ok(driver)
+    }
+
+    /// A rewind that was cut is ended before anything else.
+    async fn carry_out(&mut self, rewind: Option<&Rewind>) -> Result<(), DriveError> {
+        let Some(rewind) = rewind else { return Ok(()) };
+        let done = self.disk.rewind(rewind.at, rewind.seal).await;
+        done.map_err(|source| DriveError::Disk { session: self.id.clone(), source })
     }
 
     /// The session as the driver sees it.
@@ -183,8 +190,13 @@ impl Driver {
     /// If the log cannot be kept; nothing that was acknowledged is lost.
     pub async fn run(&mut self) -> Result<(), DriveError> {
         let mut facts = Vec::new();
+        self.catch_up(None)?;
         loop {
-            self.catch_up(None)?;
+            // A head is raised a moment after the append is answered, and a token may be tripped in between.
+            let moved = *self.head.borrow() > self.session.head();
+            if moved || self.parts.interrupt.current().is_cancelled() {
+                self.catch_up(None)?;
+            }
             let token = self.token();
             let (step, intent) = self.decide(&facts);
             let (step, intent) = match self.ready_for(&step).await {

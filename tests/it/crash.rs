@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Casemate, Finished, OUTCOME_UNKNOWN};
+use crate::support::{Casemate, Finished, OUTCOME_UNKNOWN, variable};
 
 /// Every kind of step: parallel reads, writes, shell commands that leave marks, a failed model request, a bad call.
 const SCENARIO: &str = r#"
@@ -204,8 +204,7 @@ fn nothing_is_lost(printed: &[Value], log: &[Value]) {
 /// `CASEMATE_TEST_KILLS` makes it longer.
 #[test]
 fn killed_at_random_moments_nothing_is_lost_and_nothing_done_twice() {
-    let rounds: u32 =
-        std::env::var("CASEMATE_TEST_KILLS").map_or(25, |n| n.parse().expect("a number"));
+    let rounds: u32 = variable("CASEMATE_TEST_KILLS").map_or(25, |n| n.parse().expect("a number"));
     let seed = RandomState::new().hash_one("seed") | 1;
     println!("seed {seed}");
     let mut dice = Dice(seed);

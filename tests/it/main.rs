@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod disk;
 mod faults;
+mod profiles;
 mod real_model;
 mod sandbox;
 mod session;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{As, Casemate, write};
+use crate::support::{As, Casemate, lacking, write};
 
 /// Runs a line of shell in the sandbox; what it printed, both streams together.
 fn inside(casemate: &Casemate, flags: &[&str], line: &str) -> String {
@@ -39,18 +39,19 @@ fn everything(dir: &Path) -> Vec<(PathBuf, Option<String>)> {
 fn secrets_cannot_be_read_and_what_the_host_runs_cannot_be_changed() {
     for who in As::all() {
         let casemate = Casemate::of(who);
-        for name in [".env", "app/.env.local", ".ssh/id_ed25519", ".aws/credentials", "AGENTS.md"] {
+        for name in [".env", "app/.env.local", ".ssh/id_ed25519", ".aws/credentials"] {
             casemate.put(name, "TOKEN=1\n");
         }
         for name in [".git/config", ".git/hooks/pre-commit", ".vscode/tasks.json", ".envrc"] {
             casemate.put(name, "host\n");
         }
+        casemate.put("AGENTS.md", "instructions\n");
         symlink("AGENTS.md", casemate.workspace().join("CLAUDE.md")).unwrap();
         let before = everything(&casemate.workspace());
         let check = |line: &str, expected: &str| {
             let said = inside(&casemate, &[], line);
             assert!(said.contains(expected), "{who:?}: {line}: {said}");
-            assert!(!said.contains("TOKEN") || line.contains("AGENTS"), "{who:?}: {line}: {said}");
+            assert!(!said.contains("TOKEN"), "{who:?}: {line}: {said}");
         };
         let (denied, fixed, busy) = ("Permission denied", "Read-only", "Device or resource busy");
         check("cat .env", denied);
@@ -71,7 +72,7 @@ fn secrets_cannot_be_read_and_what_the_host_runs_cannot_be_changed() {
         check("echo evil > .vscode/tasks.json", fixed);
         check("mv .vscode v", busy);
         check("echo evil >> AGENTS.md", fixed);
-        check("cat CLAUDE.md", "TOKEN");
+        check("cat CLAUDE.md", "instructions");
         check("rm CLAUDE.md", busy);
         check("echo evil > CLAUDE.md", fixed);
         check("touch .git/index && rm .git/index && echo well", "well");
@@ -132,7 +133,10 @@ fn a_profile_of_ones_own_changes_the_sandbox_and_its_faults_have_a_place() {
         let own = casemate.home().join("own.toml");
         let named = own.to_str().unwrap().to_owned();
         let profile = |rest: &str| {
-            write(&own, &format!("name = 'own'\nreason = 'for a test'\nextends = 'default'\n{rest}"));
+            write(
+                &own,
+                &format!("name = 'own'\nreason = 'for a test'\nextends = 'default'\n{rest}"),
+            );
             casemate.give_to_user();
         };
         profile("[[env]]\nname = 'COLOUR'\nvalue = 'blue'\nreason = 'to see it'");
@@ -148,12 +152,21 @@ fn a_profile_of_ones_own_changes_the_sandbox_and_its_faults_have_a_place() {
             refused.expect(2);
         };
         check("colour = 1", ":4: colour: unknown field `colour`");
-        check("[[limit]]\nresource = 'memory'\nvalue = 0\nreason = 'nothing'", ":6: limit.value: `memory`");
+        check(
+            "[[limit]]\nresource = 'memory'\nvalue = 0\nreason = 'nothing'",
+            ":6: limit.value: `memory`",
+        );
         profile("[[mount]]\npath = '/nowhere/at/all'\nreason = 'the data'");
         let refused = casemate.run(&["sandbox", "exec", "--profile", &named, "--", "true"]);
-        assert!(refused.stderr().contains("needs /nowhere/at/all, which is not there"), "{refused:?}");
+        assert!(
+            refused.stderr().contains("needs /nowhere/at/all, which is not there"),
+            "{refused:?}"
+        );
         let unknown = casemate.run(&["sandbox", "exec", "--profile", "nope", "--", "true"]);
-        assert!(unknown.stderr().contains("there are `default`, `strict`, `read-only`"), "{unknown:?}");
+        assert!(
+            unknown.stderr().contains("there are `default`, `strict`, `read-only`"),
+            "{unknown:?}"
+        );
     }
 }
 
@@ -217,7 +230,10 @@ fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
         let casemate = Casemate::of(who);
         write(&casemate.home().join("tight.toml"), TIGHT);
         let cases = [
-            ("python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"", "killed: memory limit 256 MiB"),
+            (
+                "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"",
+                "killed: memory limit 256 MiB",
+            ),
             ("bomb() { bomb | bomb & }; bomb; sleep 60", "killed: process limit 200"),
             ("yes | head -c 10G", "killed: output limit 1 MiB"),
             ("cat /dev/zero > fill", "killed: disk limit 64 MiB"),
@@ -241,6 +257,25 @@ fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_single_command_that_goes_too_far_is_ended_too() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        write(&casemate.home().join("tight.toml"), TIGHT);
+        casemate.give_to_user();
+        let profile = casemate.home().join("tight.toml");
+        let check = |line: &str, expected: &str| {
+            let flags = ["sandbox", "exec", "--profile", profile.to_str().unwrap(), "--"];
+            let done = casemate.run(&[&flags[..], &["bash", "-c", line]].concat());
+            assert!(done.stderr().contains(expected), "{who:?}: {line}: {done:?}");
+            done.expect(137);
+        };
+        let hogs = "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 22))\"";
+        check(&format!("{hogs} & {hogs} & wait"), "casemate: killed: memory limit 256 MiB");
+        check("bomb() { bomb | bomb & }; bomb; sleep 60", "casemate: killed: process limit 200");
+    }
+}
+
+#[test]
 fn less_than_the_tier_that_is_required_is_never_given() {
     let casemate = Casemate::new();
     let check = |flags: &[&str], code: i32| {
@@ -254,7 +289,10 @@ fn less_than_the_tier_that_is_required_is_never_given() {
     // A secret cannot be hidden without mounts, and is not shown instead.
     casemate.put(".env", "TOKEN=1\n");
     let refused = casemate.run(&["sandbox", "exec", "--sandbox", "landlock", "--", "cat", ".env"]);
-    assert!(refused.stderr().contains("the tier `landlock` has no mounts to hide it"), "{refused:?}");
+    assert!(
+        refused.stderr().contains("the tier `landlock` has no mounts to hide it"),
+        "{refused:?}"
+    );
     refused.expect(2);
 }
 
@@ -284,8 +322,8 @@ fn doctor_tries_every_mechanism_and_every_failure_has_a_remedy() {
             "sealed program",
             "overlay",
             "subordinate ids",
-            "sandbox, tier `full` (2)",
-            "sandbox, tier `landlock` (1)",
+            "sandbox, tier `full`",
+            "sandbox, tier `landlock`",
             "best tier",
         ];
         assert_eq!(names, expected);
@@ -314,17 +352,20 @@ fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
     let casemate = Casemate::new();
     let layers = casemate.run(&["doctor", "--json"]);
     if !layers.stdout().contains("memory counted by the kernel") {
-        let required = std::env::var_os("CASEMATE_TEST_REQUIRE").is_some_and(|what| what == "all");
-        assert!(!required, "there are no control groups here");
-        eprintln!("no control groups here: nothing to remove");
+        lacking("control groups: this machine has none for the user of the tests");
         return;
     }
     let start = |seconds: &str| -> std::process::Child {
+        let line = format!("sleep {seconds}");
+        let call = serde_json::json!({ "bash": { "command": line } });
+        let model = casemate.script(&format!("turns:\n  - tool_calls: [{call}]\n  - text: done\n"));
         let mut command: Command = casemate.command();
-        command.args(["sandbox", "exec", "--", "sh", "-c", "echo up; exec sleep $0", seconds]);
+        command.args(["run", "-m", &model, "go"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut up = [0; 3];
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while groups_of(child.id()).is_empty() && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "no group appears");
+        }
         child
     };
     let mut well = start("0");
@@ -332,13 +373,99 @@ fn a_control_group_ends_with_its_session_even_if_the_host_was_killed() {
     assert_eq!(groups_of(well.id()), Vec::<PathBuf>::new());
 
     let mut killed = start("1000");
-    assert_eq!(groups_of(killed.id()).len(), 1);
+    assert!(!groups_of(killed.id()).is_empty());
     killed.kill().unwrap();
     killed.wait().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !groups_of(killed.id()).is_empty() {
         assert!(Instant::now() < deadline, "{:?} is left", groups_of(killed.id()));
         // Each start sweeps what hosts that are gone have left, once its processes are gone too.
+        start("0").wait().unwrap();
+    }
+}
+
+/// Whether a process of this machine was started with that word.
+fn is_running(word: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| line.split(|byte| *byte == 0).any(|found| found == word.as_bytes()))
+}
+
+#[test]
+fn a_host_that_is_killed_at_any_moment_leaves_nothing() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        // A number that no other test sleeps for.
+        let word = format!("{}.{}", 100_000 + std::process::id(), who as u8);
+        for moment in 0..40 {
+            let mut command = casemate.command();
+            command.args(["sandbox", "exec", "--", "sleep", &word]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(2 * moment));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while is_running(&word) {
+            assert!(Instant::now() < deadline, "{who:?}: a command outlived its host");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         casemate.run(&["sandbox", "exec", "--", "true"]).expect(0);
+        let uid =
+            if who == As::User { crate::support::USER } else { nix::unistd::geteuid().as_raw() };
+        let left = std::fs::read_dir(format!("/tmp/.casemate-{uid}")).into_iter().flatten();
+        let dead = left.flatten().filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            !Path::new("/proc").join(name.split('-').next().unwrap()).exists()
+        });
+        // Tests beside this one make canaries too; they are alive.
+        assert_eq!(dead.count(), 0, "{who:?}");
+        let left = std::fs::read_dir(casemate.workspace()).unwrap().count();
+        assert_eq!(left, 0, "{who:?}");
+    }
+}
+
+#[test]
+fn a_tier_without_a_root_of_its_own_leaves_no_home_behind() {
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let temporary = casemate.home().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    casemate.give_to_user();
+    for tier in ["landlock", "none"] {
+        let line = "echo kept > $HOME/file; cat $HOME/file; case $HOME in */casemate-home-*) echo own;; esac";
+        let mut command = casemate.command();
+        command.args(["sandbox", "exec", "--sandbox", tier, "--", "sh", "-c", line]);
+        let output = command.env("TMPDIR", &temporary).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "kept\nown\n", "{tier}: {output:?}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{tier}");
+    }
+}
+
+#[test]
+fn a_program_that_the_user_could_write_runs_as_a_sealed_copy() {
+    use std::os::unix::process::CommandExt as _;
+    let casemate = Casemate::of(*As::all().last().unwrap());
+    let own = casemate.home().join("casemate");
+    std::fs::copy(env!("CARGO_BIN_EXE_casemate"), &own).unwrap();
+    casemate.give_to_user();
+    let check = |program: &Path, who: Option<u32>, expected: &str| {
+        let mut command = Command::new(program);
+        command.args(["doctor", "--json"]).env_clear().env("HOME", casemate.home());
+        command.env("PATH", "/usr/bin:/bin").env("TMPDIR", casemate.home());
+        if let Some(uid) = who {
+            command.uid(uid).gid(uid);
+        }
+        let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert!(text.contains(expected), "{text}");
+    };
+    let root = nix::unistd::geteuid().is_root();
+    check(&own, root.then_some(crate::support::USER), "guest program from a sealed copy");
+    if root {
+        // The session is never root, so root's own file is safe from it.
+        check(
+            Path::new(env!("CARGO_BIN_EXE_casemate")),
+            None,
+            "guest program that the session cannot write",
+        );
     }
 }

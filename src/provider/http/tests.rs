@@ -222,22 +222,61 @@ async fn an_encrypted_server_that_speaks_no_tls_is_a_failed_connection() {
     assert!(late, "{error:?}");
 }
 
-#[tokio::test]
-async fn the_key_is_sent_and_plain_connections_are_not_reused() {
+/// A server that answers `answers` requests on each connection, then closes it: before it has read the next one, or on
+/// having read it. Sends the number of the connection with each head that it reads.
+async fn keeping(
+    answers: usize,
+    reads_one_more: bool,
+) -> (String, tokio::sync::mpsc::Receiver<(usize, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let (heads, received) = tokio::sync::mpsc::channel(16);
     let body = format!("{HI}{STOP}data: [DONE]\n\n");
-    let kept =
-        answer("200 OK", "content-type: text/event-stream\r\nconnection: keep-alive\r\n", &body);
-    let (url, mut heads) = serve(kept).await;
-    let model = OpenAi::new(http(), "p", &url, Some(Secret::new("sk-hidden")));
-    assert!(!format!("{model:?}").contains("hidden"), "{model:?}");
-    for _ in 0..2 {
-        let deltas: Vec<_> = model.stream(plain()).collect().await;
-        assert!(deltas.iter().all(Result::is_ok), "{deltas:?}");
-        // One head per connection: a reused one would leave the second request unread.
-        let head = heads.recv().await.expect("a connection");
-        assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains("authorization: Bearer sk-hidden\r\n"), "{head}");
-        assert!(head.contains("content-type: application/json\r\n"), "{head}");
+    let said = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    tokio::spawn(async move {
+        for connection in 0.. {
+            let Ok((mut socket, _)) = listener.accept().await else { return };
+            for request in 0..=answers {
+                if request == answers && !reads_one_more {
+                    break;
+                }
+                let mut head = vec![0; 64 * 1024];
+                let read = socket.read(&mut head).await.unwrap_or(0);
+                if read == 0 || request == answers {
+                    break;
+                }
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                heads.send((connection, head)).await.expect("a test");
+                socket.write_all(said.as_bytes()).await.expect("a client");
+            }
+        }
+    });
+    (address, received)
+}
+
+#[tokio::test]
+async fn the_key_is_sent_and_connections_are_used_again() {
+    // Whether the server keeps its promise, closes at once, or closes on the next request, none is lost.
+    for (answers, reads_one_more, connections) in
+        [(3, false, [0, 0, 0]), (1, false, [0, 1, 2]), (1, true, [0, 1, 2])]
+    {
+        let (url, mut heads) = keeping(answers, reads_one_more).await;
+        let model = OpenAi::new(http(), "p", &url, Some(Secret::new("sk-hidden")));
+        assert!(!format!("{model:?}").contains("hidden"), "{model:?}");
+        for expected in connections {
+            let deltas: Vec<_> = model.stream(plain()).collect().await;
+            assert!(deltas.iter().all(Result::is_ok), "{deltas:?}");
+            let (connection, head) = heads.recv().await.expect("a request");
+            assert_eq!(connection, expected, "{answers} answers, {reads_one_more}");
+            assert!(head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{head}");
+            assert!(head.contains("authorization: Bearer sk-hidden\r\n"), "{head}");
+            assert!(head.contains("content-type: application/json\r\n"), "{head}");
+            // What is left of the answer is read behind our back.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

@@ -163,17 +163,17 @@ fn a_bad_script_says_where() {
     ]
     .map(|yaml| Scripted::parse(yaml).expect_err(yaml).to_string());
     insta::assert_snapshot!(errors.join("\n"), @r#"
-    the script does not fit: the script has no turns
-    the script does not fit: turn 2: txt: unknown field `txt`, expected one of `expect`, `thinking`, `text`, `tool_calls`, `delay_ms`, `chunk_delay_ms`, `chunks`, `errors`, `stop`, `usage`, `repeat`
-    the script does not fit: turn 1: delay_ms: invalid type: string "soon", expected u64
-    the script does not fit: turn 1: expect: unknown field `mesages`, expected one of `last_user_contains`, `last_tool_result_contains`, `tool_result_is_error`, `system_contains`, `tools`, `messages`
-    the script does not fit: turn 1: tool_calls: each call is `TOOL: {arguments}`
-    the script does not fit: turn 1: tool_calls: the arguments of bash must be a mapping
-    the script does not fit: turn 1: tool_calls: bash has both input and raw_input
-    the script does not fit: turn 1: errors: `fire` is not one of a status, broken, timeout, refused, empty
-    the script does not fit: turn 1: errors: 200 is not an error status
-    the script does not fit: turn 1: stop: `now` is not one of end_turn, tool_use, max_tokens, stop_sequence, pause_turn, refusal, model_context_window_exceeded
-    the script does not fit: turn 1: repeat: must be at least 1
+    the scripted model cannot answer: the script has no turns
+    the scripted model cannot answer: turn 2: txt: unknown field `txt`, expected one of `expect`, `thinking`, `text`, `tool_calls`, `delay_ms`, `chunk_delay_ms`, `chunks`, `errors`, `stop`, `usage`, `repeat`
+    the scripted model cannot answer: turn 1: delay_ms: invalid type: string "soon", expected u64
+    the scripted model cannot answer: turn 1: expect: unknown field `mesages`, expected one of `last_user_contains`, `last_tool_result_contains`, `tool_result_is_error`, `system_contains`, `tools`, `messages`
+    the scripted model cannot answer: turn 1: tool_calls: each call is `TOOL: {arguments}`
+    the scripted model cannot answer: turn 1: tool_calls: the arguments of bash must be a mapping
+    the scripted model cannot answer: turn 1: tool_calls: bash has both input and raw_input
+    the scripted model cannot answer: turn 1: errors: `fire` is not one of a status, broken, timeout, refused, empty
+    the scripted model cannot answer: turn 1: errors: 200 is not an error status
+    the scripted model cannot answer: turn 1: stop: `now` is not one of end_turn, tool_use, max_tokens, stop_sequence, pause_turn, refusal, model_context_window_exceeded
+    the scripted model cannot answer: turn 1: repeat: must be at least 1
     "#);
 }
 

@@ -100,8 +100,7 @@ fn a_file_changes_what_it_extends_and_nothing_else() {
          [[limit]]\nresource = 'nproc'\nvalue = 5\nreason = 'few of them'\n",
     )
     .unwrap();
-    let base = Profile::built_in("default").unwrap();
-    let mut expected = base.clone();
+    let mut expected = Profile::built_in("default").unwrap();
     expected.name = "mine".to_owned();
     expected.reason = "for a test".to_owned();
     expected.extends = Some("default".to_owned());

@@ -87,6 +87,7 @@ impl Bash {
         }
         let directory =
             if state.directory.is_dir() { &state.directory } else { &state.context.workspace };
+        state.watch.wait_until_counted()?;
         let shell = Shell::start(directory, &state.context.env, state.watch.processes_limit());
         let shell = shell.map_err(|e| format!("bash could not be started: {e}."))?;
         if let Ok(output) = shell.output().try_clone() {

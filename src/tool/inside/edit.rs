@@ -1,8 +1,9 @@
 //! `edit`: one text for another, in a file that keeps everything else: line endings, encoding, mode.
 
+use std::cmp::Ordering;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use similar::TextDiff;
 
 use super::files::{self, Seen};
 use super::{Refusal, decode, input, resolve};
@@ -127,7 +128,7 @@ fn nearest(text: &str, old: &str) -> Refusal {
         if line.len() > 4 * first.len() + 40 || first.len() > 4 * line.len() + 40 {
             return 0.0;
         }
-        f64::from(TextDiff::from_chars(line.trim(), first.trim()).ratio())
+        likeness(line.trim(), first.trim())
     };
     let scored = lines.iter().enumerate().map(|(i, line)| (i, ratio(line)));
     let best = scored.max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
@@ -147,4 +148,24 @@ fn nearest(text: &str, old: &str) -> Refusal {
         "old_string does not occur in the file. The nearest text is:{hint}\n{}",
         shown.join("\n")
     )
+}
+
+/// How alike two lines are, from 0 to 1: the share of neighbouring characters that they have in common.
+fn likeness(one: &str, other: &str) -> f64 {
+    let pairs = |line: &str| {
+        let mut pairs: Vec<_> = line.chars().zip(line.chars().skip(1)).collect();
+        pairs.sort_unstable();
+        pairs
+    };
+    let (one, other) = (pairs(one), pairs(other));
+    let (mut i, mut j, mut common) = (0, 0, 0_u32);
+    while i < one.len() && j < other.len() {
+        match one[i].cmp(&other[j]) {
+            Ordering::Less => i += 1,
+            Ordering::Greater => j += 1,
+            Ordering::Equal => (i, j, common) = (i + 1, j + 1, common + 1),
+        }
+    }
+    let all = (one.len() + other.len()).max(1);
+    2.0 * f64::from(common) / all as f64
 }

@@ -13,20 +13,38 @@ pub(super) fn parse<T: DeserializeOwned>(
 ) -> Result<T, Refusal> {
     // A null field means what an absent one means; some models send all fields.
     let given: Map<_, _> = input.into_iter().filter(|(_, value)| !value.is_null()).collect();
-    for (name, value) in &given {
-        let Err(problem) = serde_json::from_value::<T>(Value::Object(given.clone())) else { break };
+    let read = |given: Map<_, _>| serde_json::from_value::<T>(Value::Object(given));
+    let problem = match read(given.clone()) {
+        Ok(input) => return Ok(input),
+        Err(problem) => problem.to_string(),
+    };
+    // The field whose absence changes the problem is the one that has it.
+    let to_blame = given.iter().find(|(name, _)| {
         let mut without = given.clone();
-        without.remove(name);
-        let mended = serde_json::from_value::<T>(Value::Object(without));
-        if mended.as_ref().err().map(ToString::to_string) != Some(problem.to_string()) {
-            let shown: String = value.to_string().chars().take(80).collect();
-            return Err(format!(
-                "The input of `{tool}` is wrong: `{name}` is {shown}, but {problem}."
-            ));
-        }
+        without.remove(*name);
+        read(without).err().map(|other| other.to_string()) != Some(problem.clone())
+    });
+    let said = match to_blame {
+        Some((name, value)) => blame(name, value, &problem),
+        None => problem,
+    };
+    Err(format!("The input of `{tool}` is wrong: {said}."))
+}
+
+/// What is wrong with a field, from the parser's words.
+fn blame(name: &str, value: &Value, problem: &str) -> String {
+    let shown: String = value.to_string().chars().take(80).collect();
+    if let Some(rest) = problem.strip_prefix("unknown field ") {
+        return match rest.split_once(", expected ") {
+            Some((_, fields)) => format!("it has no field `{name}`, only {fields}"),
+            None => format!("it has no field {rest}"),
+        };
     }
-    serde_json::from_value(Value::Object(given))
-        .map_err(|problem| format!("The input of `{tool}` is wrong: {problem}."))
+    let must_be = match problem.split_once(", expected ") {
+        Some((_, wanted)) => format!("must be {wanted}"),
+        None => problem.strip_prefix("it ").unwrap_or(problem).to_owned(),
+    };
+    format!("`{name}` {must_be}, and is {shown}")
 }
 
 /// A whole number, also as a string of digits: models write both.

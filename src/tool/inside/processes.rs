@@ -6,6 +6,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
+use crate::sandbox::usage;
+
 /// Ticks of `/proc/PID/stat` since boot.
 pub(super) type Ticks = u64;
 
@@ -25,14 +27,8 @@ struct Process {
     started: Ticks,
 }
 
-/// Every process that can be seen.
-pub(super) fn pids() -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
 fn all() -> Vec<Process> {
-    pids().into_iter().filter_map(look).collect()
+    usage::processes().into_iter().filter_map(look).collect()
 }
 
 fn look(pid: i32) -> Option<Process> {

@@ -1,10 +1,14 @@
-//! The guest's loop: frames in, a thread for each call, one reply for each call.
+//! The guest's loop: frames in, one reply for each call.
+//!
+//! The thread that takes a call off the socket runs it at once, and the next thread listens: no call waits until a thread
+//! is started or woken for it. One always listens, so that a cancel is heard whatever runs.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
@@ -19,73 +23,121 @@ use crate::sandbox::wire::{
     CallId, FromGuest, ToGuest, ToolCall, ToolReply, read_frame, write_frame,
 };
 
-/// What the calls share.
+/// What the threads share.
 struct Tools {
     context: GuestContext,
     seen: Seen,
     bash: Bash,
+    /// Held by the thread that listens.
+    calls: Mutex<UnixStream>,
     replies: Mutex<UnixStream>,
     running: Mutex<HashMap<CallId, Arc<AtomicBool>>>,
+    /// Threads that listen or wait for their turn.
+    idle: AtomicUsize,
+    end: SyncSender<i32>,
+}
+
+/// A call that is the taker's to run.
+struct Taken {
+    id: CallId,
+    call: ToolCall,
+    cancelled: Arc<AtomicBool>,
 }
 
 /// Serves calls until the host closes the socket, then returns: the process ends, and with it everything inside.
 pub fn serve(socket: UnixStream, context: &GuestContext) -> i32 {
     let Ok(replies) = socket.try_clone() else { return 1 };
+    let (end, ended) = sync_channel(GUEST_PARALLEL_CALLS);
     let tools = Arc::new(Tools {
         context: context.clone(),
         seen: Seen::default(),
         bash: Bash::new(context),
+        calls: Mutex::new(socket),
         replies: Mutex::new(replies),
         running: Mutex::default(),
+        idle: AtomicUsize::new(0),
+        end,
     });
-    match listen(socket, &tools) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    }
-}
-
-fn listen(mut socket: UnixStream, tools: &Arc<Tools>) -> io::Result<()> {
-    while let Some(frame) = read_frame::<ToGuest>(&mut socket)? {
-        match frame {
-            ToGuest::Call { id, call } => tools.begin(id, call)?,
-            ToGuest::Cancel { id } => {
-                let running = tools.running.lock().expect("nothing panics under this lock");
-                // It may have ended on its own.
-                if let Some(cancelled) = running.get(&id) {
-                    cancelled.store(true, Ordering::Relaxed);
-                }
-            }
+    // One to run a call, one to listen meanwhile.
+    for _ in 0..2 {
+        if tools.hire().is_err() {
+            return 1;
         }
     }
-    Ok(())
+    ended.recv().unwrap_or(1)
 }
 
 impl Tools {
-    fn begin(self: &Arc<Self>, id: CallId, call: ToolCall) -> io::Result<()> {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        {
-            let mut running = self.running.lock().expect("nothing panics under this lock");
-            if running.len() >= GUEST_PARALLEL_CALLS {
-                drop(running);
-                return self.answer(
-                    id,
-                    ToolReply::error("Too many calls at once; make them one after another."),
-                );
-            }
-            running.insert(id, Arc::clone(&cancelled));
-        }
+    /// Starts a thread that takes its turns. There are never more than calls may run at once, and one.
+    fn hire(self: &Arc<Self>) -> io::Result<()> {
         let tools = Arc::clone(self);
-        let work = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| tools.run(call, &cancelled)));
-            let broke = |_| ToolReply::error("The tool broke on this input. Try another way.");
-            // A host that is gone needs no answer.
-            drop(tools.answer(id, outcome.unwrap_or_else(broke)));
-        };
-        if std::thread::Builder::new().name("tool".to_owned()).spawn(work).is_err() {
-            let text = "The sandbox has no process left for this call: end some of those that run, or restart bash.";
-            return self.answer(id, ToolReply::error(text));
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        let hired = std::thread::Builder::new().name("tool".to_owned()).spawn(move || tools.work());
+        if hired.is_err() {
+            self.idle.fetch_sub(1, Ordering::Relaxed);
         }
-        Ok(())
+        hired.map(drop)
+    }
+
+    fn work(self: Arc<Self>) {
+        let code = loop {
+            match self.take() {
+                Ok(Some(taken)) => {
+                    self.perform(taken);
+                    self.idle.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(None) => break 0,
+                Err(_) => break 1,
+            }
+        };
+        if self.end.try_send(code).is_err() {
+            // Others have said so before, and nobody waits any more.
+        }
+    }
+
+    /// Listens until a call comes; `None` when the host has closed the socket.
+    fn take(self: &Arc<Self>) -> io::Result<Option<Taken>> {
+        let mut socket = self.calls.lock().expect("nothing panics under this lock");
+        while let Some(frame) = read_frame::<ToGuest>(&mut *socket)? {
+            match frame {
+                ToGuest::Call { id, call } => match self.admit(id) {
+                    Ok(cancelled) => return Ok(Some(Taken { id, call, cancelled })),
+                    Err(refusal) => self.answer(id, ToolReply::error(refusal))?,
+                },
+                ToGuest::Cancel { id } => {
+                    let running = self.running.lock().expect("nothing panics under this lock");
+                    // It may have ended on its own.
+                    if let Some(cancelled) = running.get(&id) {
+                        cancelled.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets a call run on this thread, if another one is left to listen.
+    fn admit(self: &Arc<Self>, id: CallId) -> Result<Arc<AtomicBool>, &'static str> {
+        let mut running = self.running.lock().expect("nothing panics under this lock");
+        if running.len() >= GUEST_PARALLEL_CALLS {
+            return Err("Too many calls at once; make them one after another.");
+        }
+        if self.idle.load(Ordering::Relaxed) < 2 && self.hire().is_err() {
+            return Err(
+                "The sandbox has no room for one more call; end processes or wait for the other calls.",
+            );
+        }
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        running.insert(id, Arc::clone(&cancelled));
+        Ok(cancelled)
+    }
+
+    fn perform(&self, Taken { id, call, cancelled }: Taken) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.run(call, &cancelled)));
+        let broke = |_| ToolReply::error("The tool broke on this input. Try another way.");
+        // A host that is gone needs no answer.
+        drop(self.answer(id, outcome.unwrap_or_else(broke)));
     }
 
     fn answer(&self, id: CallId, reply: ToolReply) -> io::Result<()> {

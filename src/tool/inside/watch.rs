@@ -3,12 +3,11 @@
 //! A command that goes too far is ended like a late one, and the model reads which limit it was. Jobs in the background
 //! that do so while no command runs are killed here.
 
-use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
@@ -16,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::processes;
 use crate::limits::{DISK_FLOOR_BYTES, WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
-use crate::sandbox::{Bounds, GuestContext, size};
+use crate::sandbox::{Bounds, GuestContext, size, usage};
 
 /// Shared by the thread that looks and the commands that it may end.
 #[derive(Clone)]
@@ -29,6 +28,7 @@ struct Shared {
     /// The shell, or 0.
     shell: AtomicI32,
     call: Mutex<Call>,
+    began: Condvar,
 }
 
 #[derive(Default)]
@@ -49,13 +49,13 @@ impl Watch {
             places: [context.workspace.clone(), context.home.clone()],
             shell: AtomicI32::new(0),
             call: Mutex::default(),
+            began: Condvar::new(),
         }));
         let eye = Arc::downgrade(&watch.0);
         let look = move || {
             while let Some(shared) = eye.upgrade() {
                 let busy = shared.look();
-                drop(shared);
-                std::thread::sleep(if busy { WATCH_INTERVAL } else { WATCH_INTERVAL_IDLE });
+                shared.rest(if busy { WATCH_INTERVAL } else { WATCH_INTERVAL_IDLE });
             }
         };
         let started = std::thread::Builder::new().name("watch".to_owned()).spawn(look);
@@ -71,6 +71,7 @@ impl Watch {
     pub(super) fn begin(&self) {
         let mut call = self.0.call();
         *call = Call { free: self.0.free(), passed: None, killed: self.0.killed() };
+        self.0.began.notify_all();
     }
 
     /// Whether the command has gone too far.
@@ -87,6 +88,11 @@ impl Watch {
         passed.or_else(|| killed.then(|| self.0.memory_limit()))
     }
 
+    /// Waits until the kernel counts what the guest will start.
+    pub(super) fn wait_until_counted(&self) -> Result<(), String> {
+        self.0.bounds.wait_until_counted()
+    }
+
     pub(super) fn output_limit(&self) -> Option<usize> {
         self.0.bounds.output.and_then(|bytes| usize::try_from(bytes).ok())
     }
@@ -101,6 +107,12 @@ impl Shared {
         self.call.lock().expect("nothing panics under this lock")
     }
 
+    /// Waits until it is time to look again; a command that begins makes it time.
+    fn rest(&self, interval: Duration) {
+        // A lock that is poisoned or a wait that ends early only makes the next look come sooner.
+        drop(self.began.wait_timeout(self.call(), interval));
+    }
+
     /// One look; whether a command is under way.
     fn look(&self) -> bool {
         let passed = self.passed();
@@ -111,8 +123,8 @@ impl Shared {
         if self.is_bomb() && std::process::id() == 1 {
             // What forks faster than it can be looked for is ended in one call, the shell with it: to the first process of
             // a namespace, this is everybody else.
-            drop(kill(Pid::from_raw(-1), Signal::SIGKILL));
-            return busy;
+            let nobody_left = kill(Pid::from_raw(-1), Signal::SIGKILL).is_err();
+            return busy && !nobody_left;
         }
         // The command's own end comes first, so that the shell is told; what goes on regardless is killed from here.
         if !busy || since.elapsed() > 10 * WATCH_INTERVAL {
@@ -127,7 +139,7 @@ impl Shared {
 
     /// Whether there are so many processes that only a bomb makes them; half the limit is left for threads.
     fn is_bomb(&self) -> bool {
-        self.bounds.processes.is_some_and(|limit| processes::pids().len() as u64 > limit / 2)
+        self.bounds.processes.is_some_and(|limit| usage::processes().len() as u64 > limit / 2)
     }
 
     /// The limit that is passed now.
@@ -136,8 +148,7 @@ impl Shared {
         if self.is_bomb() {
             return processes.map(|limit| format!("process limit {limit}"));
         }
-        let pids = processes::pids();
-        if self.bounds.oom.is_none() && memory.is_some_and(|limit| is_over(&pids, limit)) {
+        if self.bounds.oom.is_none() && memory.is_some_and(usage::is_over) {
             return Some(self.memory_limit());
         }
         let (before, now) = self.call().free.zip(self.free())?;
@@ -174,27 +185,4 @@ impl Shared {
         let mut counts = text.lines().filter_map(|line| line.strip_prefix("oom_kill "));
         counts.next().and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
-}
-
-/// Whether the processes use more than `limit` together. Pages that they share are counted once for each at first, and
-/// exactly only where that is too much.
-fn is_over(pids: &[i32], limit: u64) -> bool {
-    let resident: u64 = pids.iter().filter_map(|pid| resident(*pid)).sum();
-    resident > limit && pids.iter().filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
-}
-
-fn resident(pid: i32) -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE)
-}
-
-fn proportional(pid: i32) -> Option<u64> {
-    let mut text = String::new();
-    std::fs::File::open(format!("/proc/{pid}/smaps_rollup"))
-        .ok()?
-        .read_to_string(&mut text)
-        .ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
