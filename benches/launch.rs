@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use casemate::environment::Environment;
 use casemate::sandbox::{Guest, plan_for};
+use casemate::tool::inside;
 use nix::sched::{CloneFlags, unshare};
 use support::{AnyError, Contestant, Effort, compare};
 
@@ -18,7 +19,7 @@ use support::{AnyError, Contestant, Effort, compare};
 const NAMESPACES: &str = "namespaces-and-true";
 
 fn main() -> Result<ExitCode, AnyError> {
-    if let Some(code) = casemate::sandbox::init::enter(casemate::tool::inside::serve) {
+    if let Some(code) = casemate::sandbox::init::enter(inside::serve, inside::relay) {
         return Ok(code);
     }
     if std::env::args().nth(1).is_some_and(|arg| arg == NAMESPACES) {

@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use casemate::environment::Environment;
 use casemate::sandbox::wire::ToolCall;
 use casemate::sandbox::{Guest, plan_for};
+use casemate::tool::inside;
 use serde_json::{Map, Value, json};
 use support::{AnyError, Contestant, Effort, compare};
 use tokio::runtime::Runtime;
@@ -25,7 +26,7 @@ const FRAME: usize = 200;
 const FILE_BYTES: usize = 8 * 1024;
 
 fn main() -> Result<ExitCode, AnyError> {
-    if let Some(code) = casemate::sandbox::init::enter(casemate::tool::inside::serve) {
+    if let Some(code) = casemate::sandbox::init::enter(inside::serve, inside::relay) {
         return Ok(code);
     }
     if std::env::args().nth(1).is_some_and(|arg| arg == ECHO) {

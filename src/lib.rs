@@ -4,9 +4,9 @@
 //! |---|---|---|---|
 //! | 5 doors | [`cli`] | runtime, vocabulary | SQL, vendors, Linux |
 //! | 4 | [`runtime`] | session and below | terminals |
-//! | 3 | [`session`] | tool, provider, store, vocabulary | SQL, vendor JSON, namespaces |
-//! | 2 | [`tool`] | sandbox (`wire`, `Guest`), vocabulary | sessions, store, models |
-//! | 1 | [`store`], [`provider`], [`sandbox`]: strangers to each other | vocabulary | everything above |
+//! | 3 | [`session`] | tool, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
+//! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
+//! | 1 | [`store`], [`provider`], [`sandbox`], [`egress`]: strangers to each other | vocabulary | everything above |
 //! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`] | std, serde | I/O, tokio |
 //!
 //! Imports go strictly down; `tests/it/tidy.rs` checks it. Invariants of the whole: the log is the session; a fact is
@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod egress;
 pub mod environment;
 pub mod event;
 pub mod id;

@@ -142,3 +142,30 @@ pub const DISK_FLOOR_BYTES: u64 = 256 * 1024 * 1024;
 pub const SEAL_DIRECT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Files of the user's own workspace that a seal looks at: half a second after each call that writes.
 pub const SEAL_DIRECT_FILES: usize = 200_000;
+
+/// Connections that one session has open at once: a package manager that fetches in parallel uses 16 to 50.
+pub const EGRESS_CONNECTIONS: usize = 256;
+/// Questions of a guest that the host works on at once; the guest waits with the next ones.
+pub const EGRESS_ASKS: usize = 64;
+/// Largest message between guest and host about the network: a name, a port, and a refusal in words.
+pub const EGRESS_MESSAGE_BYTES: usize = 4096;
+/// Time to find the addresses of a name: two tries of a resolver that waits five seconds.
+pub const EGRESS_RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to reach one address; the next is tried then.
+pub const EGRESS_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one name that are tried: big services have more, and one of eight answers.
+pub const EGRESS_ADDRESSES: usize = 8;
+/// Time that the guest gives the host for an answer: more than a lookup and a dial of every address take.
+pub const EGRESS_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that a client has to finish the head of a request, or its TLS hello, once it has begun one.
+pub const EGRESS_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of an HTTP request, and largest TLS hello, that is looked at: servers take 8 to 32 KiB.
+pub const EGRESS_HEAD_BYTES: usize = 32 * 1024;
+/// Bytes that a pump moves at once, in each direction.
+pub const EGRESS_PUMP_BYTES: usize = 64 * 1024;
+/// Names that one session can hold synthetic addresses for; none is ever given to another name.
+pub const EGRESS_NAMES: usize = 16_384;
+/// Places that are counted apart, and refusals that are told apart, between two reports of a door.
+pub const EGRESS_REPORTED: usize = 64;
+/// Refusals that are added to one tool result; the others are in the log.
+pub const EGRESS_TOLD: usize = 8;

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use casemate::tool::inside;
+
 fn main() -> ExitCode {
-    if let Some(code) = casemate::sandbox::init::enter(casemate::tool::inside::serve) {
+    if let Some(code) = casemate::sandbox::init::enter(inside::serve, inside::relay) {
         return code;
     }
     casemate::cli::main()

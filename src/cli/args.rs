@@ -11,11 +11,12 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
+use crate::environment::networking::HostRule;
 use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
-pub use values::{Deny, Mount, OutputFormat, Resumed, Route, TaskError, task};
+pub use values::{Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, TaskError, task};
 
 /// Runs AI agents on your own machine, with their tools in a sandbox.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -79,6 +80,8 @@ pub enum Command {
     Rewind(RewindArgs),
     /// Begin a session that was another one up to some moment
     Fork(ForkArgs),
+    /// Show what a session reached of the network, and what it was refused
+    Net(NetArgs),
     /// Run a command of your own in the sandbox, or look at what it is
     Sandbox(SandboxArgs),
     /// Check what this machine can do: sandbox, storage, models
@@ -151,6 +154,15 @@ pub struct PlaceArgs {
     /// Use the best isolation that this machine gives, and no less than N: 2 full, 1 landlock
     #[arg(long, value_name = "N", value_parser = values::tier_number(), conflicts_with = "sandbox")]
     pub require_tier: Option<Tier>,
+    /// What programs can reach [default: none, or limited where hosts are allowed]
+    #[arg(long, value_name = "WORD", value_parser = values::network())]
+    pub network: Option<NetworkWord>,
+    /// Let programs reach HOST, `*.HOST` or an address, on the web's ports or PORT; repeatable
+    #[arg(long = "allow-host", value_name = "HOST[:PORT]", action = ArgAction::Append)]
+    pub allow_hosts: Vec<HostRule>,
+    /// Let programs reach the registries that this machine's package managers are set up to use
+    #[arg(long)]
+    pub allow_package_managers: bool,
 }
 
 impl PlaceArgs {
@@ -164,6 +176,9 @@ impl PlaceArgs {
             allow_paths: Vec::new(),
             sandbox: None,
             require_tier: None,
+            network: None,
+            allow_hosts: Vec::new(),
+            allow_package_managers: false,
         }
     }
 }
@@ -340,6 +355,17 @@ pub struct ForkArgs {
     pub json: bool,
 }
 
+/// `casemate net`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate net sesn_01jq… --json | jq .refused")]
+pub struct NetArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `casemate sandbox`.
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(after_help = "Example:\n  casemate sandbox exec -- cat /etc/shadow")]
@@ -356,7 +382,8 @@ pub enum SandboxCommand {
     #[command(after_help = "\
 Examples:
   casemate sandbox exec -- cat /etc/shadow
-  casemate sandbox exec --mount ~/.cargo/registry -- cargo build --offline")]
+  casemate sandbox exec --mount ~/.cargo/registry -- cargo build --offline
+  casemate sandbox exec --allow-host '*.example.com' -- curl https://www.example.com")]
     Exec {
         /// Where it runs.
         #[command(flatten)]

@@ -209,6 +209,7 @@ impl From<RuntimeError> for Failure {
         match error {
             E::Store(error) => error.into(),
             E::Config(error) => error.into(),
+            E::Door(_) => Self::new(ExitStatus::SandboxUnavailable, error.to_string()),
             E::Sandbox(error) => {
                 Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                     .hint(NO_SANDBOX_HINT)

@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 pub mod failure;
 mod history;
+mod net;
 pub mod output;
 pub mod render;
 mod run;
@@ -58,6 +59,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Checkpoints(args) => history::checkpoints(context, &args),
         Command::Rewind(args) => block_on(history::rewind(context, args)),
         Command::Fork(args) => block_on(history::fork(context, args)),
+        Command::Net(args) => net::run(context, &args),
         Command::Sandbox(args) => sandbox::run(context, args.command),
         Command::Doctor(args) => block_on(doctor::run(context, args)),
         Command::Demo(args) => block_on(demo::run(context, args)),

@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::args::{Mount, PlaceArgs, SandboxCommand};
+use super::args::{Mount, NetworkWord, PlaceArgs, SandboxCommand};
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::output::Output;
 use super::terminal::neutralise;
+use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
-use crate::runtime::{profile_source, resolve_workspace, sandbox_exec, sandbox_view};
+use crate::runtime::{
+    Executed, Registries, Report, profile_source, resolve_workspace, sandbox_exec, sandbox_view,
+};
 
 /// Runs the command, or shows the plan.
 pub(super) fn run(context: &Context, command: SandboxCommand) -> Result<ExitStatus, Failure> {
@@ -39,8 +42,49 @@ fn exec(
         })
     });
     let words = words.collect::<Result<Vec<_>, _>>()?;
-    let code = sandbox_exec(&environment, &words, context.data_dir()?.as_deref())?;
+    let registries = match environment.networking {
+        Networking::Limited { allow_package_managers: true, .. } => context.config(&[])?.registries,
+        _ => Registries::default(),
+    };
+    let data_dir = context.data_dir()?;
+    let done = sandbox_exec(&environment, &registries, &words, data_dir.as_deref())?;
+    let Executed { code, network } = done;
+    if !context.quiet() {
+        say(&network)?;
+    }
     Ok(ExitStatus::Command(code))
+}
+
+/// What the command could not reach, for whoever reads its errors.
+fn say(network: &Report) -> Result<(), Failure> {
+    let mut out = Output::of_process();
+    let refused = network.refusals.iter().map(ToString::to_string);
+    let failed = network.failures.iter().map(|failure| format!("{failure}."));
+    for sentence in refused.chain(failed) {
+        out.talk(format!("casemate: {}\n", neutralise(&sentence)))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What the flags say of the network.
+fn networking(place: &PlaceArgs) -> Result<Networking, Failure> {
+    let lists = !place.allow_hosts.is_empty() || place.allow_package_managers;
+    match place.network {
+        None if !lists => Ok(Networking::None),
+        Some(NetworkWord::None) if !lists => Ok(Networking::None),
+        Some(NetworkWord::Unrestricted) if !lists => Ok(Networking::Unrestricted),
+        None | Some(NetworkWord::Limited) => Ok(Networking::Limited {
+            allowed_hosts: place.allow_hosts.clone(),
+            allow_package_managers: place.allow_package_managers,
+            allow_mcp_servers: false,
+        }),
+        Some(word @ (NetworkWord::None | NetworkWord::Unrestricted)) => {
+            let word = word.as_str();
+            let text =
+                format!("--network {word} contradicts --allow-host and --allow-package-managers");
+            Err(Failure::usage(text).hint("those two list what `--network limited` may reach"))
+        }
+    }
 }
 
 /// The environment that the flags describe.
@@ -57,6 +101,7 @@ pub(super) fn environment(place: &PlaceArgs) -> Result<Environment, Failure> {
         place.allow_paths.iter().map(|path| below(&environment, path)).collect();
     environment.tier = place.sandbox.unwrap_or_default();
     environment.least = place.require_tier.unwrap_or(environment.tier);
+    environment.networking = networking(place)?;
     Ok(environment)
 }
 

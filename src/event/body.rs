@@ -168,6 +168,33 @@ pub enum EventBody {
         /// The stage that failed, why, and the remedy.
         message: String,
     },
+    /// A program of a tool call wanted to go where it may not.
+    #[serde(rename = "internal.egress_refused")]
+    EgressRefused {
+        /// The `agent.tool_use` event that started the program.
+        tool_use_id: EventId,
+        /// Where it wanted to go.
+        target: String,
+        /// The rule against it.
+        rule: String,
+        /// The smallest change that would allow it, if anything should.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        change: Option<String>,
+    },
+    /// What went to and from one place since the last such event.
+    #[serde(rename = "internal.egress_usage")]
+    EgressUsage {
+        /// The `agent.tool_use` event that started the program.
+        tool_use_id: EventId,
+        /// Host and port.
+        target: String,
+        /// Connections made.
+        connections: u64,
+        /// Bytes from the session.
+        sent: u64,
+        /// Bytes to the session.
+        received: u64,
+    },
     /// A sandbox came up for this session.
     #[serde(rename = "internal.sandbox_ready")]
     SandboxReady {
@@ -258,6 +285,8 @@ impl EventBody {
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
+            | E::EgressRefused { .. }
+            | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
@@ -293,6 +322,8 @@ impl EventBody {
             E::RedactedThinking { .. } => "internal.redacted_thinking",
             E::ModelStop { .. } => "internal.model_stop",
             E::ToolStarted { .. } => "internal.tool_started",
+            E::EgressRefused { .. } => "internal.egress_refused",
+            E::EgressUsage { .. } => "internal.egress_usage",
             E::SandboxFailed { .. } => "internal.sandbox_failed",
             E::SandboxReady { .. } => "internal.sandbox_ready",
             E::Sealed { .. } => "internal.sealed",

@@ -306,7 +306,7 @@ impl Http {
                     return Err(late(&post.asked, "the connection", self.timeouts.connect));
                 }
                 Err(error) if error.is_connect() => return Err(unreachable(causes(&error))),
-                Err(error) => match spare.take() {
+                Err(error) => match spare.take().filter(|_| connection_died(&error)) {
                     Some(again) => request = again,
                     None => return Err(post.asked.broken(causes(&error))),
                 },
@@ -374,6 +374,27 @@ fn late(asked: &Asked, phase: &'static str, allowed: Duration) -> ModelError {
     let provider = asked.provider.clone();
     ModelError::Timeout { provider, phase, seconds: allowed.as_secs() }
 }
+
+/// Whether the connection ended before any byte of a response: the request was for nobody, and can be sent again.
+fn connection_died(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let closed = error.to_string().starts_with("connection closed before message completed");
+        if closed || kind.is_some_and(|kind| LOST.contains(&kind)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// How the system says that the other side is gone.
+const LOST: [std::io::ErrorKind; 3] = [
+    std::io::ErrorKind::ConnectionReset,
+    std::io::ErrorKind::ConnectionAborted,
+    std::io::ErrorKind::BrokenPipe,
+];
 
 /// Reads what little is left of an answer, so that its connection can be used again.
 async fn drain(response: Response, within: Duration) {

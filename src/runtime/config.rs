@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::registries::Registries;
+use crate::environment::networking::HostRule;
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
@@ -140,6 +142,8 @@ pub struct Config {
     pub global_instructions: Option<PathBuf>,
     /// See [`CrashAt`].
     pub crash_at: Option<CrashAt>,
+    /// Where this machine's package managers get their packages.
+    pub registries: Registries,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
     providers: Vec<ProviderConfig>,
@@ -155,6 +159,16 @@ struct File {
     providers: BTreeMap<String, FileProvider>,
     #[serde(default)]
     routes: Vec<FileRoute>,
+    #[serde(default)]
+    package_managers: FilePackageManagers,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilePackageManagers {
+    /// Registries besides those that the package managers' own settings name.
+    #[serde(default)]
+    hosts: Vec<HostRule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,6 +232,7 @@ impl Config {
             model: file.model,
             global_instructions: global,
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
+            registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
             providers,
             routes,

@@ -14,6 +14,8 @@ mod drivers;
 mod feed;
 mod history;
 mod instructions;
+mod network;
+mod registries;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -25,10 +27,16 @@ pub use changes::changed_since;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
+pub use network::{NetworkUse, Refused, Used};
+pub use registries::Registries;
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock};
-use crate::environment::{Environment, ProfileSource};
+use crate::egress::Door;
+pub use crate::egress::Report;
+use crate::egress::policy::Policy;
+use crate::environment::networking::Networking;
+use crate::environment::{Environment, ProfileSource, Tier};
 use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
@@ -40,7 +48,7 @@ use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
-use crate::session::{DriveError, Launcher, Parts, Sandboxed, Session};
+use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
 use crate::store::{self, Append, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
@@ -80,6 +88,9 @@ pub enum RuntimeError {
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
+    /// The sandbox has no way to the network, though it should.
+    #[error("the network door: {0}")]
+    Door(std::io::Error),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,
@@ -278,7 +289,8 @@ impl Runtime {
         let facts = Facts {
             workspace: &spec.environment.workspace,
             date: &date[..10],
-            offline: spec.environment.tier != crate::environment::Tier::None,
+            networking: (spec.environment.tier != Tier::None)
+                .then_some(&spec.environment.networking),
         };
         let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
         let workspace = spec.environment.workspace.clone();
@@ -393,7 +405,11 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
-            launcher: launcher(definition.environment, self.disk(id)),
+            launcher: launcher(
+                definition.environment,
+                self.disk(id),
+                &self.shared.config.registries,
+            ),
             disk: self.disk(id),
             previews,
             interrupt,
@@ -477,16 +493,33 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, disk: Place) -> Launcher {
+fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
+    let registries = registries_of(&environment, registries);
+    let policy = Policy::new(environment.networking.clone(), registries.hosts);
     Arc::new(move || -> Sandboxed {
-        let (environment, disk) = (environment.clone(), disk.clone());
+        let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
+        let variables = registries.variables.clone();
         Box::pin(async move {
             let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
             // Made with the session; one of an older version has none.
             disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-            sandbox::launch(&environment, &disk).await.map_err(|e| e.to_string())
+            let guest = sandbox::launch(&environment, &disk, &variables).await;
+            let guest = guest.map_err(|e| e.to_string())?;
+            let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
+            let door = door.map_err(|e| format!("network door: {e}"))?;
+            Ok(Launched { guest, door })
         })
     })
+}
+
+/// Those that the environment opens.
+fn registries_of(environment: &Environment, registries: &Registries) -> Registries {
+    match environment.networking {
+        Networking::Limited { allow_package_managers: true, .. } => registries.clone(),
+        Networking::Limited { .. } | Networking::None | Networking::Unrestricted => {
+            Registries::default()
+        }
+    }
 }
 
 /// The workspace as an absolute directory that can be read.
@@ -523,18 +556,34 @@ pub async fn local_models(config: &Config) -> Vec<String> {
     names.collect()
 }
 
-/// Runs one command in a sandbox, with this process's standard streams; its exit code, as a shell counts. Blocks.
+/// A command that ended in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code, as a shell counts.
+    pub code: u8,
+    /// What it reached, and what was refused.
+    pub network: Report,
+}
+
+/// Runs one command in a sandbox, with this process's standard streams. Blocks.
 ///
 /// # Errors
 /// If the workspace or the sandbox cannot be had.
 pub fn sandbox_exec(
     environment: &Environment,
+    registries: &Registries,
     argv: &[String],
     data_dir: Option<&Path>,
-) -> Result<u8, RuntimeError> {
+) -> Result<Executed, RuntimeError> {
     check_workspace(&environment.workspace)?;
     data_dir.map_or(Ok(()), |data_dir| check_apart(environment, data_dir))?;
-    Ok(sandbox::run_command(environment, argv)?)
+    let Registries { hosts, variables } = registries_of(environment, registries);
+    let policy = Policy::new(environment.networking.clone(), hosts);
+    let mut keeper = None;
+    let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
+    let code = sandbox::run_command(environment, argv, &variables, &mut door)?;
+    let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
+    Ok(Executed { code, network: network.map_err(RuntimeError::Door)? })
 }
 
 /// What a sandbox for this environment would be.

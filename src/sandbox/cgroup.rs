@@ -70,6 +70,9 @@ impl Cgroup {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "control groups are not delegated to this user".to_owned()
             }
+            io::ErrorKind::ResourceBusy => {
+                "other programs share the control group of this one".to_owned()
+            }
             _ => format!("control groups: {e}"),
         })
     }
@@ -250,7 +253,11 @@ fn delegate(base: &Path) -> io::Result<()> {
         _ => {}
     }
     put_text(&room.join("cgroup.procs"), "0")?;
-    put_text(&control, "+memory +pids +cpu")
+    put_text(&control, "+memory +pids +cpu").inspect_err(|_| {
+        // Others are in it too: back to where it was, as if nothing had been tried.
+        drop(put_text(&base.join("cgroup.procs"), "0"));
+        drop(std::fs::remove_dir(&room));
+    })
 }
 
 /// Where groups can be made, by what is mounted and where this process is.

@@ -22,14 +22,16 @@ const NOT_FOUND: u8 = 127;
 /// What a shell answers for a file that is no program.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Runs the command, passes signals on, and reports how it ended. Returns the guest's own exit code.
+/// Runs the command, passes signals on, and reports how it ended. Returns the guest's own exit code. `forked` is called
+/// once the command is a process of its own.
 pub(super) fn supervise(
     socket: &mut UnixStream,
     argv: &[String],
     context: &GuestContext,
     streams: Vec<OwnedFd>,
+    forked: impl FnOnce() -> io::Result<()>,
 ) -> i32 {
-    let code = command(socket, argv, context, streams).unwrap_or(1);
+    let code = command(socket, argv, context, streams, forked).unwrap_or(1);
     i32::from(wire::write_frame(socket, &FromGuest::Exited { code }).is_err())
 }
 
@@ -38,6 +40,7 @@ fn command(
     argv: &[String],
     context: &GuestContext,
     mut streams: Vec<OwnedFd>,
+    forked: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<u8> {
     let passed_on =
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
@@ -47,6 +50,7 @@ fn command(
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched), None)?;
         become_command(argv, context, &streams);
     };
+    forked()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
     let mut passed = None;
     let mut errors = File::from(streams.pop().expect("there are three"));

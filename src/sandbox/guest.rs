@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
+use super::network::{self, Network};
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
@@ -90,6 +91,7 @@ pub struct Guest {
     calls: Calls,
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
+    asks: Mutex<Option<OwnedFd>>,
     process: Process,
 }
 
@@ -140,6 +142,8 @@ impl Drop for Process {
 /// A child that waits for its order, what to tell it, and what must outlive its set-up.
 struct Spawned {
     socket: StdStream,
+    /// Where it has a network, the socket that it asks on.
+    asks: Option<OwnedFd>,
     process: Process,
     order: Order,
     canary: Option<Canary>,
@@ -148,6 +152,13 @@ struct Spawned {
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
+    let (asks, output) = match plan.network {
+        Network::Isolated => (None, Stdio::null()),
+        Network::Door => {
+            let (ours, theirs) = network::pair().map_err(fail)?;
+            (Some(ours), Stdio::from(theirs))
+        }
+    };
     let canary = Canary::put(plan);
     let private = match plan.tier {
         Tier::Full => None,
@@ -164,7 +175,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(Stdio::null())
         .spawn()
         .map_err(fail)?;
@@ -177,7 +188,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         memory: counted_by(plan, &cgroup),
     };
     let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
-    Ok(Spawned { socket: ours, process, order, canary })
+    Ok(Spawned { socket: ours, asks, process, order, canary })
 }
 
 /// Who counts what the session uses, as a layer.
@@ -215,7 +226,7 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let Spawned { socket, process, order, canary } = spawn(plan)?;
+        let Spawned { socket, asks, process, order, canary } = spawn(plan)?;
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
         socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
@@ -235,7 +246,8 @@ impl Guest {
         let calls: Calls = Arc::new(Mutex::new(Ok(HashMap::new())));
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
-        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, process })
+        let asks = Mutex::new(asks);
+        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -256,6 +268,12 @@ impl Guest {
     #[must_use]
     pub fn layers(&self) -> &[String] {
         &self.layers
+    }
+
+    /// The socket on which it asks for connections, if it has a network; once.
+    #[must_use]
+    pub fn take_asks(&self) -> Option<OwnedFd> {
+        self.asks.lock().expect("nothing panics under this lock").take()
     }
 
     /// Whether it can take no more calls.
@@ -376,10 +394,17 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub(super) fn exec(mut plan: Plan, argv: Vec<String>) -> Result<u8, LaunchError> {
+pub(super) fn exec(
+    mut plan: Plan,
+    argv: Vec<String>,
+    door: &mut dyn FnMut(OwnedFd),
+) -> Result<u8, LaunchError> {
     plan.role = Role::Exec(argv);
-    let Spawned { mut socket, mut process, order, canary } = spawn(&plan)?;
+    let Spawned { mut socket, asks, mut process, order, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
+    if let Some(asks) = asks {
+        door(asks);
+    }
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
     wire::write_frame(&mut socket, &order).map_err(fail)?;
     send_streams(&socket).map_err(fail)?;

@@ -21,6 +21,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::mounts::{self, Taken};
+use super::network::{self, Network, Opened};
 use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
 use super::protect::Hold;
@@ -134,6 +135,9 @@ const BACKGROUND: i32 = 5;
 /// The guest's work after set-up: serves the socket until it closes, and returns the exit code.
 pub type Serve = fn(UnixStream, &GuestContext) -> i32;
 
+/// The guest's other work, where it has a network: starts the threads that lead connections to the host, and returns.
+pub type Relay = fn(network::Inside) -> io::Result<()>;
+
 /// A stage of the set-up that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -156,7 +160,7 @@ fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failure {
 /// Becomes a guest if this process was started as one; `None` for every other start. Must be called before any thread
 /// exists.
 #[must_use]
-pub fn enter(serve: Serve) -> Option<ExitCode> {
+pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     if let Some(code) = mechanism::enter() {
         return Some(code);
     }
@@ -164,27 +168,34 @@ pub fn enter(serve: Serve) -> Option<ExitCode> {
     if name != GUEST_NAME {
         return None;
     }
-    let code = run(serve);
+    let code = run(serve, relay);
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(serve: Serve) -> i32 {
-    let Ok((mut socket, order, streams)) = receive() else { return 1 };
-    match set_up(&order, &socket, streams) {
+fn run(serve: Serve, relay: Relay) -> i32 {
+    let Ok((mut socket, order, handed)) = receive() else { return 1 };
+    match set_up(&order, &socket, handed) {
         Ok(Place::Outer(code)) => {
             // That process has closed it long ago, so that the guest alone holds it.
             std::mem::forget(socket);
             code
         }
         Ok(Place::Guest(inside)) => {
-            let Inside { layers, context, streams } = *inside;
+            let Inside { layers, context, streams, network } = *inside;
             let ready = FromGuest::Ready { version: wire::VERSION, layers };
             if wire::write_frame(&mut socket, &ready).is_err() {
                 return 1;
             }
             match &order.plan.role {
-                Role::Tools => serve(socket, &context),
-                Role::Exec(argv) => exec::supervise(&mut socket, argv, &context, streams),
+                Role::Tools => match network.map_or(Ok(()), relay) {
+                    Ok(()) => serve(socket, &context),
+                    Err(_) => 1,
+                },
+                Role::Exec(argv) => {
+                    // Threads may begin only after the command was forked.
+                    let forked = || network.map_or(Ok(()), relay);
+                    exec::supervise(&mut socket, argv, &context, streams, forked)
+                }
             }
         }
         Err(Failure { stage, reason, errno }) => {
@@ -194,17 +205,30 @@ fn run(serve: Serve) -> i32 {
     }
 }
 
-/// The socket that came as standard input, the plan, and for a single command the caller's streams.
-fn receive() -> io::Result<(UnixStream, Order, Vec<OwnedFd>)> {
+/// What the host hands over besides the control socket.
+struct Handed {
+    /// For a single command, the caller's streams.
+    streams: Vec<OwnedFd>,
+    /// Where there is a network, the way to ask for connections.
+    asks: Option<OwnedFd>,
+}
+
+/// The socket that came as standard input, the order, and what else was handed over.
+fn receive() -> io::Result<(UnixStream, Order, Handed)> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let asks = match order.plan.network {
+        Network::Isolated => None,
+        Network::Door => Some(io::stdout().as_fd().try_clone_to_owned()?),
+    };
+    nix::unistd::dup2_stdout(&nothing)?;
     let streams = match order.plan.role {
         Role::Tools => Vec::new(),
         Role::Exec(_) => receive_streams(&socket)?,
     };
-    Ok((socket, order, streams))
+    Ok((socket, order, Handed { streams, asks }))
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
@@ -239,18 +263,20 @@ struct Inside {
     layers: Vec<String>,
     context: GuestContext,
     streams: Vec<OwnedFd>,
+    network: Option<network::Inside>,
 }
 
 impl Place {
+    /// A guest without a network of its own.
     fn guest(layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd>) -> Self {
-        Self::Guest(Box::new(Inside { layers, context, streams }))
+        Self::Guest(Box::new(Inside { layers, context, streams, network: None }))
     }
 }
 
-fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn set_up(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
     let plan = &order.plan;
     let mut kept = vec![socket.as_raw_fd()];
-    kept.extend(streams.iter().map(OwnedFd::as_raw_fd));
+    kept.extend(handed.streams.iter().chain(&handed.asks).map(OwnedFd::as_raw_fd));
     sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
     if plan.role == Role::Tools {
         // A Ctrl-C at the terminal is for the host alone.
@@ -260,14 +286,14 @@ fn set_up(order: &Order, socket: &UnixStream, streams: Vec<OwnedFd>) -> Result<P
     let group = order.cgroup.as_ref().map(cgroup::Entry::open).transpose();
     let group = group.map_err(|e| failed("control group", e))?;
     match plan.tier {
-        Tier::Full => full(order, group, socket, streams),
-        Tier::Landlock => unnamespaced(order, join(plan, group)?, streams),
+        Tier::Full => full(order, group, socket, handed),
+        Tier::Landlock => unnamespaced(order, join(plan, group)?, handed.streams),
         Tier::None => {
             let bounds = join(plan, group)?;
             set_limits(order)?;
             let context = host_context(order, bounds)?;
             let layers = vec!["limits".to_owned(), order.memory.clone()];
-            Ok(Place::guest(layers, context, streams))
+            Ok(Place::guest(layers, context, handed.streams))
         }
     }
 }
@@ -283,7 +309,7 @@ fn full(
     order: &Order,
     group: Option<cgroup::Open>,
     socket: &UnixStream,
-    streams: Vec<OwnedFd>,
+    handed: Handed,
 ) -> Result<Place, Failure> {
     let plan = &order.plan;
     let own_network =
@@ -298,7 +324,7 @@ fn full(
     let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
         drop(news);
-        return Ok(Place::Outer(wait_for(guest, group, teller, socket, streams)));
+        return Ok(Place::Outer(wait_for(guest, group, teller, socket, handed)));
     }
     drop(teller);
     let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
@@ -309,6 +335,7 @@ fn full(
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
+    let opened = handed.asks.map(network::open).transpose()?;
     if !plan.user_namespaces {
         // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
         put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
@@ -317,7 +344,7 @@ fn full(
     put("/proc/sys/user/max_inotify_instances", WATCHERS).map_err(|e| failed("watchers", e))?;
     mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
-    let context = GuestContext {
+    let mut context = GuestContext {
         workspace: plan.workspace.clone(),
         home: plan.home.clone(),
         spool: PathBuf::from("/tmp/.casemate"),
@@ -328,6 +355,11 @@ fn full(
         .map(|ns| format!("{ns} namespace"))
         .into();
     layers.push("hidden processes".to_owned());
+    let network = opened.map(|Opened { inside, layer, env }| {
+        context.env.extend(env);
+        layers.push(layer);
+        inside
+    });
     layers.extend([order.program.clone(), order.memory.clone()]);
     if !plan.held.is_empty() || plan.held_cut {
         let cut = if plan.held_cut { ", the search ended at its bound" } else { "" };
@@ -336,7 +368,8 @@ fn full(
     lock(plan, true, &[], &mut layers)?;
     self_test(order, Some(&own_network))?;
     enter_workspace(&context)?;
-    Ok(Place::guest(layers, context, streams))
+    let streams = handed.streams;
+    Ok(Place::Guest(Box::new(Inside { layers, context, streams, network })))
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
@@ -520,9 +553,9 @@ fn wait_for(
     group: Option<cgroup::Open>,
     mut teller: UnixStream,
     socket: &UnixStream,
-    streams: Vec<OwnedFd>,
+    handed: Handed,
 ) -> i32 {
-    drop(streams);
+    drop(handed);
     if let Some(mut group) = group
         && group.take_in(guest.as_raw()).is_ok()
     {

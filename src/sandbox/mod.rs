@@ -16,6 +16,7 @@ pub mod init;
 mod landlock;
 mod mechanism;
 mod mounts;
+pub mod network;
 pub mod plan;
 mod private;
 pub mod probe;
@@ -30,9 +31,11 @@ pub mod usage;
 pub mod wire;
 
 pub use guest::{Guest, GuestError, LaunchError, settle};
-pub use init::{Bounds, GuestContext, Serve, spawn_in_background};
+pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
 pub use show::{View, size};
+
+use std::os::fd::OwnedFd;
 
 use crate::environment::Environment;
 use disk::Place;
@@ -61,14 +64,19 @@ pub enum SandboxError {
 }
 
 /// Starts a sandbox of the best tier that this machine gives and the environment accepts. What was refused on the way
-/// down is among its layers.
+/// down is among its layers. `variables` are for its commands, besides the profile's.
 ///
 /// # Errors
 /// If the machine gives none of them; the error is that of the best.
-pub async fn launch(environment: &Environment, disk: &Place) -> Result<Guest, SandboxError> {
+pub async fn launch(
+    environment: &Environment,
+    disk: &Place,
+    variables: &[(String, String)],
+) -> Result<Guest, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
+        plan.env.extend_from_slice(variables);
         match Guest::launch(&plan).await {
             Ok(guest) => return Ok(guest.after(refused.as_ref())),
             Err(e) => refused = refused.or(Some(e)),
@@ -78,15 +86,22 @@ pub async fn launch(environment: &Environment, disk: &Place) -> Result<Guest, Sa
 }
 
 /// Runs one command in a sandbox of the best tier that this machine gives and the environment accepts, with this process's
-/// standard streams; its exit code, as a shell counts. Blocks.
+/// standard streams; its exit code, as a shell counts. Blocks. Where it has a network, `door` is given the socket on which
+/// it asks for connections, before the command begins.
 ///
 /// # Errors
 /// As [`launch`].
-pub fn run_command(environment: &Environment, argv: &[String]) -> Result<u8, SandboxError> {
+pub fn run_command(
+    environment: &Environment,
+    argv: &[String],
+    variables: &[(String, String)],
+    door: &mut dyn FnMut(OwnedFd),
+) -> Result<u8, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
-        match exec(plan, argv.to_vec()) {
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
+        plan.env.extend_from_slice(variables);
+        match exec(plan, argv.to_vec(), door) {
             Ok(code) => return Ok(code),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
             Err(e) => refused = refused.or(Some(e)),

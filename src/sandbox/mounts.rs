@@ -188,7 +188,7 @@ fn skeleton(plan: &Plan) -> io::Result<()> {
         ("group", &groups),
         ("hosts", "127.0.0.1 localhost box\n::1 localhost\n"),
         ("hostname", "box\n"),
-        ("resolv.conf", "# There is no network.\n"),
+        ("resolv.conf", plan.network.resolv_conf()),
         ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
         ("shells", "/bin/sh\n/bin/bash\n"),
     ];

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::disk::Place;
+use super::network::Network;
 use super::profile::{Profile, Resource};
 use super::protect::{Found, Held, Hold};
 use super::{landlock, seccomp};
+use crate::environment::networking::Networking;
 use crate::environment::{Access, Environment, Tier, WorkspaceMode};
 use crate::limits::PROTECT_MOUNTS;
 
@@ -106,6 +108,8 @@ pub struct Plan {
     pub tier: Tier,
     /// What for.
     pub role: Role,
+    /// What it has of a network.
+    pub network: Network,
     /// The directory to work in.
     pub workspace: PathBuf,
     /// The session's home, inside.
@@ -241,6 +245,16 @@ pub enum PlanError {
         /// The tier.
         tier: Tier,
     },
+    /// Networking that the tier cannot hold to.
+    #[error("the networking `{networking}` cannot be had with --sandbox={}: {reason}", .tier.as_str())]
+    Networking {
+        /// The word for what was asked.
+        networking: &'static str,
+        /// What there is to hold it.
+        tier: Tier,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A mount that cannot be had.
     #[error("the mount {path} {problem}")]
     Mount {
@@ -284,6 +298,7 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
     Ok(Plan {
         tier,
         role: Role::Tools,
+        network: network(environment)?,
         workspace: environment.workspace.clone(),
         uid,
         gid: host.session_uid.unwrap_or(host.gid),
@@ -431,6 +446,19 @@ fn limits(profile: &Profile, host: &Host) -> Vec<(Resource, u64)> {
         _ => value,
     };
     profile.limit.iter().map(|limit| (limit.resource, of(limit.resource, limit.value))).collect()
+}
+
+/// Only a network namespace holds a session to a list of hosts.
+fn network(environment: &Environment) -> Result<Network, PlanError> {
+    let (networking, tier) = (&environment.networking, environment.tier);
+    let refuse =
+        |reason| Err(PlanError::Networking { networking: networking.as_str(), tier, reason });
+    match (tier, networking) {
+        (_, Networking::None) | (Tier::None, Networking::Unrestricted) => Ok(Network::Isolated),
+        (Tier::Full, Networking::Limited { .. } | Networking::Unrestricted) => Ok(Network::Door),
+        (Tier::Landlock, _) => refuse("without namespaces, no socket can be made at all"),
+        (Tier::None, Networking::Limited { .. }) => refuse("nothing would hold it to its hosts"),
+    }
 }
 
 /// A mount may not replace what makes the sandbox one.

@@ -172,10 +172,6 @@ fn no_set_id_bits(rules: &mut Rules) -> Result<(), String> {
         deny_mask(rules, call, argument, libc::S_ISUID)?;
         deny_mask(rules, call, argument, libc::S_ISGID)?;
     }
-    // Directories that hand their group on are ordinary.
-    for (call, argument) in [("mkdir", 1), ("mkdirat", 2)] {
-        deny_mask(rules, call, argument, libc::S_ISUID)?;
-    }
     Ok(())
 }
 

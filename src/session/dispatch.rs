@@ -4,9 +4,10 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
+use super::network;
 use super::state::{Call, CallState};
 use super::step::error_result;
-use crate::agent::ToolName;
+use crate::agent::{Effect, ToolName};
 use crate::event::EventBody;
 use crate::id::EventId;
 use crate::sandbox::wire::{ToolCall, ToolReply};
@@ -21,9 +22,19 @@ impl Driver {
         let guest = self.guest.get_if_up();
         let calls =
             ids.iter().map(|id| self.session.call(id).expect("a step names calls of its session"));
-        let results =
+        let mut results =
             join_all(calls.map(|call| self.result_of(call, guest.as_deref(), token))).await;
-        Performed { facts: self.at_once(results), pause: None }
+        // Only a call that runs programs reaches for the network, and it runs alone.
+        let runs =
+            |id: &&EventId| self.session.call(id).is_some_and(|call| call.effect() == Effect::Runs);
+        let mut bodies = Vec::new();
+        if let Some(caller) = ids.iter().find(runs) {
+            let (events, told) = self.attempts.of_call(caller, self.guest.report());
+            bodies.extend(events);
+            results.iter_mut().for_each(|result| network::tell(result, caller, &told));
+        }
+        bodies.extend(results);
+        Performed { facts: self.at_once(bodies), pause: None }
     }
 
     async fn result_of(

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::disk::DiskSlot;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
+use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
@@ -22,7 +23,7 @@ use crate::provider::{Model, ToolSpec};
 use crate::sandbox::disk::{DiskError, Place};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 
-pub use super::guest::{Launcher, Sandboxed};
+pub use super::guest::{Launched, Launcher, Sandboxed};
 
 /// What a driver works with. All of it is shared with the runtime.
 #[derive(Clone)]
@@ -123,6 +124,7 @@ pub struct Driver {
     pub(super) id: SessionId,
     pub(super) session: Session,
     pub(super) guest: GuestSlot,
+    pub(super) attempts: Attempts,
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
     disk: DiskSlot,
@@ -161,9 +163,21 @@ impl Driver {
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
         let head = parts.store.head(&id)?;
-        let unmarked = Vec::new();
-        let mut driver =
-            Self { parts, id, session, guest, system, tools, disk, lineage, epoch, head, unmarked };
+        let (attempts, unmarked) = (Attempts::default(), Vec::new());
+        let mut driver = Self {
+            parts,
+            id,
+            session,
+            guest,
+            attempts,
+            system,
+            tools,
+            disk,
+            lineage,
+            epoch,
+            head,
+            unmarked,
+        };
         driver.carry_out(rewinds.last()).await?;
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
@@ -334,7 +348,8 @@ impl Driver {
     /// Appends the facts and applies them, together with what clients appended before them.
     async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
         // First, because it came first, and because a turn ends with its idle event.
-        let news: Vec<_> = self.guest.news().collect();
+        let mut news: Vec<_> = self.guest.news().collect();
+        news.extend(self.attempts.in_background(self.guest.report()));
         let facts: Vec<_> = self.at_once(news).into_iter().chain(facts).collect();
         if facts.is_empty() {
             return Ok(());

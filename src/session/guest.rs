@@ -5,18 +5,27 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use crate::egress::{Door, Report};
 use crate::event::EventBody;
 use crate::sandbox::Guest;
 
+/// A sandbox that came up, and its way out if it has one.
+pub struct Launched {
+    /// The sandbox.
+    pub guest: Guest,
+    /// Where its connections are made.
+    pub door: Option<Door>,
+}
+
 /// A future that makes a sandbox; its error says stage, cause and remedy.
-pub type Sandboxed = Pin<Box<dyn Future<Output = Result<Guest, String>> + Send>>;
+pub type Sandboxed = Pin<Box<dyn Future<Output = Result<Launched, String>> + Send>>;
 
 /// Makes sandboxes for one session.
 pub type Launcher = Arc<dyn Fn() -> Sandboxed + Send + Sync>;
 
 enum State {
     Cold,
-    Launching(JoinHandle<Result<Guest, String>>),
+    Launching(JoinHandle<Result<Launched, String>>),
     Up(Arc<Guest>),
 }
 
@@ -24,12 +33,13 @@ enum State {
 pub(super) struct GuestSlot {
     launcher: Launcher,
     state: State,
+    door: Option<Door>,
     news: Vec<EventBody>,
 }
 
 impl GuestSlot {
     pub(super) fn new(launcher: Launcher) -> Self {
-        Self { launcher, state: State::Cold, news: Vec::new() }
+        Self { launcher, state: State::Cold, door: None, news: Vec::new() }
     }
 
     /// Begins to make a sandbox unless there is one.
@@ -46,8 +56,9 @@ impl GuestSlot {
         if let State::Launching(launch) = &mut self.state {
             let outcome = launch.await;
             self.state = State::Cold;
-            let guest =
+            let Launched { guest, door } =
                 outcome.unwrap_or_else(|e| Err(format!("the launch itself failed: {e}")))?;
+            self.door = door;
             self.news.push(EventBody::SandboxReady {
                 tier: guest.tier().as_str().to_owned(),
                 layers: guest.layers().to_vec(),
@@ -77,6 +88,11 @@ impl GuestSlot {
             },
             State::Cold | State::Up(_) => std::future::pending().await,
         }
+    }
+
+    /// What happened on the network since the last time.
+    pub(super) fn report(&self) -> Report {
+        self.door.as_ref().map_or_else(Report::default, Door::report)
     }
 
     /// What happened to sandboxes since the last time.

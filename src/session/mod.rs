@@ -25,6 +25,7 @@ mod dispatch;
 mod driver;
 mod guest;
 pub mod lineage;
+mod network;
 mod previews;
 pub mod prompt;
 pub mod recover;
@@ -37,6 +38,6 @@ pub mod step;
 mod tests;
 
 pub use definition::Definition;
-pub use driver::{DriveError, Driver, Interrupt, Launcher, Parts, Sandboxed};
+pub use driver::{DriveError, Driver, Interrupt, Launched, Launcher, Parts, Sandboxed};
 pub use previews::{Preview, Previews};
 pub use state::Session;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::Session;
+use crate::environment::networking::Networking;
 use crate::provider::{Request, ToolSpec};
 
 /// A file of instructions that was found in or above the workspace.
@@ -23,8 +24,8 @@ pub struct Facts<'a> {
     pub workspace: &'a Path,
     /// Today, as `2026-11-24`.
     pub date: &'a str,
-    /// The sandbox has no way to the network.
-    pub offline: bool,
+    /// What the sandbox may reach; `None` where it has the host's own network.
+    pub networking: Option<&'a Networking>,
 }
 
 /// The system prompt: a short rule of conduct, the facts, the agent's own words, then instructions, nearest last.
@@ -36,7 +37,7 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
         "You are an agent that completes the user's task by calling tools. Act, then check what you did. \
          When the task is done, answer with a short summary and no tool call.\n",
     );
-    let network = if facts.offline { " There is no network." } else { "" };
+    let network = facts.networking.map(reach).unwrap_or_default();
     let workspace = facts.workspace.display();
     let date = facts.date;
     write!(
@@ -56,6 +57,32 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
     text
 }
 
+/// What can be reached, in words.
+fn reach(networking: &Networking) -> String {
+    /// Hosts that are named: a model reads them before every answer.
+    const NAMED: usize = 20;
+    let (hosts, registries) = match networking {
+        Networking::None => return " There is no network.".to_owned(),
+        Networking::Unrestricted => {
+            return " Public hosts can be reached over TCP; private addresses cannot.".to_owned();
+        }
+        Networking::Limited { allowed_hosts, allow_package_managers, .. } => {
+            (allowed_hosts, *allow_package_managers)
+        }
+    };
+    let mut named: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
+    if hosts.len() > NAMED {
+        named.push(format!("{} more", hosts.len() - NAMED));
+    }
+    if registries {
+        named.push("the registries of the user's package managers".to_owned());
+    }
+    if named.is_empty() {
+        return " No host can be reached.".to_owned();
+    }
+    format!(" Of the network, only this can be reached, over TCP: {}.", named.join(", "))
+}
+
 /// The next request. `tools` is the same for the whole session.
 #[must_use]
 pub fn request(
@@ -72,5 +99,36 @@ pub fn request(
         messages: session.messages().to_vec(),
         max_tokens: agent.max_tokens,
         effort: agent.effort,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_is_told_what_it_can_reach() {
+        let limited = |hosts: &[&str], allow_package_managers| Networking::Limited {
+            allowed_hosts: hosts.iter().map(|host| host.parse().expect("a rule")).collect(),
+            allow_package_managers,
+            allow_mcp_servers: false,
+        };
+        let check = |networking: Networking, expected: &str| {
+            assert_eq!(reach(&networking), expected);
+        };
+        check(Networking::None, " There is no network.");
+        check(
+            Networking::Unrestricted,
+            " Public hosts can be reached over TCP; private addresses cannot.",
+        );
+        check(limited(&[], false), " No host can be reached.");
+        check(
+            limited(&["a.example", "*.b.example:8443"], true),
+            " Of the network, only this can be reached, over TCP: a.example, *.b.example:8443, the registries of the \
+             user's package managers.",
+        );
+        let many: Vec<_> = (0..22).map(|i| format!("h{i}.example")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(reach(&limited(&many, false)).ends_with(", h19.example, 2 more."));
     }
 }

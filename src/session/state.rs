@@ -311,6 +311,8 @@ impl Session {
             E::StatusTerminated {} => self.status = Status::Terminated,
             // Told to clients; the state does not depend on them.
             E::AgentThinking {}
+            | E::EgressRefused { .. }
+            | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }

@@ -164,6 +164,8 @@ impl Projection {
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
             | E::ToolStarted { .. }
+            | E::EgressRefused { .. }
+            | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }

@@ -6,6 +6,7 @@ mod aimock;
 mod cli;
 mod crash;
 mod disk;
+mod egress;
 mod faults;
 mod profiles;
 mod real_model;

@@ -71,6 +71,7 @@ fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
         "store",
         "provider",
         "sandbox",
+        "egress",
         "tool",
         "session",
     ];
@@ -84,6 +85,7 @@ fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
         "store",
         "provider",
         "sandbox",
+        "egress",
         "tool",
         "session",
         "runtime",
@@ -98,7 +100,21 @@ fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("store", &["id", "clock", "limits", "event", "agent", "environment", "store"]),
         ("provider", &["id", "clock", "limits", "event", "agent", "environment", "provider"]),
         ("sandbox", &["id", "clock", "limits", "event", "agent", "environment", "sandbox"]),
-        ("tool", &["id", "clock", "limits", "event", "agent", "environment", "sandbox", "tool"]),
+        ("egress", &["id", "clock", "limits", "event", "agent", "environment", "egress"]),
+        (
+            "tool",
+            &[
+                "id",
+                "clock",
+                "limits",
+                "event",
+                "agent",
+                "environment",
+                "sandbox",
+                "egress",
+                "tool",
+            ],
+        ),
         ("session", SESSION),
         ("runtime", RUNTIME),
         ("cli", &["id", "clock", "limits", "event", "agent", "environment", "runtime", "cli"]),
@@ -133,7 +149,14 @@ fn pure_files_stay_pure() {
         "src/session/step.rs",
         "src/session/prompt.rs",
         "src/session/recover.rs",
+        "src/session/network.rs",
         "src/sandbox/plan.rs",
+        "src/egress/address.rs",
+        "src/egress/http.rs",
+        "src/egress/policy.rs",
+        "src/egress/sniff.rs",
+        "src/egress/tls.rs",
+        "src/egress/wire.rs",
     ];
     for name in pure {
         let code = code(&root().join(name));
@@ -163,7 +186,9 @@ fn every_file_says_what_it_is_for() {
 
 #[test]
 fn every_module_header_says_what_it_owns_and_must_not_know() {
-    for module in ["event", "store", "provider", "sandbox", "tool", "session", "runtime", "cli"] {
+    for module in
+        ["event", "store", "provider", "sandbox", "egress", "tool", "session", "runtime", "cli"]
+    {
         let text = std::fs::read_to_string(root().join(format!("src/{module}/mod.rs"))).unwrap();
         for word in ["//! Owns:", "//! Does not", "//! Invariants:", "//! How to add"] {
             assert!(text.contains(word), "src/{module}/mod.rs lacks `{word}`");

@@ -3,7 +3,8 @@
 use clap::CommandFactory;
 
 use super::{
-    Cli, Command, Deny, Mount, OutputFormat, Resumed, Route, SandboxCommand, SessionsCommand,
+    Cli, Command, Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, SandboxCommand,
+    SessionsCommand,
 };
 use crate::environment::{Access, Tier};
 
@@ -45,6 +46,13 @@ fn run_takes_everything_at_once() {
         "stream-json",
         "--sandbox",
         "landlock",
+        "--network",
+        "limited",
+        "--allow-host",
+        "*.Example.com:8443",
+        "--allow-host",
+        "10.0.0.1",
+        "--allow-package-managers",
         "--profile",
         "tight",
         "--mount",
@@ -69,6 +77,12 @@ fn run_takes_everything_at_once() {
     assert_eq!((run.max_turns, run.yes), (Some(10_000), true));
     assert_eq!(run.place.sandbox, Some(Tier::Landlock));
     assert_eq!(run.place.mounts.len(), 2);
+    let hosts: Vec<_> = run.place.allow_hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["*.example.com:8443", "10.0.0.1"]);
+    assert_eq!(
+        (run.place.network, run.place.allow_package_managers),
+        (Some(NetworkWord::Limited), true)
+    );
     assert_eq!(run.watch.output, OutputFormat::StreamJson);
     assert_eq!(run.watch.routes[0].target, "openai");
 }
@@ -203,7 +217,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 18] = [
+    let paths: [&[&str]; 19] = [
         &[],
         &["run"],
         &["resume"],
@@ -219,6 +233,7 @@ fn every_help_is_pinned_and_fits() {
         &["rewind"],
         &["fork"],
         &["doctor"],
+        &["net"],
         &["demo"],
         &["completions"],
         &["man"],

@@ -38,6 +38,35 @@ pub(super) fn format() -> impl TypedValueParser<Value = OutputFormat> {
     one_of(OutputFormat::ALL, OutputFormat::as_str)
 }
 
+/// How much of the network there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkWord {
+    /// Nothing.
+    None,
+    /// The hosts that are listed.
+    Limited,
+    /// Every public address.
+    Unrestricted,
+}
+
+impl NetworkWord {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Limited => "limited",
+            Self::Unrestricted => "unrestricted",
+        }
+    }
+}
+
+/// `--network`.
+pub(super) fn network() -> impl TypedValueParser<Value = NetworkWord> {
+    let all = [NetworkWord::None, NetworkWord::Limited, NetworkWord::Unrestricted];
+    one_of(all, NetworkWord::as_str)
+}
+
 /// `--sandbox`, from most to least.
 pub(super) fn tier() -> impl TypedValueParser<Value = Tier> {
     one_of([Tier::Full, Tier::Landlock, Tier::None], Tier::as_str)

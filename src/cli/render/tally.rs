@@ -99,6 +99,8 @@ impl Tally {
             | EventBody::RedactedThinking { .. }
             | EventBody::ModelStop { .. }
             | EventBody::ToolStarted { .. }
+            | EventBody::EgressRefused { .. }
+            | EventBody::EgressUsage { .. }
             | EventBody::SandboxReady { .. }
             | EventBody::Sealed { .. }
             | EventBody::Unsealed { .. }

@@ -78,6 +78,9 @@ impl TextView {
                 let call = tally.call(tool_use_id);
                 self.lines.call(call, event.created_at, content, *is_error)
             }
+            EventBody::EgressRefused { target, rule, .. } => {
+                Some(self.lines.unreached(target, rule))
+            }
             EventBody::SandboxReady { tier, layers } => self.lines.sandbox(tier, layers),
             EventBody::SandboxFailed { message } => {
                 return self.important(&self.lines.no_sandbox(message), out);

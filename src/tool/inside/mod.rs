@@ -1,5 +1,7 @@
-//! The guest's side: runs in the sandbox, as its first process. Plain threads; no tokio, no network, no store.
+//! The guest's side: runs in the sandbox, as its first process. Plain threads; no tokio, no store, and of the network
+//! only what the relay leads to the host.
 
+mod asks;
 mod bash;
 mod decode;
 mod edit;
@@ -7,9 +9,12 @@ mod files;
 mod glob;
 mod grep;
 mod input;
+mod names;
 mod output;
 mod processes;
+mod proxy;
 mod read;
+mod relay;
 mod serve;
 mod shell;
 mod watch;
@@ -23,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+pub use relay::relay;
 pub use serve::serve;
 
 use crate::limits::FILE_TOOL_TIMEOUT_MS;

@@ -141,6 +141,11 @@ impl Lines {
         Some(self.dim(&one_line(&text, self.width)) + "\n")
     }
 
+    /// That a program wanted to go where it may not.
+    pub(super) fn unreached(&self, target: &str, rule: &str) -> String {
+        self.marked("!", Look::Warn, &format!("{target} was not reached: {rule}"), "")
+    }
+
     /// That there is no sandbox to work in, and what to do about it.
     pub(super) fn no_sandbox(&self, message: &str) -> String {
         let message = format!("no sandbox: {}\n{NO_SANDBOX_HINT}", message.trim());

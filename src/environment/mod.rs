@@ -1,8 +1,12 @@
 //! Environment definition: where a session's tools run. Checked on construction.
 
+pub mod networking;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use networking::Networking;
 
 /// How much isolation a session demands. A run never gets less than it asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -137,6 +141,9 @@ pub struct Environment {
     /// Least isolation that is accepted if this machine cannot give `tier`.
     #[serde(default)]
     pub least: Tier,
+    /// What may be reached of the network.
+    #[serde(default)]
+    pub networking: Networking,
 }
 
 impl Environment {
@@ -151,6 +158,7 @@ impl Environment {
             allow_paths: Vec::new(),
             tier: Tier::Full,
             least: Tier::Full,
+            networking: Networking::None,
         }
     }
 
