@@ -288,6 +288,7 @@ impl Runtime {
         );
         let facts = Facts {
             workspace: &spec.environment.workspace,
+            workspace_mode: spec.environment.workspace_mode,
             date: &date[..10],
             networking: (spec.environment.tier != Tier::None)
                 .then_some(&spec.environment.networking),

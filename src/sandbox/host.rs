@@ -57,6 +57,7 @@ impl Host {
             root,
             paths,
             found: found(profile, environment, disk)?,
+            submount: submount(&environment.workspace),
             disk: disk.cloned(),
         })
     }
@@ -141,6 +142,20 @@ fn home_of(uid: u32) -> Option<PathBuf> {
     mine.next()
         .map(|fields| PathBuf::from(fields[5]))
         .filter(|home| home.is_absolute() && home != Path::new("/"))
+}
+
+/// Something that is mounted below the directory, if anything is.
+fn submount(directory: &Path) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    // The kernel writes blanks and backslashes as octal numbers.
+    let plain = |point: &str| {
+        let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+        let point =
+            escapes.iter().fold(point.to_owned(), |text, (from, to)| text.replace(from, to));
+        PathBuf::from(point)
+    };
+    points.map(plain).find(|point| point.starts_with(directory) && point != directory)
 }
 
 /// The memory of this machine, in bytes.

@@ -35,6 +35,8 @@ pub struct Host {
     pub paths: Vec<Shown>,
     /// The protected paths of what is shown.
     pub found: Found,
+    /// Something that is mounted in the workspace, if anything is.
+    pub submount: Option<PathBuf>,
     /// The session's own disk, if it has one.
     pub disk: Option<Place>,
 }
@@ -245,6 +247,15 @@ pub enum PlanError {
         /// The tier.
         tier: Tier,
     },
+    /// A workspace that no layer can lie over.
+    #[error(
+        "the workspace cannot have a layer over it: {} is mounted in it, and would be hidden; use --workspace-mode copy",
+        .mount.display()
+    )]
+    Submount {
+        /// What is mounted there.
+        mount: PathBuf,
+    },
     /// Networking that the tier cannot hold to.
     #[error("the networking `{networking}` cannot be had with --sandbox={}: {reason}", .tier.as_str())]
     Networking {
@@ -283,6 +294,9 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
     let (tier, mode) = (environment.tier, environment.workspace_mode);
     if mode != WorkspaceMode::Direct && tier != Tier::Full {
         return Err(PlanError::Mode { mode, tier });
+    }
+    if let (WorkspaceMode::Overlay, Some(mount)) = (mode, &host.submount) {
+        return Err(PlanError::Submount { mount: mount.clone() });
     }
     let held = held(tier, host)?;
     let home = home(profile);
@@ -534,6 +548,7 @@ pub(super) mod tests {
                 shown("/etc/localtime", "/etc/localtime", PathKind::File),
             ],
             found: Found::default(),
+            submount: None,
             disk: None,
         }
     }

@@ -1,12 +1,13 @@
 //! The session's own disk through the program: what persists, what is kept apart, what comes back.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{As, Casemate};
+use crate::support::{As, Casemate, Finished, lacking, variable};
 
 /// A session whose every message has the next of these commands run.
 struct Session {
@@ -392,4 +393,118 @@ fn checkpoints_are_listed_with_what_was_taken_back() {
     let text = session.casemate.run(&["checkpoints", &id]).expect(0).stdout();
     assert_eq!(text.lines().count(), 7);
     assert_eq!(text.matches("taken back").count(), 4, "{text}");
+}
+
+#[test]
+fn what_is_mounted_in_the_workspace_is_named_and_can_be_copied() {
+    let session = Session::new(As::Me, &["cat sub/file"]);
+    session.casemate.put("sub/own", "");
+    if !nix::unistd::geteuid().is_root() {
+        return lacking("mounting something in a workspace takes root");
+    }
+    let check = |mode: &str| {
+        let program = session.casemate.command();
+        let line = format!(
+            "mount -t tmpfs t sub && echo inner > sub/file && exec {} run -m {} --workspace-mode {mode} go",
+            program.get_program().display(),
+            session.model
+        );
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &line]).current_dir(session.casemate.workspace());
+        let env = program.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        Finished::of(command.env_clear().envs(env).output().unwrap())
+    };
+    let refused = check("overlay").expect(2);
+    for word in ["sub is mounted in it", "--workspace-mode copy"] {
+        assert!(refused.stderr().contains(word), "{refused:?}");
+    }
+    check("copy").expect(0);
+    assert_eq!(session.said().trim(), "inner");
+}
+
+/// Numbers that nobody can foresee; one seed gives the same ones.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % bound
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len())]
+    }
+
+    /// A line of shell that does something to a tree. What cannot be done is not.
+    fn act(&mut self) -> String {
+        const NAMES: [&str; 9] =
+            ["a", "b", "dir", "dir/a", "dir/deep", "'sp ace'", "given", "given/x", "$'\\xff'"];
+        let base = self.of(&[".", ".", "~", "~/.local/bin"]);
+        let (one, other) = (self.of(&NAMES), self.of(&NAMES));
+        let (one, other) = (format!("{base}/{one}"), format!("{base}/{other}"));
+        let text = self.below(1000);
+        match self.below(11) {
+            0..3 => format!("echo {text} > {one}"),
+            3 => format!("echo {text} >> {one}"),
+            4 => format!("mkdir -p {one}"),
+            5 => format!("mv {one} {other}"),
+            6 => format!("rm -rf {one}"),
+            7 => format!("chmod {} {one}", self.of(&["700", "644", "755", "400", "000"])),
+            8 => format!("ln -sfn {} {one}", self.of(&NAMES)),
+            9 => format!("ln {one} {other}"),
+            _ => format!("(cd {base} && rm -rf ./* )"),
+        }
+    }
+
+    /// One turn: acts with a writer in the background that ends with them, and an install.
+    fn turn(&mut self, number: usize) -> String {
+        let acts: Vec<_> = (0..6).map(|_| self.act()).collect();
+        format!(
+            "mkdir -p ~/.local/bin dir; (while :; do date +%N > dir/ground; done) 2>&- & {}; \
+             printf '#!/bin/sh\\necho {number}' > ~/.local/bin/tool$RANDOM; kill $!; wait; chmod -R u+rwX . ~; \
+             true) 2>/dev/null; echo turn {number}",
+            acts.join("; ")
+        )
+        .replacen("mkdir", "(mkdir", 1)
+    }
+}
+
+/// `CASEMATE_TEST_REWINDS` makes it longer.
+#[test]
+fn after_random_acts_every_moment_can_be_had_again() {
+    let rounds: usize = variable("CASEMATE_TEST_REWINDS").map_or(1, |n| n.parse().unwrap());
+    let seed = RandomState::new().hash_one("seed") | 1;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    for (who, mode) in As::all().into_iter().flat_map(|who| MODES.map(|mode| (who, mode))) {
+        for _ in 0..rounds {
+            let turns: Vec<_> = (0..5).map(|number| dice.turn(number)).collect();
+            let turns: Vec<_> = turns.iter().map(String::as_str).collect();
+            let session = Session::new(who, &turns);
+            session.casemate.put("given/x", "the user's\n");
+            session.casemate.give_to_user();
+            assert_eq!(resumed_at(&session.run(&["--workspace-mode", mode])), "turn 0");
+            let mut moments = vec![(session.last("session.status_idle"), session.files(mode))];
+            for number in 1..4 {
+                assert_eq!(session.go_on().trim(), format!("turn {number}"));
+                moments.push((session.last("session.status_idle"), session.files(mode)));
+            }
+            assert!(moments.windows(2).all(|pair| pair[0].1 != pair[1].1), "nothing was done");
+            for _ in 0..6 {
+                let number = dice.below(moments.len());
+                let (event, files) = &moments[number];
+                session.rewind(event);
+                assert_eq!(
+                    &session.files(mode),
+                    files,
+                    "{who:?} {mode}: turn {number} of {turns:#?}"
+                );
+                if dice.below(2) == 0 {
+                    assert_eq!(session.go_on().trim(), format!("turn {}", number + 1));
+                }
+            }
+        }
+    }
 }
