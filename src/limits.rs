@@ -169,3 +169,7 @@ pub const EGRESS_NAMES: usize = 16_384;
 pub const EGRESS_REPORTED: usize = 64;
 /// Refusals that are added to one tool result; the others are in the log.
 pub const EGRESS_TOLD: usize = 8;
+/// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
+pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
+/// Text of one difference, all files together and both sides.
+pub const DIFF_BYTES: u64 = 32 * 1024 * 1024;

@@ -76,6 +76,12 @@ pub enum Command {
     Sessions(SessionsArgs),
     /// List the moments to which a session can go back
     Checkpoints(CheckpointsArgs),
+    /// Show what a session changed of its workspace
+    Diff(DiffArgs),
+    /// Take over what a session changed of its own version of the workspace
+    Apply(ApplyArgs),
+    /// Give a session your version of the workspace again
+    Discard(DiscardArgs),
     /// Make a session's conversation and files what they were
     Rewind(RewindArgs),
     /// Begin a session that was another one up to some moment
@@ -306,6 +312,61 @@ Example:
 pub struct CheckpointsArgs {
     /// The session; the first or last characters of its id are enough
     pub id: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate diff`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate diff sesn_01jq…
+  casemate diff sesn_01jq… --json | jq -r .[].path
+
+With --workspace-mode overlay or copy, the session's version beside yours; else what changed since the
+session's first call that could change files.")]
+pub struct DiffArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate apply`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate apply sesn_01jq…
+  casemate apply sesn_01jq… src/parser --ours
+
+What you changed meanwhile and the session did too is merged where the changes do not meet (in the mode
+`copy`). Where they do, --ours or --theirs says whose version counts; without it, nothing is done.")]
+pub struct ApplyArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Files and directories to take over [default: all]
+    pub paths: Vec<PathBuf>,
+    /// Where you changed a file too, take the session's version
+    #[arg(long)]
+    pub ours: bool,
+    /// Where you changed a file too, keep yours
+    #[arg(long, conflicts_with = "ours")]
+    pub theirs: bool,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate discard`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate discard sesn_01jq… src/parser")]
+pub struct DiscardArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Files and directories to take back [default: all]
+    pub paths: Vec<PathBuf>,
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use super::output::{Output, OutputError};
 use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
 use crate::id::{EventId, SessionId};
-use crate::runtime::{ConfigError, FeedError, RuntimeError, StoreError};
+use crate::runtime::{ConfigError, DiskError, FeedError, RuntimeError, StoreError};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +213,9 @@ impl From<RuntimeError> for Failure {
             E::Sandbox(error) => {
                 Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                     .hint(NO_SANDBOX_HINT)
+            }
+            E::Disk(error @ (DiskError::Direct | DiskError::NoChange { .. })) => {
+                Self::failed_to(&error).with_status(ExitStatus::Usage)
             }
             E::Disk(error) => Self::failed_to(&error),
             E::Drive(error) => {

@@ -105,7 +105,7 @@ pub(super) async fn fork(context: &Context, args: ForkArgs) -> Result<ExitStatus
     Ok(ExitStatus::Done)
 }
 
-fn json_line(value: &Value, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn json_line(value: &Value, out: &mut Output) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).expect("a value is JSON");
     Ok(out.data(text + "\n")?)
 }

@@ -235,6 +235,24 @@ pub enum EventBody {
         /// The seal of the workspace that is restored.
         work: u64,
     },
+    /// The user took over what the session changed of its own version of the workspace.
+    #[serde(rename = "internal.applied")]
+    Applied {
+        /// The user's files that became the session's.
+        applied: Vec<String>,
+        /// Those that now hold both changes.
+        merged: Vec<String>,
+        /// Those that stayed as the user has them.
+        kept: Vec<String>,
+    },
+    /// The session's version of the workspace became the user's again.
+    #[serde(rename = "internal.discarded")]
+    Discarded {
+        /// Where.
+        discarded: Vec<String>,
+        /// Directories that stayed, because there is more in them.
+        kept: Vec<String>,
+    },
     /// This session began as another one up to some event; everything before is that one's.
     #[serde(rename = "internal.forked")]
     Forked {
@@ -292,6 +310,8 @@ impl EventBody {
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applied { .. }
+            | E::Discarded { .. }
             | E::Forked { .. } => Audience::Internal,
         }
     }
@@ -329,6 +349,8 @@ impl EventBody {
             E::Sealed { .. } => "internal.sealed",
             E::Unsealed { .. } => "internal.unsealed",
             E::Rewound { .. } => "internal.rewound",
+            E::Applied { .. } => "internal.applied",
+            E::Discarded { .. } => "internal.discarded",
             E::Forked { .. } => "internal.forked",
         }
     }

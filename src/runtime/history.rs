@@ -1,5 +1,6 @@
 //! A session's moments: list them, go back to one, begin another session at one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Runtime, RuntimeError, definition};
@@ -7,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::environment::{Environment, WorkspaceMode};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
-use crate::sandbox::disk::{Disk, DiskError, DiskSeal, Place};
+use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Outcome, Place};
 use crate::session::Definition;
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::rewind::{Moment, moment};
@@ -93,6 +94,52 @@ impl Runtime {
         let seal = DiskSeal { home, work };
         on_disk(&still, move |disk| disk.rewind(at, seal)).await?;
         Ok(Rewound { position, seal: (home, work), undo })
+    }
+
+    /// What a session changed of its workspace. In the mode `direct`: since its files were sealed first.
+    ///
+    /// # Errors
+    /// A session at work, files that cannot be read.
+    pub async fn changes(&self, id: &SessionId) -> Result<Vec<Change>, RuntimeError> {
+        on_disk(&self.still(id).await?, Disk::changes).await
+    }
+
+    /// Gives the session's version of these paths, or of all, to the user.
+    ///
+    /// # Errors
+    /// As [`Disk::apply`]: paths that both have changed take a choice, and without it nothing is done.
+    pub async fn apply(
+        &self,
+        id: &SessionId,
+        paths: &[PathBuf],
+        choice: Option<Choice>,
+    ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
+        let still = self.still(id).await?;
+        let paths = still.below(paths);
+        let done = on_disk(&still, move |disk| disk.apply(&paths, choice)).await?;
+        let (applied, merged) = (of(&done, Outcome::Applied), of(&done, Outcome::Merged));
+        let kept = of(&done, Outcome::Kept);
+        let body = EventBody::Applied { applied, merged, kept };
+        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
+        Ok(done)
+    }
+
+    /// Takes back what the session changed at these paths, or all of it.
+    ///
+    /// # Errors
+    /// As [`Disk::discard`].
+    pub async fn discard(
+        &self,
+        id: &SessionId,
+        paths: &[PathBuf],
+    ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
+        let still = self.still(id).await?;
+        let paths = still.below(paths);
+        let done = on_disk(&still, move |disk| disk.discard(&paths)).await?;
+        let discarded = of(&done, Outcome::Discarded);
+        let body = EventBody::Discarded { discarded, kept: of(&done, Outcome::Kept) };
+        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
+        Ok(done)
     }
 
     /// Begins a session that was this one up to an event, with files of its own; without one, as this one is now. A
@@ -198,7 +245,22 @@ impl Runtime {
     }
 }
 
+/// The paths that ended so.
+fn of(done: &[(PathBuf, Outcome)], wanted: Outcome) -> Vec<String> {
+    let ended = done.iter().filter(|(_, outcome)| *outcome == wanted);
+    ended.map(|(path, _)| path.display().to_string()).collect()
+}
+
 impl Still {
+    /// Paths as the user named them, seen from the workspace.
+    fn below(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        let inner = |path: &PathBuf| {
+            let path = path.strip_prefix(&self.row.workspace).unwrap_or(path);
+            path.strip_prefix(".").unwrap_or(path).to_owned()
+        };
+        paths.iter().map(inner).collect()
+    }
+
     fn moment(&self, to: &EventId) -> Result<Moment, RuntimeError> {
         moment(Arc::clone(&self.definition), &self.log, to).ok_or_else(|| RuntimeError::NoEvent {
             session: self.row.id.clone(),

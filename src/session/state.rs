@@ -336,6 +336,8 @@ impl Session {
                 let seal = Some((*home, *work));
                 self.files = Files { seal, clean: true, unsealed: None };
             }
+            // The session's files are others than those of its last seal.
+            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::Rewound { home, work, .. } | E::Forked { home, work, .. } => {
                 let seal = Some((*home, *work));

@@ -171,6 +171,8 @@ impl Projection {
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applied { .. }
+            | E::Discarded { .. }
             | E::Forked { .. } => return,
         };
         self.status = status;

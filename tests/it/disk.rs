@@ -508,3 +508,187 @@ fn after_random_acts_every_moment_can_be_had_again() {
         }
     }
 }
+
+impl Session {
+    /// What `diff` lists: the change, the path, and whether the user changed it too.
+    fn diff(&self) -> Vec<String> {
+        let done = self.casemate.run(&["diff", &self.id(), "--json"]).expect(0);
+        let listed: Vec<Value> = serde_json::from_str(&done.stdout()).unwrap();
+        let line = |one: &Value| {
+            let conflict = if one["conflict"] == true { " !" } else { "" };
+            format!(
+                "{} {}{conflict}",
+                one["change"].as_str().unwrap(),
+                one["path"].as_str().unwrap()
+            )
+        };
+        listed.iter().map(line).collect()
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.casemate.workspace()
+    }
+}
+
+const EDITS: &str = "echo two >> text; rm -r gone; mkdir -p new/deep; echo x > new/deep/x; chmod +x tool; \
+                     ln -s text link; rm -r swap; echo file > swap; rm -r anew; mkdir anew; echo y > anew/y; \
+                     printf '\\0\\1' > binary; cat text";
+const EDITED: [&str; 12] = [
+    "added anew/y",
+    "added binary",
+    "added link",
+    "added new",
+    "added new/deep",
+    "added new/deep/x",
+    "changed swap",
+    "changed text",
+    "mode tool",
+    "removed anew/x",
+    "removed gone",
+    "removed swap/x",
+];
+
+/// A session that has made every kind of change to its own version.
+fn edited(who: As, mode: &str) -> Session {
+    let session = Session::new(who, &[EDITS, "cat text tool; ls"]);
+    for name in ["gone/deep/x", "swap/x", "anew/x", "untouched"] {
+        session.casemate.put(name, "the user's\n");
+    }
+    session.casemate.put("text", "one\n");
+    session.casemate.put("tool", "#!/bin/sh\n");
+    session.casemate.give_to_user();
+    // Older than the session by more than the kernel's timer can tell.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    session.run(&["--workspace-mode", mode]);
+    session
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+#[test]
+fn what_a_session_changed_is_listed_applied_and_then_the_same() {
+    for who in As::all() {
+        for mode in &MODES[1..] {
+            let session = edited(who, mode);
+            let mut expected: Vec<_> = EDITED.map(str::to_owned).into();
+            expected.extend(["removed gone/deep".to_owned(), "removed gone/deep/x".to_owned()]);
+            assert_eq!(sorted(session.diff()), sorted(expected), "{who:?} {mode}");
+            let text = session.casemate.run(&["diff", &session.id()]).expect(0).stdout();
+            assert!(text.contains("--- a/text\n+++ b/text\n@@ -1 +1,2 @@\n one\n+two\n"), "{text}");
+            assert!(text.contains("added binary\nremoved gone\n"), "{text}");
+
+            let id = session.id();
+            session.casemate.run(&["apply", &id, "text", "new"]).expect(0);
+            let read =
+                |name: &str| std::fs::read_to_string(session.workspace().join(name)).unwrap();
+            assert_eq!((read("text"), read("new/deep/x")), ("one\ntwo\n".into(), "x\n".into()));
+            assert!(session.workspace().join("gone").exists(), "only what was named");
+            session.casemate.run(&["apply", &id]).expect(0);
+            assert_eq!(session.diff(), Vec::<String>::new(), "{who:?} {mode}");
+            assert_eq!(read("swap"), "file\n");
+            assert_eq!(read("untouched"), "the user's\n");
+            assert!(!session.workspace().join("gone").exists());
+            assert_eq!(session.workspace().join("tool").metadata().unwrap().mode() & 0o111, 0o111);
+            let owner =
+                |name: &str| session.workspace().join(name).symlink_metadata().unwrap().uid();
+            let mine = session.workspace().metadata().unwrap().uid();
+            for name in ["text", "new", "new/deep/x", "link", "swap"] {
+                assert_eq!(owner(name), mine, "{who:?} {mode}: {name} belongs to another");
+            }
+            let last = session.log(&id).pop().unwrap();
+            assert_eq!(last["type"], "internal.applied");
+        }
+    }
+}
+
+#[test]
+fn what_is_discarded_is_the_users_again() {
+    for who in As::all() {
+        for mode in &MODES[1..] {
+            let session = edited(who, mode);
+            let before = look(&session.workspace());
+            let id = session.id();
+            session.casemate.run(&["discard", &id, "text", "gone"]).expect(0);
+            let left = session.diff();
+            assert!(
+                !left.iter().any(|one| one.contains("text") || one.contains("gone")),
+                "{left:?}"
+            );
+            session.casemate.run(&["discard", &id]).expect(0);
+            assert_eq!(session.diff(), Vec::<String>::new(), "{who:?} {mode}");
+            assert_eq!(look(&session.workspace()), before, "{who:?} {mode}");
+            let said = session.go_on();
+            let expected = "one\n#!/bin/sh\nanew\ngone\nswap\ntext\ntool\nuntouched";
+            assert_eq!(said.trim(), expected, "{who:?} {mode}");
+        }
+    }
+}
+
+#[test]
+fn what_both_changed_is_merged_or_takes_a_choice() {
+    for mode in &MODES[1..] {
+        let session = edited(As::Me, mode);
+        let id = session.id();
+        session.casemate.put("text", "one, mine\n");
+        session.casemate.put("tool", "#!/bin/sh\n# mine\n");
+        let before = look(&session.workspace());
+        let listed = session.diff();
+        assert!(listed.contains(&"changed text !".to_owned()), "{mode}: {listed:?}");
+        let refused = session.casemate.run(&["apply", &id]).expect(1);
+        for word in ["text", "--ours", "--theirs"] {
+            assert!(refused.stderr().contains(word), "{mode}: {refused:?}");
+        }
+        assert_eq!(look(&session.workspace()), before, "{mode}: something was done");
+        session.casemate.run(&["apply", &id, "--theirs"]).expect(0);
+        let read = |name: &str| std::fs::read_to_string(session.workspace().join(name)).unwrap();
+        assert_eq!(read("text"), "one, mine\n", "{mode}");
+        assert_eq!(read("swap"), "file\n", "{mode}: the others are applied");
+        session.casemate.run(&["apply", &id, "text", "--ours"]).expect(0);
+        assert_eq!(read("text"), "one\ntwo\n", "{mode}");
+    }
+}
+
+#[test]
+fn changes_of_one_text_that_do_not_meet_are_put_together_for_both() {
+    let session = Session::new(As::Me, &["echo last >> text", "cat text"]);
+    session.casemate.put("text", "1\n2\n3\n4\n");
+    session.run(&["--workspace-mode", "copy"]);
+    session.casemate.put("text", "first\n1\n2\n3\n4\n");
+    session.casemate.run(&["apply", &session.id()]).expect(0);
+    let both = "first\n1\n2\n3\n4\nlast\n";
+    assert_eq!(std::fs::read_to_string(session.workspace().join("text")).unwrap(), both);
+    assert_eq!(session.diff(), Vec::<String>::new());
+    assert_eq!(session.go_on() + "\n", both, "the session has them too");
+}
+
+#[test]
+fn an_apply_follows_no_link_that_the_user_or_the_session_laid() {
+    for mode in &MODES[1..] {
+        let session = Session::new(As::Me, &["echo evil > dir/x; ln -s /etc out; echo well"]);
+        session.casemate.put("dir/own", "");
+        session.run(&["--workspace-mode", mode]);
+        let outside = session.casemate.home().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::remove_dir_all(session.workspace().join("dir")).unwrap();
+        std::os::unix::fs::symlink(&outside, session.workspace().join("dir")).unwrap();
+        session.casemate.run(&["apply", &session.id(), "dir/x", "--ours"]).expect(1);
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "{mode}");
+        session.casemate.run(&["apply", &session.id(), "out"]).expect(0);
+        assert!(session.workspace().join("out").is_symlink(), "{mode}: a link stays a link");
+    }
+}
+
+#[test]
+fn a_direct_session_shows_what_it_changed_and_has_nothing_to_apply() {
+    let session = Session::new(As::Me, &["echo two >> text; echo x > new"]);
+    session.casemate.put("text", "one\n");
+    session.run(&[]);
+    assert_eq!(sorted(session.diff()), ["added new", "changed text"]);
+    for command in ["apply", "discard"] {
+        let refused = session.casemate.run(&[command, &session.id()]).expect(2);
+        assert!(refused.stderr().contains("works on your own files"), "{refused:?}");
+    }
+}

@@ -217,7 +217,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 19] = [
+    let paths: [&[&str]; 22] = [
         &[],
         &["run"],
         &["resume"],
@@ -230,6 +230,9 @@ fn every_help_is_pinned_and_fits() {
         &["sandbox", "exec"],
         &["sandbox", "show"],
         &["checkpoints"],
+        &["diff"],
+        &["apply"],
+        &["discard"],
         &["rewind"],
         &["fork"],
         &["doctor"],

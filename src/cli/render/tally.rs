@@ -105,6 +105,8 @@ impl Tally {
             | EventBody::Sealed { .. }
             | EventBody::Unsealed { .. }
             | EventBody::Rewound { .. }
+            | EventBody::Applied { .. }
+            | EventBody::Discarded { .. }
             | EventBody::Forked { .. } => {}
         }
     }

@@ -5,6 +5,10 @@
 //! Invariants: a seal never changes; a restore that was cut is begun again and ends the same; no name of the session's is
 //! ever followed out of its tree.
 
+mod apply;
+mod changes;
+mod diff;
+mod merge;
 mod path;
 mod place;
 mod restore;
@@ -18,6 +22,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use changes::{Change, ChangeKind, Choice, Outcome};
 pub use place::Place;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, SealReport};
@@ -56,6 +61,24 @@ pub enum DiskError {
         /// The tree.
         path: PathBuf,
     },
+    /// Paths that both the user and the session changed.
+    #[error(
+        "apply: you changed these meanwhile, and so did the session: {}; --ours takes the session's version, --theirs \
+         keeps yours, and the other paths can be named one by one", list(.paths)
+    )]
+    Conflicts {
+        /// Which.
+        paths: Vec<PathBuf>,
+    },
+    /// The session works on the user's own files.
+    #[error("find anything to apply or discard: the session works on your own files")]
+    Direct,
+    /// A path at which nothing differs.
+    #[error("find a change at {path}")]
+    NoChange {
+        /// As given.
+        path: PathBuf,
+    },
     /// A content is missing or cut, by a crash of the machine or by somebody's hand. Nothing was changed.
     #[error("restore `{path}`: its content {object} is not whole")]
     Damaged {
@@ -64,6 +87,10 @@ pub enum DiskError {
         /// Where its content should be.
         object: String,
     },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl DiskError {

@@ -27,6 +27,11 @@ impl RelativePath {
         Self(joined)
     }
 
+    /// A path that is seen from here, seen from the root.
+    pub(super) fn below(&self, inner: &Self) -> Self {
+        Self([&self.0[..], b"/", &inner.0[..]].concat())
+    }
+
     /// The names on the way, outermost first.
     pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|name| !name.is_empty())

@@ -5,6 +5,8 @@
 //! layer/upper      what it changed of its workspace, in the mode `overlay`; `layer/work` is the kernel's
 //! copy/            its workspace, in the mode `copy`
 //! seals-home/  seals-work/
+//! made             an empty file that is as old as the disk
+//! applied          which of the user's files were written by an `apply`, and when
 //! rewound          the last rewind that was carried out, as its position in the log
 //! ```
 
@@ -75,15 +77,31 @@ impl Place {
     }
 
     pub(super) fn set_rewound(&self, number: u64) -> Result<(), DiskError> {
-        let path = self.rewound_file();
+        self.write(&self.rewound_file(), format!("{number}\n").as_bytes())
+    }
+
+    /// Replaces a small file of the disk.
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
         let fresh = path.with_extension("new");
         let write = || {
             let mut file = File::create(&fresh)?;
-            writeln!(file, "{number}")?;
+            file.write_all(content)?;
             file.sync_data()?;
-            std::fs::rename(&fresh, &path)
+            std::fs::rename(&fresh, path)
         };
-        write().map_err(DiskError::at("write", &path))
+        write().map_err(DiskError::at("write", path))
+    }
+
+    /// Which of the user's files an `apply` has written.
+    pub(super) fn applied(&self) -> PathBuf {
+        self.0.join("applied")
+    }
+
+    /// When the disk was made, by the kernel's clock.
+    pub(super) fn made(&self) -> Result<i64, DiskError> {
+        let path = self.0.join("made");
+        let facts = path.metadata().map_err(DiskError::at("look at", &path))?;
+        Ok(facts.mtime() * 1_000_000_000 + facts.mtime_nsec())
     }
 
     /// The host's user that the session is for its whole life: who owns its home.
@@ -111,6 +129,10 @@ impl Place {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.and_then(|()| give(path, owner)).map_err(fail(path))
         };
+        let made = self.0.join("made");
+        if !made.exists() {
+            File::create(&made).map_err(fail(&made))?;
+        }
         own(&self.home())?;
         match mode {
             WorkspaceMode::Direct => Ok(()),

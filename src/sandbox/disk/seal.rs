@@ -389,7 +389,7 @@ fn open_file(found: &Found<'_>) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
+pub(super) fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
     let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         let (n, m) = (fill(&mut a, &mut left)?, fill(&mut b, &mut right)?);

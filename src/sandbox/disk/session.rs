@@ -1,6 +1,6 @@
 //! All trees of one session's disk, sealed and restored together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +32,10 @@ pub struct SealReport {
 /// A session's disk.
 pub struct Disk {
     place: Place,
+    mode: WorkspaceMode,
+    workspace: PathBuf,
     home: SealedTree,
-    work: SealedTree,
+    pub(super) work: SealedTree,
 }
 
 impl Disk {
@@ -51,7 +53,19 @@ impl Disk {
             WorkspaceMode::Copy => SealedTree::open(&place.copy(), &seals)?.owned_by(owner),
         };
         let home = SealedTree::open(&place.home(), &place.seals("home"))?.owned_by(owner);
-        Ok(Self { place: place.clone(), home, work })
+        Ok(Self { place: place.clone(), mode, workspace: workspace.to_owned(), home, work })
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(super) fn mode(&self) -> WorkspaceMode {
+        self.mode
+    }
+
+    pub(super) fn workspace(&self) -> &Path {
+        &self.workspace
     }
 
     /// Copies the workspace into a session's own, which is empty.

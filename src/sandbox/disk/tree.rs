@@ -175,6 +175,21 @@ pub(super) fn open_directory(parent: impl AsFd, name: &CStr) -> nix::Result<Owne
     openat(parent, name, flags, Mode::empty())
 }
 
+/// The directory that holds the entry, and its name there; nothing, if a link or a file is on the way.
+pub(super) fn find(root: &OwnedFd, path: &RelativePath) -> io::Result<Option<(OwnedFd, CString)>> {
+    let names: Vec<CString> =
+        path.names().map(CString::new).collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let Some((name, parents)) = names.split_last() else { return Ok(None) };
+    let mut fd = root.try_clone()?;
+    for parent in parents {
+        match gone(open_directory(&fd, parent))? {
+            Some(inner) => fd = inner,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some((fd, name.clone())))
+}
+
 /// Whether its own owner may not look into the directory.
 fn is_closed(facts: &FileStat) -> bool {
     facts.st_mode & 0o500 != 0o500
