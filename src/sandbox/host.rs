@@ -27,7 +27,10 @@ impl Host {
         let uid = nix::unistd::geteuid().as_raw();
         let session_uid = match disk {
             _ if uid != 0 => None,
-            Some(disk) => Some(disk.owner()?),
+            // Never root: whoever can be none else is refused by a stage of the set-up.
+            Some(disk) => {
+                Some(disk.owner()?).filter(|owner| *owner != 0).or_else(|| Some(session_uid()))
+            }
             None => Some(session_uid()),
         };
         let home = home_of(uid);
