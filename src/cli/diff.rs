@@ -18,7 +18,7 @@ use crate::runtime::{Change, ChangeKind, Choice, Outcome, Runtime, RuntimeError}
 pub(super) async fn diff(context: &Context, args: DiffArgs) -> Result<ExitStatus, Failure> {
     let runtime = Runtime::open(context.config(&[])?)?;
     let id = find(runtime.reader(), &args.id)?.id;
-    let changes = runtime.changes(&id).await;
+    let changes = runtime.diff(&id).await;
     runtime.shutdown().await;
     let changes = changes?;
     let mut out = Output::of_process();

@@ -22,7 +22,7 @@ use super::terminal::Facts;
 use crate::clock::Timestamp;
 use crate::event::{Audience, Event};
 use crate::id::EventId;
-use crate::runtime::Preview;
+use crate::runtime::{Changes, Preview};
 
 pub use calls::Call;
 pub use tally::{Outcome, Tally};
@@ -141,19 +141,15 @@ impl Renderer {
     ///
     /// # Errors
     /// Those of [`Output`].
-    pub fn finish(&mut self, files_changed: Option<&[String]>) -> Result<Outcome, OutputError> {
-        let written: Vec<String>;
-        let files = match files_changed {
-            Some(files) => files,
-            None => {
-                written = self.tally.files_written().iter().cloned().collect();
-                &written
-            }
-        };
+    pub fn finish(&mut self, changes: Option<Changes>) -> Result<Outcome, OutputError> {
+        let changes = changes.unwrap_or_else(|| Changes {
+            files: self.tally.files_written().iter().cloned().collect(),
+            obeyed: Vec::new(),
+        });
         let outcome = self.tally.outcome().unwrap_or(Outcome::Interrupted);
         match &mut self.view {
-            View::Text(text) => text.finish(&self.tally, outcome, files, &mut self.out)?,
-            View::Json => self.out.data(json::report(&self.tally, outcome, files) + "\n")?,
+            View::Text(text) => text.finish(&self.tally, outcome, &changes, &mut self.out)?,
+            View::Json => self.out.data(json::report(&self.tally, outcome, &changes) + "\n")?,
             View::StreamJson { .. } => {}
         }
         self.out.flush()?;

@@ -12,9 +12,7 @@ use super::watch::{Presence, watch};
 use crate::agent::{Agent, AgentParams, ModelParams};
 use crate::event::{Confirmation, Seq};
 use crate::limits::{DEFAULT_MAX_TURNS, MAX_AGENT_FILE_BYTES, MAX_TASK_BYTES};
-use crate::runtime::{
-    Config, Input, Runtime, SessionRow, SessionSpec, Standing, changed_since, local_models,
-};
+use crate::runtime::{Config, Input, Runtime, SessionRow, SessionSpec, Standing, local_models};
 
 /// What `resume` says to a session that was stopped, when the user says nothing.
 const GO_ON: &str = "Continue where you stopped.";
@@ -92,8 +90,8 @@ pub(super) async fn follow(
         let (program, id) = (context.program(), &row.id);
         failure.hint(format!("nothing that was shown is lost: `{program} resume {id}` goes on"))
     })?;
-    let changed = changed_since(&row.workspace, since);
-    Ok(renderer.finish(Some(&changed))?.into())
+    let changes = runtime.changes(row, since)?;
+    Ok(renderer.finish(Some(changes))?.into())
 }
 
 /// The task as given, or as read from standard input.

@@ -2,7 +2,8 @@
 //!
 //! A name may share its address with others (a content network, a load balancer). So the name in a TLS hello must be the
 //! one that was allowed, and in HTTP/1 every request's own. What is inside of TLS cannot be seen. Bytes are handed on
-//! only once they are judged.
+//! only once they are judged. What could not be judged any more after a change of protocol is not handed on: offers of
+//! HTTP/2 are taken out of a request, and so is a plain WebSocket's, which needs TLS here.
 
 use super::http::{self, Body, Head};
 use super::tls;

@@ -1,18 +1,44 @@
 //! Which files of a workspace changed: for the closing summary, by looking, so that what bash did counts too.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use ignore::WalkBuilder;
 
 use crate::clock::Timestamp;
+use crate::environment::Environment;
 use crate::limits::CHANGES_LOOKED_AT;
+use crate::sandbox;
+
+/// What changed in a workspace, as paths seen from there, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Files with new content.
+    pub files: Vec<String>,
+    /// Files that programs on this machine obey, such as git's hooks, made while no sandbox held them.
+    pub obeyed: Vec<String>,
+}
+
+/// What changed in the environment's workspace at or after `since`.
+pub(super) fn changed_since(environment: &Environment, since: Timestamp) -> Changes {
+    let workspace = &environment.workspace;
+    let seconds = since.as_second();
+    let young = |path: &Path| path.symlink_metadata().is_ok_and(|facts| facts.ctime() >= seconds);
+    // Where nothing can be told, nothing is said: the next sandbox says it.
+    let obeyed = sandbox::obeyed(environment).unwrap_or_default();
+    let obeyed = obeyed.iter().filter(|path| young(path));
+    let below = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).display().to_string();
+    Changes {
+        files: files_changed(workspace, since),
+        obeyed: obeyed.map(|path| below(path)).collect(),
+    }
+}
 
 /// The files below `workspace` that were changed at or after `since`, as seen from there, in order. Files that Git
 /// ignores do not count, nor do removed ones. Looks at no content and follows no link; gives up after a bound, so a very
 /// large tree may have more.
-#[must_use]
-pub fn changed_since(workspace: &Path, since: Timestamp) -> Vec<String> {
+fn files_changed(workspace: &Path, since: Timestamp) -> Vec<String> {
     let millis = u64::try_from(since.as_millisecond()).unwrap_or(0);
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     let mut walk = WalkBuilder::new(workspace);

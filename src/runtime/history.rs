@@ -100,7 +100,7 @@ impl Runtime {
     ///
     /// # Errors
     /// A session at work, files that cannot be read.
-    pub async fn changes(&self, id: &SessionId) -> Result<Vec<Change>, RuntimeError> {
+    pub async fn diff(&self, id: &SessionId) -> Result<Vec<Change>, RuntimeError> {
         on_disk(&self.still(id).await?, Disk::changes).await
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{SessionRow, SessionStatus};
-pub use changes::changed_since;
+pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
@@ -32,7 +32,7 @@ pub use network::{NetworkUse, Refused, Used};
 pub use registries::Registries;
 
 use crate::agent::Agent;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::egress::Door;
 pub use crate::egress::Report;
 use crate::egress::policy::Policy;
@@ -463,6 +463,15 @@ impl Runtime {
             Some(_) => Standing::Stopped,
             None => Standing::Fresh,
         })
+    }
+
+    /// What changed in the session's workspace since then.
+    ///
+    /// # Errors
+    /// If the session's definition cannot be read.
+    pub fn changes(&self, row: &SessionRow, since: Timestamp) -> Result<Changes, RuntimeError> {
+        let definition = definition(row.clone())?;
+        Ok(changes::changed_since(&definition.environment, since))
     }
 
     /// Deletes a session and its log.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::egress::policy::Policy;
 use crate::egress::{Door, Report};
@@ -13,10 +13,10 @@ use crate::event::EventBody;
 use crate::id::{EventId, SessionId};
 use crate::store::{Reader, StoreError};
 
-/// A door for a caller that blocks: kept by a thread of its own.
+/// A door for a caller that blocks: kept by a thread of its own, which ends with this value.
 pub(super) struct Keeper {
     thread: JoinHandle<io::Result<Report>>,
-    over: CancellationToken,
+    over: DropGuard,
 }
 
 impl Keeper {
@@ -31,13 +31,14 @@ impl Keeper {
                 Ok(door.report())
             })
         });
-        Self { thread, over }
+        Self { thread, over: over.drop_guard() }
     }
 
     /// Closes every connection; what happened.
     pub(super) fn close(self) -> io::Result<Report> {
-        self.over.cancel();
-        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread broke")))
+        let Self { thread, over } = self;
+        drop(over);
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("its thread broke")))
     }
 }
 

@@ -67,7 +67,11 @@ impl Host {
 }
 
 /// The protected paths of every directory of the host that the environment shows, the workspace first.
-fn found(profile: &Profile, environment: &Environment, disk: Option<&Place>) -> io::Result<Found> {
+pub(super) fn found(
+    profile: &Profile,
+    environment: &Environment,
+    disk: Option<&Place>,
+) -> io::Result<Found> {
     let workspace = &environment.workspace;
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
     let source = copy.as_ref().unwrap_or(workspace);

@@ -36,6 +36,7 @@ pub use plan::{Plan, PlanError};
 pub use show::{View, size};
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use crate::environment::Environment;
 use disk::Place;
@@ -50,6 +51,21 @@ use profile::Profile;
 pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
     plan::plan(&profile, environment, &gather(&profile, environment, disk)?)
+}
+
+/// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
+/// cannot be changed; one that is made later can.
+///
+/// # Errors
+/// An unknown profile, or a workspace that cannot be read.
+pub fn obeyed(environment: &Environment) -> Result<Vec<PathBuf>, PlanError> {
+    let profile = Profile::of(&environment.profile)?;
+    let found =
+        host::found(&profile, environment, None).map_err(|e| PlanError::Gather(e.to_string()))?;
+    let frozen = |held: &protect::Held| {
+        matches!(held.hold, protect::Hold::Freeze | protect::Hold::FreezeLink(_))
+    };
+    Ok(found.held.into_iter().filter(frozen).map(|held| held.path).collect())
 }
 
 /// Why an environment has no sandbox.

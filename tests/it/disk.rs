@@ -692,3 +692,64 @@ fn a_direct_session_shows_what_it_changed_and_has_nothing_to_apply() {
         assert!(refused.stderr().contains("works on your own files"), "{refused:?}");
     }
 }
+
+/// Makes a package of each kind without a network and installs it as anybody would.
+const INSTALLS: &str = r##"
+mkdir -p p c/src && cd p
+have() { command -v "$1" > /dev/null && "$@" --version > /dev/null 2>&1; }
+if have npm; then
+    mkdir n && echo '{"name":"n-tool","version":"1.0.0","bin":{"n-tool":"n.js"}}' > n/package.json
+    printf '#!/usr/bin/env node\nconsole.log("npm")\n' > n/n.js && chmod +x n/n.js
+    npm pack --silent ./n > /dev/null && npm install --silent --offline -g ./n-tool-1.0.0.tgz > /dev/null && echo installed npm
+fi
+if have pip; then
+    python3 - <<'END'
+import zipfile
+with zipfile.ZipFile('p_tool-1.0-py3-none-any.whl', 'w') as wheel:
+    wheel.writestr('p_tool.py', 'def main():\n    print("pip")\n')
+    info = 'p_tool-1.0.dist-info/'
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\nName: p-tool\nVersion: 1.0\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n')
+    wheel.writestr(info + 'entry_points.txt', '[console_scripts]\np-tool = p_tool:main\n')
+    wheel.writestr(info + 'RECORD', '')
+END
+    # pyenv's wrapper says 1 after it: it would write its shims beside the user's interpreters.
+    pip install --quiet --no-index ./p_tool-1.0-py3-none-any.whl > /dev/null 2>&1
+    python3 -c 'import p_tool' && echo installed pip
+fi
+if have cargo; then
+    printf '[package]\nname = "c-tool"\nversion = "1.0.0"\nedition = "2021"\n' > ../c/Cargo.toml
+    echo 'fn main() { println!("cargo") }' > ../c/src/main.rs
+    cargo install --quiet --offline --path ../c 2> /dev/null && echo installed cargo
+fi
+if command -v go > /dev/null; then
+    mkdir g && cd g && printf 'module example.org/g-tool\ngo 1.18\n' > go.mod
+    printf 'package main\nfunc main() { println("go") }\n' > main.go
+    go install . && echo installed go
+    cd ..
+fi
+if have gem; then
+    mkdir -p r/bin && cd r && printf '#!/usr/bin/env ruby\nputs "gem"\n' > bin/r-tool
+    printf 'Gem::Specification.new do |s|\ns.name="r-tool"\ns.version="1.0"\ns.summary="t"\ns.authors=["t"]\ns.files=["bin/r-tool"]\ns.executables=["r-tool"]\nend\n' > r.gemspec
+    gem build --quiet r.gemspec > /dev/null 2>&1 && gem install --quiet --local r-tool-1.0.gem > /dev/null 2>&1 && echo installed gem
+fi
+"##;
+
+#[test]
+fn what_package_managers_install_is_there_in_the_next_sandbox() {
+    for who in As::all() {
+        let tools = "n-tool; p-tool; c-tool; g-tool; r-tool";
+        let session =
+            Session::new(who, &[INSTALLS, &format!("({tools}) 2>&1 | grep -v 'not found'")]);
+        let done = session.run(&["--workspace-mode", "overlay"]);
+        let installed: Vec<_> =
+            done.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+        for manager in ["npm", "pip", "cargo", "go", "gem"] {
+            if !installed.contains(&manager) {
+                lacking(&format!("{manager} is not on this machine, or not for {who:?}: {done}"));
+            }
+        }
+        assert!(!installed.is_empty(), "{who:?}: {done}");
+        assert_eq!(session.go_on().lines().collect::<Vec<_>>(), installed, "{who:?}");
+    }
+}

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::tally::{Outcome, Tally};
 use crate::event::{ErrorDetail, StopReason, Usage};
 use crate::id::{EventId, SessionId};
+use crate::runtime::Changes;
 
 /// The object; its fields are a promise to scripts.
 #[derive(Debug, Serialize)]
@@ -19,6 +20,7 @@ struct Report<'a> {
     usage: Usage,
     duration_ms: u64,
     files_changed: &'a [String],
+    files_obeyed: &'a [String],
     waiting: Vec<Waiting<'a>>,
     errors: &'a [ErrorDetail],
 }
@@ -32,7 +34,7 @@ struct Waiting<'a> {
 }
 
 /// The object on one line.
-pub(super) fn report(tally: &Tally, status: Outcome, files_changed: &[String]) -> String {
+pub(super) fn report(tally: &Tally, status: Outcome, changes: &Changes) -> String {
     let waiting = tally.waiting().into_iter().map(|call| Waiting {
         event_id: &call.id,
         name: &call.name,
@@ -47,7 +49,8 @@ pub(super) fn report(tally: &Tally, status: Outcome, files_changed: &[String]) -
         tool_calls: tally.tool_calls(),
         usage: tally.usage(),
         duration_ms: tally.duration_ms(),
-        files_changed,
+        files_changed: &changes.files,
+        files_obeyed: &changes.obeyed,
         waiting: waiting.collect(),
         errors: tally.errors(),
     };

@@ -15,6 +15,7 @@ use crate::cli::terminal::Paint;
 use crate::clock::Timestamp;
 use crate::event::{Event, EventBody, RetryStatus, StopReason, text_of};
 use crate::id::EventId;
+use crate::runtime::Changes;
 use doing::Doing;
 use lines::Lines;
 
@@ -221,7 +222,7 @@ impl TextView {
         &mut self,
         tally: &Tally,
         outcome: Outcome,
-        files: &[String],
+        changes: &Changes,
         out: &mut Output,
     ) -> Result<(), OutputError> {
         self.make_room(out)?;
@@ -232,7 +233,7 @@ impl TextView {
         if self.last != Last::Nothing {
             out.talk("\n")?;
         }
-        out.talk(self.lines.summary(tally, outcome, files))
+        out.talk(self.lines.summary(tally, outcome, changes))
     }
 
     /// Takes the line that says what is going on off the screen.

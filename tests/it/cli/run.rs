@@ -83,6 +83,7 @@ fn json_is_one_object() {
             },
             "duration_ms": null,
             "files_changed": ["new.txt"],
+            "files_obeyed": [],
             "waiting": [],
             "errors": []
         })
@@ -210,4 +211,24 @@ fn calls_of_one_answer_all_run_and_are_all_answered() {
         results.iter().all(|text| text.contains("needle") || text.contains("a.txt")),
         "{results:?}"
     );
+}
+
+/// What a tool makes under a protected name is not held before the next sandbox; the user is told before he runs git there.
+#[test]
+fn new_files_that_programs_of_the_user_obey_are_named() {
+    let script = "turns:\n  - tool_calls:\n      - bash: { command: \"git init -q . && mkdir -p .vscode && \
+                  echo x > .git/commondir\" }\n  - text: done\n";
+    let casemate = Casemate::new();
+    let model = casemate.script(script);
+    let done = casemate.run(&["run", "--model", &model, "x"]).expect(0);
+    let line = done.stderr().lines().find(|line| line.contains("! look before")).map(str::to_owned);
+    let line = line.unwrap_or_else(|| panic!("{done:?}"));
+    assert!(line.contains(".git/commondir") && line.contains(".git/hooks"), "{line}");
+
+    let casemate = Casemate::new();
+    let model = casemate.script(
+        "turns:\n  - tool_calls:\n      - write: { file_path: a, content: b }\n  - text: done\n",
+    );
+    let done = casemate.run(&["run", "--model", &model, "--output", "json", "x"]).expect(0);
+    assert_eq!(done.json_lines()[0]["files_obeyed"], serde_json::json!([]));
 }

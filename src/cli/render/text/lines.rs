@@ -10,6 +10,7 @@ use crate::environment::Tier;
 use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_LINE_CHARS;
+use crate::runtime::Changes;
 
 use super::doing::Label;
 
@@ -241,7 +242,7 @@ impl Lines {
     }
 
     /// What the run came to.
-    pub(super) fn summary(&self, tally: &Tally, outcome: Outcome, files: &[String]) -> String {
+    pub(super) fn summary(&self, tally: &Tally, outcome: Outcome, changes: &Changes) -> String {
         let (mark, look, words) = match outcome {
             Outcome::Done => ("✓", Look::Good, "done in"),
             Outcome::Failed => ("✗", Look::Bad, "failed after"),
@@ -256,8 +257,17 @@ impl Lines {
         let words = self.paint.paint(Look::Bold, &format!("{words} {time}"));
         let mut text = format!("{mark} {words}  {}\n", self.dim(&format!("{turns}, {calls}")));
         text.push_str(&self.field("tokens", &tokens(tally)));
-        if !files.is_empty() {
-            text.push_str(&self.field("files", &named(files)));
+        if !changes.files.is_empty() {
+            text.push_str(&self.field("files", &named(&changes.files)));
+        }
+        if !changes.obeyed.is_empty() {
+            let new: Vec<_> = changes.obeyed.iter().map(|path| neutralise(path)).collect();
+            let warning = format!(
+                "  ! look before you use git or an editor here, they obey: {}",
+                new.join(", ")
+            );
+            text.push_str(&self.paint.paint(Look::Warn, &warning));
+            text.push('\n');
         }
         if let Some(session) = tally.session() {
             let resume = match outcome {
