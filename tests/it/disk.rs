@@ -17,7 +17,10 @@ struct Session {
 
 impl Session {
     fn new(who: As, commands: &[&str]) -> Self {
-        let casemate = Casemate::of(who);
+        Self::with(Casemate::of(who), commands)
+    }
+
+    fn with(casemate: Casemate, commands: &[&str]) -> Self {
         let turns = commands.iter().enumerate().flat_map(|(i, command)| {
             let call = json!({ "tool_calls": [{ "bash": { "command": command } }] });
             [call, json!({ "text": format!("Answer {i}.") })]
@@ -752,4 +755,120 @@ fn what_package_managers_install_is_there_in_the_next_sandbox() {
         assert!(!installed.is_empty(), "{who:?}: {done}");
         assert_eq!(session.go_on().lines().collect::<Vec<_>>(), installed, "{who:?}");
     }
+}
+
+/// A file system of its own for a test, gone with the value.
+struct FileSystem(tempfile::TempDir);
+
+impl FileSystem {
+    /// Made in memory, or in a file; nothing, if this machine cannot make one.
+    fn make(kind: &str, size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, at) = (dir.path().join("image"), dir.path().join("at"));
+        std::fs::create_dir(&at).unwrap();
+        let line = match kind {
+            "tmpfs" => format!("mount -t tmpfs -o size={size} tmpfs {}", at.display()),
+            _ => format!(
+                "truncate -s {size} {0} && mkfs.{kind} -q {0} && mount -o loop {0} {1}",
+                image.display(),
+                at.display()
+            ),
+        };
+        let made = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+        made.status.success().then_some(Self(dir))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("at")
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        // Lazily: a process of a failed test may still hold it.
+        drop(std::process::Command::new("umount").arg("-l").arg(self.path()).output());
+    }
+}
+
+#[test]
+fn files_come_back_on_every_file_system() {
+    for kind in ["ext4", "tmpfs", "btrfs", "xfs"] {
+        let Some(place) = FileSystem::make(kind, "400M") else {
+            lacking(&format!("this machine or this user cannot make {kind}"));
+            continue;
+        };
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for (who, mode) in As::all().into_iter().flat_map(|who| MODES.map(|mode| (who, mode))) {
+            let casemate = Casemate::below(&place.path(), who);
+            let session = Session::with(casemate, &[WORK, HAVOC]);
+            session.casemate.put("kept", "the user's\n");
+            session.run(&["--workspace-mode", mode]);
+            let (good, idle) = (session.files(mode), session.last("session.status_idle"));
+            session.go_on();
+            assert_ne!(session.files(mode), good, "{kind} {who:?} {mode}");
+            session.rewind(&idle);
+            assert_eq!(session.files(mode), good, "{kind} {who:?} {mode}");
+            session.fork(&[]);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_while_sealing_is_said_and_the_turn_goes_on() {
+    let Some(place) = FileSystem::make("tmpfs", "24M") else {
+        return lacking("a small disk takes root");
+    };
+    let casemate = Casemate::below(&place.path(), As::Me);
+    let fill = "head -c 9000000 /dev/urandom > big; echo done";
+    let session = Session::with(
+        casemate,
+        &[fill, "head -c 4000000 /dev/urandom > more; echo done", "rm more big; echo done"],
+    );
+    assert_eq!(session.run(&[]).trim(), "done");
+    let idle = session.last("session.status_idle");
+    assert_eq!(session.go_on().trim(), "done");
+    let said = |kind: &str| {
+        let log = session.log(&session.id());
+        log.into_iter().filter(|event| event["type"] == kind).collect::<Vec<_>>()
+    };
+    let unsealed = said("internal.unsealed");
+    assert_eq!(unsealed.len(), 1, "once, not after each step: {unsealed:?}");
+    assert!(unsealed[0]["message"].as_str().unwrap().contains("No space left"), "{unsealed:?}");
+    // What cannot be sealed first is not taken back; nothing is half done.
+    let (before, id) = (session.files("direct"), session.id());
+    let refused = session.casemate.run(&["rewind", &id, "--to", &idle]).expect(1);
+    assert!(refused.stderr().contains("No space left"), "{refused:?}");
+    assert_eq!((session.files("direct"), said("internal.rewound").len()), (before, 0));
+    assert_eq!(session.go_on().trim(), "done");
+    session.rewind(&idle);
+    assert!(session.casemate.workspace().join("big").exists());
+}
+
+#[test]
+fn a_fork_that_is_cut_is_whole_or_leaves_nothing() {
+    let mut cuts = 0;
+    for commit in 1..20 {
+        for phase in [":before", ""] {
+            let session = Session::new(As::Me, &[WORK, "cat src/a"]);
+            session.run(&[]);
+            let (id, files, at) =
+                (session.id(), session.files("direct"), format!("{commit}{phase}"));
+            let cut = session.casemate.run_with(&[("CASEMATE_CRASH_AT", &at)], &["fork", &id]);
+            if cut.code() == Some(0) {
+                assert!(cuts >= 3, "only {cuts} cuts: the hook does not work");
+                return;
+            }
+            cuts += 1;
+            assert!(cut.was_aborted(), "{cut:?}");
+            session.casemate.run(&["resume", &id, "go on"]).expect(0);
+            assert_eq!((session.said().trim(), &session.files("direct")), ("one", &files), "{at}");
+            let sessions = session.casemate.sessions();
+            let disks = std::fs::read_dir(session.casemate.data_dir().join("sessions")).unwrap();
+            assert_eq!(disks.count(), sessions.len(), "cut at {at}: a disk without a session");
+            for fork in sessions.iter().filter(|one| **one != id) {
+                session.casemate.run(&["resume", fork, "go on"]).expect(0);
+            }
+        }
+    }
+    panic!("the sweep does not end");
 }
