@@ -81,11 +81,19 @@ pub(super) async fn apply(context: &Context, args: ApplyArgs) -> Result<ExitStat
         (_, true) => Some(Choice::Theirs),
         (false, false) => None,
     };
+    let since = context.clock().now();
     let runtime = Runtime::open(context.config(&[])?)?;
-    let id = find(runtime.reader(), &args.id)?.id;
-    let done = runtime.apply(&id, &args.paths, choice).await;
+    let row = find(runtime.reader(), &args.id)?;
+    let done = runtime.apply(&row.id, &args.paths, choice).await;
+    let changes = runtime.changes(&row, since);
     runtime.shutdown().await;
-    report(context, done, args.json)
+    let status = report(context, done, args.json)?;
+    if let Some(warning) = changes?.warning() {
+        let mut out = Output::of_process();
+        out.talk(format!("! {}\n", neutralise(&warning)))?;
+        out.flush()?;
+    }
+    Ok(status)
 }
 
 /// Gives the user's version to the session.

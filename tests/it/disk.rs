@@ -608,6 +608,22 @@ fn what_a_session_changed_is_listed_applied_and_then_the_same() {
 }
 
 #[test]
+fn what_the_users_own_programs_obey_is_named_when_it_is_applied() {
+    let session = Session::new(
+        As::Me,
+        &["git init -q . 2>&1; mkdir -p .git/hooks; echo evil > .git/hooks/pre-commit"],
+    );
+    let model = &session.model;
+    let words = ["run", "-m", model, "--workspace-mode", "overlay", "go"];
+    let run = session.casemate.run(&words).expect(0);
+    assert!(run.stderr().contains(&format!("casemate diff {}", session.id())), "{run:?}");
+    let applied = session.casemate.run(&["apply", &session.id()]).expect(0);
+    for word in ["look before you use git", ".git/hooks"] {
+        assert!(applied.stderr().contains(word), "{applied:?}");
+    }
+}
+
+#[test]
 fn what_is_discarded_is_the_users_again() {
     for who in As::all() {
         for mode in &MODES[1..] {
