@@ -43,7 +43,7 @@ fn main() -> Result<ExitCode, AnyError> {
         Ok(plan_for(&environment).map(drop)?)
     }));
     contestants.push(Contestant::timed("casemate: plan and launch until ready", calls, || {
-        let plan = plan_for(&environment)?;
+        let plan = plan_for(&environment, None)?;
         // Its end is not waited for, as in a session.
         Ok(runtime.block_on(Guest::launch(&plan)).map(drop)?)
     }));

@@ -81,7 +81,7 @@ struct Sandbox<'a> {
 
 impl<'a> Sandbox<'a> {
     fn launch(runtime: &'a Runtime, workspace: &Path) -> Result<Self, AnyError> {
-        let plan = plan_for(&Environment::new(workspace.to_owned()))?;
+        let plan = plan_for(&Environment::new(workspace.to_owned()), None)?;
         Ok(Self { runtime, guest: runtime.block_on(Guest::launch(&plan))? })
     }
 

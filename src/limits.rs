@@ -116,6 +116,10 @@ pub const GREP_COLLECTED_BYTES: usize = 8 * 1024 * 1024;
 pub const SHELL_RETURN_GRACE: Duration = Duration::from_secs(1);
 /// Most model requests per turn that a user may ask for: beyond it, the turn is a loop that nobody watches.
 pub const MAX_TURNS: u32 = 10_000;
+/// Files and directories of one sealed tree: a large repository with its build output; a look at each takes a second.
+pub const DISK_ENTRIES: usize = 1_000_000;
+/// Directories within directories of a sealed tree: each level of the walk holds one open.
+pub const DISK_DEPTH: usize = 256;
 /// Directories between a workspace and a protected path: deeper ones are fixtures and dependencies.
 pub const PROTECT_DEPTH: usize = 6;
 /// Entries of a workspace that are looked at for protected paths: 20 ms at the start of a sandbox, shallow ones first.
@@ -134,6 +138,10 @@ pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 pub const GUEST_PROCESSES: u64 = 64;
 /// Free space below which a command that fills the disk is ended, whatever its limit: the host needs it.
 pub const DISK_FLOOR_BYTES: u64 = 256 * 1024 * 1024;
+/// Content of the user's own workspace that one seal copies where blocks cannot be shared: some seconds, and its disk.
+pub const SEAL_DIRECT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Files of the user's own workspace that a seal looks at: half a second after each call that writes.
+pub const SEAL_DIRECT_FILES: usize = 200_000;
 
 /// Connections that one session has open at once: a package manager that fetches in parallel uses 16 to 50.
 pub const EGRESS_CONNECTIONS: usize = 256;
@@ -161,3 +169,7 @@ pub const EGRESS_NAMES: usize = 16_384;
 pub const EGRESS_REPORTED: usize = 64;
 /// Refusals that are added to one tool result; the others are in the log.
 pub const EGRESS_TOLD: usize = 8;
+/// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
+pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
+/// Text of one difference, all files together and both sides.
+pub const DIFF_BYTES: u64 = 32 * 1024 * 1024;

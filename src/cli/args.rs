@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
-use crate::environment::Tier;
 use crate::environment::networking::HostRule;
+use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
@@ -74,6 +74,18 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
+    /// List the moments to which a session can go back
+    Checkpoints(CheckpointsArgs),
+    /// Show what a session changed of its workspace
+    Diff(DiffArgs),
+    /// Take over what a session changed of its own version of the workspace
+    Apply(ApplyArgs),
+    /// Give a session your version of the workspace again
+    Discard(DiscardArgs),
+    /// Make a session's conversation and files what they were
+    Rewind(RewindArgs),
+    /// Begin a session that was another one up to some moment
+    Fork(ForkArgs),
     /// Show what a session reached of the network, and what it was refused
     Net(NetArgs),
     /// Run a command of your own in the sandbox, or look at what it is
@@ -116,6 +128,9 @@ pub struct RunArgs {
     /// Allow every tool call that would ask
     #[arg(long)]
     pub yes: bool,
+    /// Work on your files, on a layer over them, or on a copy [default: direct]
+    #[arg(long, value_name = "MODE", value_parser = values::workspace_mode())]
+    pub workspace_mode: Option<WorkspaceMode>,
     /// Where the agent works.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -289,6 +304,116 @@ Example:
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
+}
+
+/// `casemate checkpoints`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate checkpoints sesn_01jq… --json | jq -r .[].event")]
+pub struct CheckpointsArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate diff`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate diff sesn_01jq…
+  casemate diff sesn_01jq… --json | jq -r .[].path
+
+With --workspace-mode overlay or copy, the session's version beside yours; else what changed since the
+session's first call that could change files.")]
+pub struct DiffArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate apply`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate apply sesn_01jq…
+  casemate apply sesn_01jq… src/parser --ours
+
+What you changed meanwhile and the session did too is merged where the changes do not meet (in the mode
+`copy`). Where they do, --ours or --theirs says whose version counts; without it, nothing is done.")]
+pub struct ApplyArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Files and directories to take over [default: all]
+    pub paths: Vec<PathBuf>,
+    /// Where you changed a file too, take the session's version
+    #[arg(long)]
+    pub ours: bool,
+    /// Where you changed a file too, keep yours
+    #[arg(long, conflicts_with = "ours")]
+    pub theirs: bool,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate discard`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "Example:\n  casemate discard sesn_01jq… src/parser")]
+pub struct DiscardArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// Files and directories to take back [default: all]
+    pub paths: Vec<PathBuf>,
+    /// Print a JSON array
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate rewind`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate rewind sesn_01jq… --to sevt_01jr…
+  casemate rewind sesn_01jq… --to $(casemate checkpoints sesn_01jq… --json | jq -r .[0].event)
+
+Any event of the session will do. It and all before it stay; what came after, whatever did it, is taken
+back: messages, files of the workspace, what was installed. To say something else instead of a message,
+go back to the event before it. Nothing is lost: what is there now is a checkpoint too.")]
+pub struct RewindArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// The event to go back to
+    #[arg(long, value_name = "EVENT")]
+    pub to: EventId,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `casemate fork`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate fork sesn_01jq… --title 'the other way'
+  casemate fork sesn_01jq… --at sevt_01jr…
+
+The new session has files of its own. One that was forked from a session that works on your files works
+on a copy of them.")]
+pub struct ForkArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// The last event that both have [default: the session as it is now]
+    #[arg(long, value_name = "EVENT")]
+    pub at: Option<EventId>,
+    /// Title of the new session [default: that of the other]
+    #[arg(long)]
+    pub title: Option<String>,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `casemate net`.

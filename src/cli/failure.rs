@@ -6,7 +6,7 @@ use super::output::{Output, OutputError};
 use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
 use crate::id::{EventId, SessionId};
-use crate::runtime::{ConfigError, FeedError, RuntimeError, StoreError};
+use crate::runtime::{ConfigError, DiskError, FeedError, RuntimeError, StoreError};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +214,10 @@ impl From<RuntimeError> for Failure {
                 Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                     .hint(NO_SANDBOX_HINT)
             }
+            E::Disk(error @ (DiskError::Direct | DiskError::NoChange { .. })) => {
+                Self::failed_to(&error).with_status(ExitStatus::Usage)
+            }
+            E::Disk(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
             }
@@ -226,7 +230,10 @@ impl From<RuntimeError> for Failure {
             | E::MessageTooLarge { .. }
             | E::NotWaiting { .. }
             | E::Terminated(_)
+            | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
+            E::NoEvent { ref session, .. } => Self::usage(error.to_string())
+                .hint(format!("`casemate sessions events {session}` shows them all")),
             E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
                 .hint("answer with --allow EVENT or --deny EVENT first"),
         }

@@ -11,8 +11,10 @@ pub mod args;
 pub mod completions;
 mod context;
 mod demo;
+mod diff;
 mod doctor;
 pub mod failure;
+mod history;
 mod net;
 pub mod output;
 pub mod render;
@@ -55,6 +57,12 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Run(args) => block_on(run::run(context, args)),
         Command::Resume(args) => block_on(run::resume(context, args)),
         Command::Sessions(args) => block_on(sessions::run(context, args.command)),
+        Command::Checkpoints(args) => history::checkpoints(context, &args),
+        Command::Diff(args) => block_on(diff::diff(context, args)),
+        Command::Apply(args) => block_on(diff::apply(context, args)),
+        Command::Discard(args) => block_on(diff::discard(context, args)),
+        Command::Rewind(args) => block_on(history::rewind(context, args)),
+        Command::Fork(args) => block_on(history::fork(context, args)),
         Command::Net(args) => net::run(context, &args),
         Command::Sandbox(args) => sandbox::run(context, args.command),
         Command::Doctor(args) => block_on(doctor::run(context, args)),

@@ -144,7 +144,7 @@ impl Renderer {
     pub fn finish(&mut self, changes: Option<Changes>) -> Result<Outcome, OutputError> {
         let changes = changes.unwrap_or_else(|| Changes {
             files: self.tally.files_written().iter().cloned().collect(),
-            obeyed: Vec::new(),
+            ..Changes::default()
         });
         let outcome = self.tally.outcome().unwrap_or(Outcome::Interrupted);
         match &mut self.view {

@@ -22,9 +22,11 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, 
     let task = task(&args.task)?;
     let config = context.config(&args.watch.routes)?;
     let agent = agent(args.agent.as_deref(), args.model.as_deref(), &config).await?;
+    let mut environment = sandbox::environment(&args.place)?;
+    environment.workspace_mode = args.workspace_mode.unwrap_or_default();
     let spec = SessionSpec {
         agent,
-        environment: sandbox::environment(&args.place)?,
+        environment,
         title: Some(args.title.unwrap_or_else(|| title(&task))),
         max_turns: args.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
     };

@@ -54,7 +54,7 @@ pub(super) async fn run(
     Ok(ExitStatus::Done)
 }
 
-fn find(reader: &Reader, given: &str) -> Result<SessionRow, Failure> {
+pub(super) fn find(reader: &Reader, given: &str) -> Result<SessionRow, Failure> {
     let id = reader.resolve(given)?;
     reader.session(&id)?.ok_or_else(|| StoreError::NoSession { session: id }.into())
 }
@@ -95,7 +95,7 @@ fn state(row: &SessionRow) -> &'static str {
     }
 }
 
-fn summary(row: &SessionRow) -> Value {
+pub(super) fn summary(row: &SessionRow) -> Value {
     json!({
         "id": row.id,
         "type": "session",

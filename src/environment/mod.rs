@@ -56,6 +56,34 @@ pub enum Access {
     ReadWrite,
 }
 
+/// How a session works on its workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceMode {
+    /// On the user's own files.
+    #[default]
+    Direct,
+    /// On a layer over them: what the session changes lies in its own disk.
+    Overlay,
+    /// On a copy of them, made when the session is created.
+    Copy,
+}
+
+impl WorkspaceMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Overlay, Self::Copy];
+
+    /// The word on the command line and in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Overlay => "overlay",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 /// A host directory or file that the sandbox shows besides the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraMount {
@@ -98,6 +126,9 @@ impl ProfileSource {
 pub struct Environment {
     /// Absolute path of the directory that the agent works in; read-write, at its own path inside.
     pub workspace: PathBuf,
+    /// Whether the agent works on the user's own files.
+    #[serde(default)]
+    pub workspace_mode: WorkspaceMode,
     /// More of the host, if any.
     pub mounts: Vec<ExtraMount>,
     /// The sandbox profile.
@@ -121,6 +152,7 @@ impl Environment {
     pub fn new(workspace: PathBuf) -> Self {
         Self {
             workspace,
+            workspace_mode: WorkspaceMode::Direct,
             mounts: Vec::new(),
             profile: ProfileSource::BuiltIn("default".to_owned()),
             allow_paths: Vec::new(),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ContentBlock, Usage};
-use crate::id::{EventId, ThreadId};
+use super::{ContentBlock, Seq, Usage};
+use crate::id::{EventId, SessionId, ThreadId};
 
 /// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,6 +203,68 @@ pub enum EventBody {
         /// The layers in force.
         layers: Vec<String>,
     },
+    /// The session's disk was sealed: after a call that may have changed it, before the first, at the end of a turn.
+    #[serde(rename = "internal.sealed")]
+    Sealed {
+        /// The seal of its home.
+        home: u64,
+        /// The seal of its workspace, or of the layer over it.
+        work: u64,
+        /// Files in both.
+        files: u64,
+        /// Entries that changed since the seal before.
+        changed: u64,
+        /// Bytes kept for it.
+        bytes: u64,
+    },
+    /// The session's disk could not be sealed; the turn goes on. Said once for each reason.
+    #[serde(rename = "internal.unsealed")]
+    Unsealed {
+        /// Why, and what to do about it.
+        message: String,
+    },
+    /// Files and conversation become what they were: what follows `position` up to here is history and no more.
+    #[serde(rename = "internal.rewound")]
+    Rewound {
+        /// The event that was named.
+        to: EventId,
+        /// The last event that still counts; not before `to`, within its own commit.
+        position: Seq,
+        /// The seal of the home that is restored.
+        home: u64,
+        /// The seal of the workspace that is restored.
+        work: u64,
+    },
+    /// The user took over what the session changed of its own version of the workspace.
+    #[serde(rename = "internal.applied")]
+    Applied {
+        /// The user's files that became the session's.
+        applied: Vec<String>,
+        /// Those that now hold both changes.
+        merged: Vec<String>,
+        /// Those that stayed as the user has them.
+        kept: Vec<String>,
+    },
+    /// The session's version of the workspace became the user's again.
+    #[serde(rename = "internal.discarded")]
+    Discarded {
+        /// Where.
+        discarded: Vec<String>,
+        /// Directories that stayed, because there is more in them.
+        kept: Vec<String>,
+    },
+    /// This session began as another one up to some event; everything before is that one's.
+    #[serde(rename = "internal.forked")]
+    Forked {
+        /// The other session.
+        from: SessionId,
+        /// The event that was named.
+        at: EventId,
+        /// The seal of the other's home.
+        home: u64,
+        /// The seal of the other's workspace.
+        work: u64,
+    },
 }
 
 /// Who may see an event.
@@ -244,7 +306,13 @@ impl EventBody {
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
-            | E::SandboxReady { .. } => Audience::Internal,
+            | E::SandboxReady { .. }
+            | E::Sealed { .. }
+            | E::Unsealed { .. }
+            | E::Rewound { .. }
+            | E::Applied { .. }
+            | E::Discarded { .. }
+            | E::Forked { .. } => Audience::Internal,
         }
     }
 
@@ -278,6 +346,12 @@ impl EventBody {
             E::EgressUsage { .. } => "internal.egress_usage",
             E::SandboxFailed { .. } => "internal.sandbox_failed",
             E::SandboxReady { .. } => "internal.sandbox_ready",
+            E::Sealed { .. } => "internal.sealed",
+            E::Unsealed { .. } => "internal.unsealed",
+            E::Rewound { .. } => "internal.rewound",
+            E::Applied { .. } => "internal.applied",
+            E::Discarded { .. } => "internal.discarded",
+            E::Forked { .. } => "internal.forked",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ignore::WalkBuilder;
 
 use crate::clock::Timestamp;
-use crate::environment::Environment;
+use crate::environment::{Environment, WorkspaceMode};
 use crate::limits::CHANGES_LOOKED_AT;
 use crate::sandbox;
 
@@ -18,6 +18,20 @@ pub struct Changes {
     pub files: Vec<String>,
     /// Files that programs on this machine obey, such as git's hooks, made while no sandbox held them.
     pub obeyed: Vec<String>,
+    /// The session works on a version of its own: what it changed is to be looked at there.
+    pub apart: bool,
+}
+
+impl Changes {
+    /// What the user should look at before he goes on here.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let some = !self.obeyed.is_empty();
+        some.then(|| {
+            let paths = self.obeyed.join(", ");
+            format!("look before you use git or an editor here, they obey: {paths}")
+        })
+    }
 }
 
 /// What changed in the environment's workspace at or after `since`.
@@ -32,6 +46,7 @@ pub(super) fn changed_since(environment: &Environment, since: Timestamp) -> Chan
     Changes {
         files: files_changed(workspace, since),
         obeyed: obeyed.map(|path| below(path)).collect(),
+        apart: environment.workspace_mode != WorkspaceMode::Direct,
     }
 }
 

@@ -55,6 +55,11 @@ impl Drivers {
         })
     }
 
+    /// Whether somebody works on the session.
+    pub(super) fn is_driven(&self, id: &SessionId) -> bool {
+        self.with(id, |channel| channel.is_driven())
+    }
+
     /// Stops the step that the session performs, if any.
     pub(super) fn interrupt(&self, id: &SessionId) {
         self.with(id, |channel| channel.interrupt.trip());

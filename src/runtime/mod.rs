@@ -8,9 +8,11 @@
 
 mod changes;
 pub mod config;
+mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
+mod history;
 mod instructions;
 mod network;
 mod registries;
@@ -19,11 +21,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{SessionRow, SessionStatus};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
+pub use history::{Checkpoint, Rewound, checkpoints};
 pub use network::{NetworkUse, Refused, Used};
 pub use registries::Registries;
 
@@ -40,7 +44,9 @@ use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUT
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
+use crate::sandbox::disk::Place;
 use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
@@ -77,6 +83,9 @@ pub enum RuntimeError {
     /// The sandbox cannot be had.
     #[error("no sandbox: {0}")]
     Sandbox(#[from] LaunchError),
+    /// The session's own disk.
+    #[error("could not {0}")]
+    Disk(#[from] DiskError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -112,6 +121,17 @@ pub enum RuntimeError {
     /// No such session.
     #[error("there is no session {0}")]
     NoSession(SessionId),
+    /// No such event.
+    #[error("session {session} has no event {event}")]
+    NoEvent {
+        /// The session.
+        session: SessionId,
+        /// What was named.
+        event: EventId,
+    },
+    /// Somebody works on the session.
+    #[error("session {0} is at work; stop it first")]
+    Busy(SessionId),
 }
 
 impl From<SandboxError> for RuntimeError {
@@ -207,6 +227,7 @@ impl Runtime {
     pub fn open(config: Config) -> Result<Self, RuntimeError> {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
+        disks::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let drivers = Drivers::default();
@@ -257,8 +278,10 @@ impl Runtime {
         self.check_model(&spec.agent.model)?;
         check_workspace(&spec.environment.workspace)?;
         check_apart(&spec.environment, &self.shared.config.data_dir)?;
-        sandbox::plan_for(&spec.environment)?;
+        sandbox::plan_for(&spec.environment, None)?;
         let now = self.shared.clock.now();
+        let id = SessionId::mint(now);
+        self.make_disk(&id, &spec.environment).await?;
         let date = now.to_string();
         let instructions = instructions::find(
             &spec.environment.workspace,
@@ -266,6 +289,7 @@ impl Runtime {
         );
         let facts = Facts {
             workspace: &spec.environment.workspace,
+            workspace_mode: spec.environment.workspace_mode,
             date: &date[..10],
             networking: (spec.environment.tier != Tier::None)
                 .then_some(&spec.environment.networking),
@@ -280,7 +304,7 @@ impl Runtime {
             max_turns: spec.max_turns,
         };
         let new = NewSession {
-            id: SessionId::mint(now),
+            id,
             title: spec.title,
             workspace,
             definition: serde_json::to_value(definition).expect("a definition is JSON"),
@@ -383,7 +407,12 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
-            launcher: launcher(definition.environment, &self.shared.config.registries),
+            launcher: launcher(
+                definition.environment,
+                self.disk(id),
+                &self.shared.config.registries,
+            ),
+            disk: self.disk(id),
             previews,
             interrupt,
         };
@@ -404,10 +433,16 @@ impl Runtime {
     /// # Errors
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
-        let definition = definition(self.row(id)?)?;
-        let mut session = Session::new(Arc::new(definition));
+        let row = self.row(id)?;
+        let rewinds = self.reader().of_kind(id, "internal.rewound")?;
+        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
+        let lineage = Lineage::to(row.head, &rewinds);
+        let mut session = Session::new(Arc::new(definition(row)?));
         let mut interrupted = false;
         self.shared.store.reader().each(id, 0, |event| {
+            if !lineage.holds(event.seq) {
+                return session.skip(&event);
+            }
             match &event.body {
                 EventBody::UserMessage { .. } => interrupted = false,
                 EventBody::UserInterrupt {} => interrupted = true,
@@ -445,7 +480,9 @@ impl Runtime {
     /// If it is not there or is at work.
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
         self.row(id)?;
-        Ok(self.shared.store.delete_session(id).await?)
+        self.shared.store.delete_session(id).await?;
+        // Cut here, the next start sweeps it.
+        Ok(self.disk(id).remove()?)
     }
 
     /// Stops all work and closes the store. What was running resumes like after a crash.
@@ -467,14 +504,17 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, registries: &Registries) -> Launcher {
+fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
     let registries = registries_of(&environment, registries);
     let policy = Policy::new(environment.networking.clone(), registries.hosts);
     Arc::new(move || -> Sandboxed {
-        let (environment, policy) = (environment.clone(), policy.clone());
+        let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
         let variables = registries.variables.clone();
         Box::pin(async move {
-            let guest = sandbox::launch(&environment, &variables).await;
+            let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
+            // Made with the session; one of an older version has none.
+            disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
+            let guest = sandbox::launch(&environment, &disk, &variables).await;
             let guest = guest.map_err(|e| e.to_string())?;
             let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
             let door = door.map_err(|e| format!("network door: {e}"))?;

@@ -5,10 +5,11 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
 use super::profile::Profile;
 use super::protect::{self, Found};
-use crate::environment::{Environment, ExtraMount};
+use crate::environment::{Environment, ExtraMount, WorkspaceMode};
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
 const SESSION_UIDS: u32 = 0x7000_0000;
@@ -18,8 +19,20 @@ impl Host {
     ///
     /// # Errors
     /// A directory that is shown and cannot be read.
-    pub fn gather(profile: &Profile, environment: &Environment) -> io::Result<Self> {
+    pub fn gather(
+        profile: &Profile,
+        environment: &Environment,
+        disk: Option<&Place>,
+    ) -> io::Result<Self> {
         let uid = nix::unistd::geteuid().as_raw();
+        let session_uid = match disk {
+            _ if uid != 0 => None,
+            // Never root: whoever can be none else is refused by a stage of the set-up.
+            Some(disk) => {
+                Some(disk.owner()?).filter(|owner| *owner != 0).or_else(|| Some(session_uid()))
+            }
+            None => Some(session_uid()),
+        };
         let home = home_of(uid);
         let root = profile.root.as_deref().map(root_of);
         let base = match &root {
@@ -42,19 +55,27 @@ impl Host {
             uid,
             gid: nix::unistd::getegid().as_raw(),
             home: home.unwrap_or_else(|| PathBuf::from("/nonexistent")),
-            session_uid: (uid == 0).then(session_uid),
+            session_uid,
             memory: memory(),
             root,
             paths,
-            found: found(profile, environment)?,
+            found: found(profile, environment, disk)?,
+            submount: submount(&environment.workspace),
+            disk: disk.cloned(),
         })
     }
 }
 
 /// The protected paths of every directory of the host that the environment shows, the workspace first.
-pub(super) fn found(profile: &Profile, environment: &Environment) -> io::Result<Found> {
+pub(super) fn found(
+    profile: &Profile,
+    environment: &Environment,
+    disk: Option<&Place>,
+) -> io::Result<Found> {
     let workspace = &environment.workspace;
-    let mut all = protect::walk(workspace, workspace, &profile.protect, &environment.allow_paths)?;
+    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
+    let source = copy.as_ref().unwrap_or(workspace);
+    let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.
         if source.is_dir() {
@@ -130,6 +151,20 @@ fn home_of(uid: u32) -> Option<PathBuf> {
         .filter(|home| home.is_absolute() && home != Path::new("/"))
 }
 
+/// Something that is mounted below the directory, if anything is.
+fn submount(directory: &Path) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    // The kernel writes blanks and backslashes as octal numbers.
+    let plain = |point: &str| {
+        let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+        let point =
+            escapes.iter().fold(point.to_owned(), |text, (from, to)| text.replace(from, to));
+        PathBuf::from(point)
+    };
+    points.map(plain).find(|point| point.starts_with(directory) && point != directory)
+}
+
 /// The memory of this machine, in bytes.
 fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -140,7 +175,7 @@ fn memory() -> Option<u64> {
 
 /// A user id of the host that belongs to nobody, another one for each session: sessions cannot reach each other's
 /// processes or files even where they meet.
-fn session_uid() -> u32 {
+pub(super) fn session_uid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
     let wanted = SESSION_UIDS | u32::try_from(random & 0xffff).expect("16 bits");
     if is_mapped(wanted) {

@@ -20,7 +20,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::mounts::{self, Tree};
+use super::mounts::{self, Taken};
 use super::network::{self, Network, Opened};
 use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
@@ -314,9 +314,9 @@ fn full(
     let plan = &order.plan;
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
-    let mut trees = None;
+    let mut taken = None;
     if plan.from_root {
-        trees = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount).map(Some))?);
+        taken = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount))?);
         give_up_root(plan)?;
     }
     set_limits(order)?;
@@ -330,8 +330,8 @@ fn full(
     let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
     let bounds = Bounds { counted, ..Bounds::of(plan, group.map(|group| group.events)) };
     sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
-    let trees = match trees {
-        Some(trees) => trees,
+    let taken = match taken {
+        Some(taken) => taken,
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
     set_names()?;
@@ -342,8 +342,8 @@ fn full(
     }
     // They count as the user's, who has 128 on most hosts: what a session hoards, his editor lacks.
     put("/proc/sys/user/max_inotify_instances", WATCHERS).map_err(|e| failed("watchers", e))?;
-    mounts::enter(plan, &trees)?;
-    drop::<Vec<Tree>>(trees);
+    mounts::enter(plan, &taken)?;
+    drop::<Taken>(taken);
     let mut context = GuestContext {
         workspace: plan.workspace.clone(),
         home: plan.home.clone(),
@@ -466,11 +466,14 @@ pub(super) fn owner_map(
     Ok(namespace.into())
 }
 
-/// Shows a mount's owner as the session's user.
-fn map_owner(plan: &Plan, mount: &Mount) -> Result<OwnedFd, Failure> {
+/// Shows a mount's owner as the session's user, unless it is.
+fn map_owner(plan: &Plan, mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
     let owner = mounts::owner(mount);
     let owner = owner.map_err(|e| at("workspace owner", &mount.source.display(), &e))?;
-    owner_map(&mount.source, owner, (plan.uid, plan.gid))
+    if owner == (plan.uid, plan.gid) {
+        return Ok(None);
+    }
+    owner_map(&mount.source, owner, (plan.uid, plan.gid)).map(Some)
 }
 
 fn give_up_root(plan: &Plan) -> Result<(), Failure> {

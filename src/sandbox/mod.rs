@@ -8,6 +8,7 @@
 
 mod canary;
 mod cgroup;
+pub mod disk;
 mod exec;
 mod guest;
 mod host;
@@ -38,17 +39,18 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::environment::Environment;
+use disk::Place;
 use guest::exec;
 use plan::Host;
 use profile::Profile;
 
-/// Plans a sandbox for this environment on this host.
+/// Plans a sandbox for this environment on this host, with a session's disk or without one.
 ///
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
-pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
+pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    plan::plan(&profile, environment, &gather(&profile, environment)?)
+    plan::plan(&profile, environment, &gather(&profile, environment, disk)?)
 }
 
 /// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
@@ -58,7 +60,8 @@ pub fn plan_for(environment: &Environment) -> Result<Plan, PlanError> {
 /// An unknown profile, or a workspace that cannot be read.
 pub fn obeyed(environment: &Environment) -> Result<Vec<PathBuf>, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    let found = host::found(&profile, environment).map_err(|e| PlanError::Gather(e.to_string()))?;
+    let found =
+        host::found(&profile, environment, None).map_err(|e| PlanError::Gather(e.to_string()))?;
     let frozen = |held: &protect::Held| {
         matches!(held.hold, protect::Hold::Freeze | protect::Hold::FreezeLink(_))
     };
@@ -83,11 +86,12 @@ pub enum SandboxError {
 /// If the machine gives none of them; the error is that of the best.
 pub async fn launch(
     environment: &Environment,
+    disk: &Place,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
         plan.env.extend_from_slice(variables);
         match Guest::launch(&plan).await {
             Ok(guest) => return Ok(guest.after(refused.as_ref())),
@@ -111,7 +115,7 @@ pub fn run_command(
 ) -> Result<u8, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() })?;
+        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
         plan.env.extend_from_slice(variables);
         match exec(plan, argv.to_vec(), door) {
             Ok(code) => return Ok(code),
@@ -128,10 +132,14 @@ pub fn run_command(
 /// As [`plan_for`].
 pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    let plan = plan::plan(&profile, environment, &gather(&profile, environment)?)?;
+    let plan = plan::plan(&profile, environment, &gather(&profile, environment, None)?)?;
     Ok(View::of(&profile, plan))
 }
 
-fn gather(profile: &Profile, environment: &Environment) -> Result<Host, PlanError> {
-    Host::gather(profile, environment).map_err(|e| PlanError::Gather(e.to_string()))
+fn gather(
+    profile: &Profile,
+    environment: &Environment,
+    disk: Option<&Place>,
+) -> Result<Host, PlanError> {
+    Host::gather(profile, environment, disk).map_err(|e| PlanError::Gather(e.to_string()))
 }

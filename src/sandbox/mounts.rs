@@ -24,13 +24,20 @@ pub(super) struct Tree {
     kind: PathKind,
 }
 
+/// Everything that the root will show.
+pub(super) struct Taken {
+    trees: Vec<Tree>,
+    /// What lies over the workspace.
+    layer: Option<OwnedFd>,
+}
+
 /// Takes hold of everything that the root will show, while the host's paths can still be reached.
 ///
 /// `owners` maps the owner of a writable mount to the session's user, for callers that give up root.
 pub(super) fn take(
     plan: &Plan,
     owners: &mut dyn FnMut(&Mount) -> Result<Option<OwnedFd>, Failure>,
-) -> Result<Vec<Tree>, Failure> {
+) -> Result<Taken, Failure> {
     let mut trees = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| !matches!(mount.kind, PathKind::Link(_))) {
         let stage = |e: io::Error| at("mount", &mount.source.display(), &e);
@@ -56,7 +63,10 @@ pub(super) fn take(
             .map_err(|e| at("device", &source.display(), &e))?;
         trees.push(Tree { fd, target: source, kind: PathKind::File });
     }
-    Ok(trees)
+    let layer = plan.layer.as_ref().map(|layer| {
+        sys::open_tree(layer).map_err(|e| at("workspace layer", &layer.display(), &e))
+    });
+    Ok(Taken { trees, layer: layer.transpose()? })
 }
 
 fn file_or_directory(mount: &Mount) -> PathKind {
@@ -74,7 +84,7 @@ fn unmappable(mount: &Mount, error: &io::Error) -> Failure {
 }
 
 /// Builds the new root around the trees and makes it this process's root.
-pub(super) fn enter(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
+pub(super) fn enter(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|e| at("mount propagation", &"/", &e.into()))?;
@@ -89,7 +99,7 @@ pub(super) fn enter(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
 
     skeleton(plan).map_err(|e| at("root", &"its own files", &e))?;
     process_files(plan)?;
-    place(plan, trees)?;
+    place(plan, taken)?;
     terminals()?;
 
     nix::unistd::pivot_root(".", ".").map_err(|e| at("pivot", &"root", &e.into()))?;
@@ -121,7 +131,11 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
             Hold::Pin => (held.path.as_path(), 0),
         };
         let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
-        let tree = sys::open_tree(source).map_err(stage)?;
+        let tree = match sys::open_tree(source) {
+            // The session's layer hides it: there is nothing to be held.
+            Err(e) if plan.layer.is_some() && e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(stage)?,
+        };
         if flags != 0 {
             sys::set_mount(tree.as_fd(), flags, None).map_err(stage)?;
         }
@@ -216,18 +230,25 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Directories in memory, links and trees, outer before inner.
-fn place(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
+fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
     enum Item<'a> {
         Memory(&'a Path, u32),
         Link(&'a Path),
         Tree(&'a Tree),
+        Layered(&'a Tree, &'a OwnedFd),
     }
     let memories = plan.tmpfs.iter().map(|(path, mib)| (path.as_path(), Item::Memory(path, *mib)));
     let links = plan.mounts.iter().filter_map(|mount| match &mount.kind {
         PathKind::Link(to) => Some((mount.target.as_path(), Item::Link(to))),
         PathKind::Directory | PathKind::File => None,
     });
-    let trees = trees.iter().map(|tree| (tree.target.as_path(), Item::Tree(tree)));
+    let trees = taken.trees.iter().map(|tree| {
+        let item = match &taken.layer {
+            Some(layer) if tree.target == plan.workspace => Item::Layered(tree, layer),
+            Some(_) | None => Item::Tree(tree),
+        };
+        (tree.target.as_path(), item)
+    });
     let mut items: Vec<_> = memories.chain(links).chain(trees).collect();
     items.sort_by_key(|(path, _)| path.components().count());
     for (path, item) in items {
@@ -250,7 +271,32 @@ fn place(plan: &Plan, trees: &[Tree]) -> Result<(), Failure> {
                 make_spot(&spot, &tree.kind).map_err(stage)?;
                 sys::move_mount(tree.fd.as_fd(), &spot).map_err(stage)?;
             }
+            Item::Layered(tree, layer) => {
+                make_spot(&spot, &tree.kind).map_err(stage)?;
+                overlay(plan, tree, layer, &spot)?;
+            }
         }
+    }
+    Ok(())
+}
+
+/// The session's layer over the workspace. The kernel keeps both; their own places are gone when this returns.
+fn overlay(plan: &Plan, lower: &Tree, layer: &OwnedFd, spot: &Path) -> Result<(), Failure> {
+    let fail = |e: io::Error| at("workspace layer", &lower.target.display(), &e);
+    let places = [(&lower.fd, Path::new(".below")), (layer, Path::new(".above"))];
+    for (fd, place) in places {
+        std::fs::create_dir(place).map_err(fail)?;
+        sys::move_mount(fd.as_fd(), place).map_err(fail)?;
+    }
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let shown = plan.mounts.iter().find(|mount| mount.target == plan.workspace);
+    flags.set(MsFlags::MS_RDONLY, shown.is_some_and(|mount| mount.access == Access::ReadOnly));
+    let options = "lowerdir=.below,upperdir=.above/upper,workdir=.above/work,userxattr";
+    mount(Some("casemate"), spot, Some("overlay"), flags, Some(options))
+        .map_err(|e| fail(e.into()))?;
+    for (_, place) in places {
+        umount2(place, MntFlags::MNT_DETACH).map_err(|e| fail(e.into()))?;
+        std::fs::remove_dir(place).map_err(fail)?;
     }
     Ok(())
 }

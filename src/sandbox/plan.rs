@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::disk::Place;
 use super::network::Network;
 use super::profile::{Profile, Resource};
 use super::protect::{Found, Held, Hold};
 use super::{landlock, seccomp};
 use crate::environment::networking::Networking;
-use crate::environment::{Access, Environment, Tier};
+use crate::environment::{Access, Environment, Tier, WorkspaceMode};
 use crate::limits::PROTECT_MOUNTS;
 
 /// The user id that a session has inside.
@@ -34,6 +35,10 @@ pub struct Host {
     pub paths: Vec<Shown>,
     /// The protected paths of what is shown.
     pub found: Found,
+    /// Something that is mounted in the workspace, if anything is.
+    pub submount: Option<PathBuf>,
+    /// The session's own disk, if it has one.
+    pub disk: Option<Place>,
 }
 
 /// A path of the profile that exists.
@@ -119,6 +124,8 @@ pub struct Plan {
     pub from_root: bool,
     /// The session's root, outer before inner.
     pub mounts: Vec<Mount>,
+    /// The directory of the session's disk that lies over the workspace, if one does.
+    pub layer: Option<PathBuf>,
     /// Paths of the workspace that are held, outer before inner.
     pub held: Vec<Held>,
     /// Whether the search for paths to hold ended at its bound.
@@ -229,6 +236,26 @@ pub enum PlanError {
         /// The path.
         path: PathBuf,
     },
+    /// A workspace mode that needs more than there is.
+    #[error(
+        "the workspace mode `{}` needs mounts, which the tier `{}` has none of; use --workspace-mode direct, or the tier \
+             `full`", .mode.as_str(), .tier.as_str()
+    )]
+    Mode {
+        /// What was asked for.
+        mode: WorkspaceMode,
+        /// The tier.
+        tier: Tier,
+    },
+    /// A workspace that no layer can lie over.
+    #[error(
+        "the workspace cannot have a layer over it: {} is mounted in it, and would be hidden; use --workspace-mode copy",
+        .mount.display()
+    )]
+    Submount {
+        /// What is mounted there.
+        mount: PathBuf,
+    },
     /// Networking that the tier cannot hold to.
     #[error("the networking `{networking}` cannot be had with --sandbox={}: {reason}", .tier.as_str())]
     Networking {
@@ -264,25 +291,35 @@ const HOME_BINS: [&str; 5] = [".local/bin", ".cargo/bin", ".pyenv/shims", ".pyen
 pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result<Plan, PlanError> {
     check_host(profile, host)?;
     check_workspace(&environment.workspace, host)?;
-    let tier = environment.tier;
+    let (tier, mode) = (environment.tier, environment.workspace_mode);
+    if mode != WorkspaceMode::Direct && tier != Tier::Full {
+        return Err(PlanError::Mode { mode, tier });
+    }
+    if let (WorkspaceMode::Overlay, Some(mount)) = (mode, &host.submount) {
+        return Err(PlanError::Submount { mount: mount.clone() });
+    }
     let held = held(tier, host)?;
-    let mounts = mounts(profile, environment, host)?;
+    let home = home(profile);
+    // Without mounts of its own, a session's home is a directory of the moment.
+    let disk = host.disk.as_ref().filter(|_| tier == Tier::Full);
+    let mounts = mounts(profile, environment, host, disk.map(|disk| (disk, home.as_path())))?;
     let paths = |places: &[super::profile::Place]| {
         places.iter().map(|place| PathBuf::from(&place.path)).collect()
     };
     let uid = host.session_uid.unwrap_or(host.uid);
-    let tmpfs: Vec<_> =
-        profile.tmpfs.iter().map(|tmpfs| (PathBuf::from(&tmpfs.path), tmpfs.mib)).collect();
+    let tmpfs = profile.tmpfs.iter().map(|tmpfs| (PathBuf::from(&tmpfs.path), tmpfs.mib));
+    let tmpfs: Vec<_> = tmpfs.filter(|(path, _)| disk.is_none() || *path != home).collect();
     Ok(Plan {
         tier,
         role: Role::Tools,
         network: network(environment)?,
         workspace: environment.workspace.clone(),
-        home: home(profile),
         uid,
         gid: host.session_uid.unwrap_or(host.gid),
         from_root: host.session_uid.is_some(),
-        env: variables(profile, host, &mounts),
+        env: variables(profile, host, &home, &mounts),
+        home,
+        layer: disk.filter(|_| mode == WorkspaceMode::Overlay).map(Place::layer),
         landlock: landlock::grants(tier, &mounts, &tmpfs),
         held,
         held_cut: host.found.cut,
@@ -375,6 +412,7 @@ fn mounts(
     profile: &Profile,
     environment: &Environment,
     host: &Host,
+    disk: Option<(&Place, &Path)>,
 ) -> Result<Vec<Mount>, PlanError> {
     let mut mounts: Vec<Mount> = host
         .paths
@@ -395,8 +433,17 @@ fn mounts(
             access: extra.access,
         });
     }
+    if let Some((disk, home)) = disk {
+        mounts.push(Mount {
+            source: disk.home(),
+            target: home.to_owned(),
+            kind: PathKind::Directory,
+            access: Access::ReadWrite,
+        });
+    }
+    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy);
     mounts.push(Mount {
-        source: environment.workspace.clone(),
+        source: copy.map_or_else(|| environment.workspace.clone(), |(disk, _)| disk.copy()),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
         access: profile.workspace.unwrap_or(Access::ReadWrite),
@@ -450,11 +497,20 @@ fn home(profile: &Profile) -> PathBuf {
     home.map_or_else(|| PathBuf::from("/tmp"), |variable| PathBuf::from(&variable.value))
 }
 
-fn variables(profile: &Profile, host: &Host, mounts: &[Mount]) -> Vec<(String, String)> {
+/// Directories of programs below the session's home: what a session installs comes before what the host has.
+const SESSION_BINS: [&str; 2] = [".local/bin", ".local/share/gem/bin"];
+
+fn variables(
+    profile: &Profile,
+    host: &Host,
+    home: &Path,
+    mounts: &[Mount],
+) -> Vec<(String, String)> {
     let shown = |path: &Path| mounts.iter().any(|mount| path.starts_with(&mount.target));
     let mut env: Vec<_> = profile.env.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let bins = HOME_BINS.iter().map(|bin| host.home.join(bin)).filter(|bin| shown(bin));
-    let mut path: Vec<_> = bins.map(|bin| bin.display().to_string()).collect();
+    let own = SESSION_BINS.iter().map(|bin| home.join(bin));
+    let mut path: Vec<_> = own.chain(bins).map(|bin| bin.display().to_string()).collect();
     path.push(SYSTEM_PATH.to_owned());
     env.push(("PATH".to_owned(), path.join(":")));
     for (name, below) in HOME_VARIABLES {
@@ -492,6 +548,8 @@ pub(super) mod tests {
                 shown("/etc/localtime", "/etc/localtime", PathKind::File),
             ],
             found: Found::default(),
+            submount: None,
+            disk: None,
         }
     }
 

@@ -57,7 +57,7 @@ async fn launch(tier: Tier) -> Launched {
     let directory = directory.map_err(|e| plain(format!("no directory to try it in: {e}")))?;
     let mut environment = Environment::new(directory.clone());
     environment.tier = tier;
-    let answer = match plan_for(&environment).map(|plan| given_to_session(plan, &directory)) {
+    let answer = match plan_for(&environment, None).map(|plan| given_to_session(plan, &directory)) {
         Ok(plan) => match Guest::launch(&plan).await {
             Ok(guest) => Ok(guest.layers().to_vec()),
             Err(e) => Err((format!("{}: {}", e.stage, e.reason), e.remedy)),

@@ -82,6 +82,10 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         "sealed program" => "Programs in memory are forbidden: `sudo sysctl -w vm.memfd_noexec=1` allows those that ask \
              for it. Without it the guest runs from the program's own file"
             .to_owned(),
+        "workspace layer" => "The workspace cannot have a layer over it here: its file system cannot be a lower one, or \
+             something else is mounted in it, or the data directory's cannot hold a layer; --workspace-mode copy works on a \
+             copy instead"
+            .to_owned(),
         "overlay" => "Layers without privileges need Linux 5.11 or newer with the module: `sudo modprobe overlay`".to_owned(),
         "subordinate ids" => "Give this user some: `sudo apt install uidmap && sudo usermod --add-subuids 100000-165535 \
              --add-subgids 100000-165535 $USER`"

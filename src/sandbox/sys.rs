@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "raw system calls; every block says why it holds")]
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -237,5 +238,57 @@ pub(super) fn exec(program: &Path, argv: &[String], env: &[(String, String)]) ->
             Err(e) => e.into(),
         },
         Err(e) => e,
+    }
+}
+
+/// Gives an empty file the content of another without a copy, where the file system can.
+pub(super) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
+    // SAFETY: FICLONE takes the other descriptor as an integer; both are open.
+    let done = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) };
+    check(done.into()).map(drop)
+}
+
+/// What marks a directory of an overlay's upper layer as hiding the lower one, where the mount is an ordinary user's.
+const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
+
+/// Whether a directory of an upper layer hides what lies below it.
+pub(super) fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut value = [0_u8; 1];
+    // SAFETY: the name is a C string, the buffer is ours and its length is given.
+    let read = check(unsafe {
+        libc::fgetxattr(
+            directory.as_raw_fd(),
+            OPAQUE.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        ) as libc::c_long
+    });
+    match read {
+        Ok(length) => Ok(length == 1 && value == *b"y"),
+        Err(e)
+            if matches!(e.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP | libc::ERANGE)) =>
+        {
+            Ok(false)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes a directory of an upper layer hide what lies below it, or no longer.
+pub(super) fn set_opaque(directory: BorrowedFd<'_>, opaque: bool) -> io::Result<()> {
+    let fd = directory.as_raw_fd();
+    // SAFETY: the name is a C string, the value is one byte that lives through the call.
+    let done = check(unsafe {
+        if opaque {
+            libc::fsetxattr(fd, OPAQUE.as_ptr(), b"y".as_ptr().cast(), 1, 0).into()
+        } else {
+            libc::fremovexattr(fd, OPAQUE.as_ptr()).into()
+        }
+    });
+    match done {
+        Err(e) if !opaque && matches!(e.raw_os_error(), Some(libc::ENODATA | libc::ENOTSUP)) => {
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }

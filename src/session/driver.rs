@@ -6,17 +6,21 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::disk::DiskSlot;
 use super::guest::GuestSlot;
+use super::lineage::{Lineage, Rewind};
 use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, recover};
+use crate::agent::Effect;
 use crate::clock::Clock;
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
 use crate::provider::{Model, ToolSpec};
+use crate::sandbox::disk::{DiskError, Place};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 
 pub use super::guest::{Launched, Launcher, Sandboxed};
@@ -36,6 +40,8 @@ pub struct Parts {
     pub model_name: String,
     /// Makes sandboxes.
     pub launcher: Launcher,
+    /// Where the session's own disk lies.
+    pub disk: Place,
     /// Where pieces of answers go.
     pub previews: Previews,
     /// Cancelled by `user.interrupt`, then replaced.
@@ -70,6 +76,14 @@ pub enum DriveError {
     /// The log belongs to a session that is not there.
     #[error("there is no session {0}")]
     NoSession(SessionId),
+    /// A rewind that was begun could not be carried out.
+    #[error("could not take back the files of session {session}")]
+    Disk {
+        /// The session.
+        session: SessionId,
+        /// What went wrong.
+        source: DiskError,
+    },
     /// The definition beside the log cannot be read.
     #[error("the definition of session {session} is not readable")]
     Definition {
@@ -78,6 +92,21 @@ pub enum DriveError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+}
+
+/// Whether one of these calls is to run and may change files.
+fn changes_files(session: &Session, calls: &[EventId]) -> bool {
+    let changes =
+        |call: &Call| call.effect() != Effect::Reads && !matches!(call.state, CallState::Denied(_));
+    calls.iter().any(|id| session.call(id).is_some_and(changes))
+}
+
+/// The kind of [`EventBody::Rewound`].
+pub(super) const REWOUND: &str = "internal.rewound";
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What performing a step yields.
@@ -98,6 +127,8 @@ pub struct Driver {
     pub(super) attempts: Attempts,
     pub(super) system: Arc<str>,
     pub(super) tools: Arc<[ToolSpec]>,
+    disk: DiskSlot,
+    lineage: Lineage,
     epoch: Epoch,
     /// Where the log ends; clients move it too.
     head: watch::Receiver<Seq>,
@@ -126,15 +157,39 @@ impl Driver {
                 input_schema: tool.input_schema.clone(),
             })
             .collect();
+        let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
+        let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
+        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
+        let lineage = Lineage::to(row.head, &rewinds);
         let head = parts.store.head(&id)?;
         let (attempts, unmarked) = (Attempts::default(), Vec::new());
-        let mut driver =
-            Self { parts, id, session, guest, attempts, system, tools, epoch, head, unmarked };
+        let mut driver = Self {
+            parts,
+            id,
+            session,
+            guest,
+            attempts,
+            system,
+            tools,
+            disk,
+            lineage,
+            epoch,
+            head,
+            unmarked,
+        };
+        driver.carry_out(rewinds.last()).await?;
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session);
         driver.commit_bodies(repairs).await?;
         Ok(driver)
+    }
+
+    /// A rewind that was cut is ended before anything else.
+    async fn carry_out(&mut self, rewind: Option<&Rewind>) -> Result<(), DriveError> {
+        let Some(rewind) = rewind else { return Ok(()) };
+        let done = self.disk.rewind(rewind.at, rewind.seal).await;
+        done.map_err(|source| DriveError::Disk { session: self.id.clone(), source })
     }
 
     /// The session as the driver sees it.
@@ -162,12 +217,15 @@ impl Driver {
                 Ok(()) => (step, intent),
                 Err(failure) => self.without_sandbox(&facts, failure),
             };
+            if self.wants_seal(&step, &facts) {
+                facts.extend(self.seal(&facts).await);
+            }
             facts.extend(self.at_once(intent));
             self.commit(std::mem::take(&mut facts)).await?;
             let performed = match &step {
                 Step::Rest => return Ok(()),
                 Step::Sample => self.sample(&token).await,
-                Step::Run(calls) => self.dispatch(calls, &token).await,
+                Step::Run(calls) => self.run_calls(calls, &token).await,
                 Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Performed::default(),
             };
             facts = performed.facts;
@@ -180,6 +238,51 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Runs the calls, and seals what they may have changed.
+    async fn run_calls(&mut self, calls: &[EventId], token: &CancellationToken) -> Performed {
+        let mut performed = self.dispatch(calls, token).await;
+        if changes_files(&self.session, calls) {
+            let sealed = self.seal(&performed.facts).await;
+            performed.facts.extend(sealed);
+        }
+        performed
+    }
+
+    /// Whether the files are to be sealed first: before a call that may change them, and at the end of a turn that had
+    /// one, for what went on in the background.
+    fn wants_seal(&self, step: &Step, facts: &[NewEvent]) -> bool {
+        match step {
+            Step::Run(calls) => {
+                let ahead = self.session.ahead(facts);
+                changes_files(&ahead, calls) && !ahead.files().clean
+            }
+            Step::Settle(_) | Step::Stop | Step::GiveUp(_) => self.session.turn().wrote,
+            Step::Rest | Step::Sample => false,
+        }
+    }
+
+    /// Seals the disk; a failure is a fact too, told once, and the turn goes on.
+    async fn seal(&mut self, facts: &[NewEvent]) -> Vec<NewEvent> {
+        let known = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let body = match self.disk.seal().await {
+            Ok(made) => EventBody::Sealed {
+                home: made.seal.home,
+                work: made.seal.work,
+                files: known(made.files),
+                changed: known(made.changed),
+                bytes: made.bytes,
+            },
+            Err(error) => {
+                let message = format!("failed to {}", with_causes(&error));
+                if self.session.ahead(facts).files().unsealed.as_ref() == Some(&message) {
+                    return Vec::new();
+                }
+                EventBody::Unsealed { message }
+            }
+        };
+        self.at_once(vec![body])
     }
 
     fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {
@@ -253,7 +356,7 @@ impl Driver {
         }
         let starts = facts.iter().any(|fact| matches!(fact.body, EventBody::ModelRequestStart {}));
         if starts {
-            self.unmarked.extend(self.session.queued().cloned());
+            self.unmarked.extend(self.session.unmarked().cloned());
         }
         // An interrupt is obeyed by the commit that ends its turn: marked before, it would be marked twice.
         if facts.iter().any(|fact| matches!(fact.body, EventBody::StatusIdle { .. })) {
@@ -292,7 +395,11 @@ impl Driver {
                 if matches!(event.body, EventBody::UserMessage { .. }) {
                     messages.push(event.id.clone());
                 }
-                self.session.apply(&event);
+                if self.lineage.holds(event.seq) {
+                    self.session.apply(&event);
+                } else {
+                    self.session.skip(&event);
+                }
             }
             if last {
                 return Ok(messages);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::Session;
+use crate::environment::WorkspaceMode;
 use crate::environment::networking::Networking;
 use crate::provider::{Request, ToolSpec};
 
@@ -22,6 +23,8 @@ pub struct Instructions {
 pub struct Facts<'a> {
     /// The directory that the agent works in.
     pub workspace: &'a Path,
+    /// Whose files those are.
+    pub workspace_mode: WorkspaceMode,
     /// Today, as `2026-11-24`.
     pub date: &'a str,
     /// What the sandbox may reach; `None` where it has the host's own network.
@@ -40,10 +43,14 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
     let network = facts.networking.map(reach).unwrap_or_default();
     let workspace = facts.workspace.display();
     let date = facts.date;
+    let directory = match facts.workspace_mode {
+        WorkspaceMode::Direct => "shared with the user",
+        WorkspaceMode::Overlay | WorkspaceMode::Copy => "a version of the user's own for you alone",
+    };
     write!(
         text,
-        "\nWorking directory: {workspace}\nPlatform: Linux, in a sandbox: the working directory is shared with \
-         the user, everything else you change is private to this session.{network}\nDate: {date}\n",
+        "\nWorking directory: {workspace}\nPlatform: Linux, in a sandbox: the working directory is {directory}, \
+         everything else you change is private to this session.{network}\nDate: {date}\n",
     )
     .expect("writing to a string cannot fail");
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {

@@ -86,11 +86,33 @@ pub struct Turn {
     pub interrupted: bool,
     /// It was given up; a `session.error` says why.
     pub given_up: bool,
+    /// A call that may change files was started.
+    pub wrote: bool,
     /// Why the model stopped last, in the Messages API's words.
     pub stop: Option<String>,
     /// The same call had the same result this many times in a row.
     pub repeats: usize,
     last_result: u64,
+}
+
+/// A message that waits to be taken up.
+#[derive(Debug, Clone)]
+struct Queued {
+    id: EventId,
+    content: Vec<ContentBlock>,
+    /// It was taken up before; a rewind put it back.
+    marked: bool,
+}
+
+/// What is known of the session's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The last seal of home and workspace.
+    pub seal: Option<(u64, u64)>,
+    /// Nothing that could change them has run since that seal.
+    pub clean: bool,
+    /// Why the last try to seal them failed, if it did.
+    pub unsealed: Option<String>,
 }
 
 /// A session's state.
@@ -103,12 +125,13 @@ pub struct Session {
     messages: Vec<Arc<Message>>,
     answer: Vec<Block>,
     calls: Vec<Call>,
-    queue: VecDeque<(EventId, Vec<ContentBlock>)>,
+    queue: VecDeque<Queued>,
     interrupts: Vec<EventId>,
     request: Option<EventId>,
     turn: Turn,
     refusal: Option<RefusalDetails>,
     usage: Usage,
+    files: Files,
 }
 
 impl Session {
@@ -129,6 +152,7 @@ impl Session {
             turn: Turn::default(),
             refusal: None,
             usage: Usage::default(),
+            files: Files::default(),
         }
     }
 
@@ -189,7 +213,12 @@ impl Session {
 
     /// The inputs that wait to be taken up: messages, then interrupts.
     pub fn queued(&self) -> impl Iterator<Item = &EventId> {
-        self.queue.iter().map(|(id, _)| id)
+        self.queue.iter().map(|queued| &queued.id)
+    }
+
+    /// Those of them that were never taken up.
+    pub(super) fn unmarked(&self) -> impl Iterator<Item = &EventId> {
+        self.queue.iter().filter(|queued| !queued.marked).map(|queued| &queued.id)
     }
 
     /// The interrupts that this turn has to obey.
@@ -222,6 +251,27 @@ impl Session {
         self.usage
     }
 
+    /// What is known of its files.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Whether a part of an answer is there whose end is not.
+    #[must_use]
+    pub fn is_within_answer(&self) -> bool {
+        !self.answer.is_empty()
+    }
+
+    /// Passes over an event that a rewind made history: only its tokens still count.
+    pub fn skip(&mut self, event: &Event) {
+        assert_eq!(event.seq, self.head + 1, "the log of {} has a gap", event.session);
+        self.head = event.seq;
+        if let EventBody::ModelRequestEnd { model_usage, .. } = event.body {
+            self.usage += model_usage;
+        }
+    }
+
     /// Takes the next event of the log.
     ///
     /// # Panics
@@ -229,7 +279,7 @@ impl Session {
     pub fn apply(&mut self, event: &Event) {
         assert_eq!(event.seq, self.head + 1, "the log of {} has a gap", event.session);
         self.head = event.seq;
-        self.apply_body(&event.id, &event.body);
+        self.apply_body(&event.id, &event.body, event.processed_at.is_some());
     }
 
     /// The state as if these facts were in the log.
@@ -237,15 +287,20 @@ impl Session {
     pub(super) fn ahead(&self, facts: &[crate::event::NewEvent]) -> Self {
         let mut session = self.clone();
         for fact in facts {
-            session.apply_body(&fact.id, &fact.body);
+            session.apply_body(&fact.id, &fact.body, fact.processed_at.is_some());
         }
         session
     }
 
-    fn apply_body(&mut self, id: &EventId, body: &EventBody) {
+    fn apply_body(&mut self, id: &EventId, body: &EventBody, marked: bool) {
         use EventBody as E;
         match body {
-            E::UserMessage { content } => self.queue.push_back((id.clone(), content.clone())),
+            E::UserMessage { content } => {
+                let (id, content) = (id.clone(), content.clone());
+                self.queue.push_back(Queued { id, content, marked });
+                // The user may have changed files since the last turn.
+                self.files.clean = false;
+            }
             E::UserInterrupt {} => self.interrupt(id),
             E::UserToolConfirmation { tool_use_id, result, deny_message } => {
                 self.confirm(tool_use_id, *result, deny_message.clone());
@@ -272,7 +327,22 @@ impl Session {
             E::AgentToolUse { name, input, evaluated_permission, .. } => {
                 self.tool_use(id, name, input, *evaluated_permission);
             }
-            E::ToolStarted { tool_use_id } => self.call_mut(tool_use_id).state = CallState::Started,
+            E::ToolStarted { tool_use_id } => {
+                self.call_mut(tool_use_id).state = CallState::Started;
+                self.turn.wrote = true;
+                self.files.clean = false;
+            }
+            E::Sealed { home, work, .. } => {
+                let seal = Some((*home, *work));
+                self.files = Files { seal, clean: true, unsealed: None };
+            }
+            // The session's files are others than those of its last seal.
+            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
+            E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
+            E::Rewound { home, work, .. } | E::Forked { home, work, .. } => {
+                let seal = Some((*home, *work));
+                self.files = Files { seal, clean: true, unsealed: None };
+            }
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
             }
@@ -382,7 +452,7 @@ impl Session {
         if !self.queue.is_empty() {
             self.turn = Turn { failures: self.turn.failures, ..Turn::default() };
         }
-        let said = self.queue.drain(..).flat_map(|(_, content)| content);
+        let said = self.queue.drain(..).flat_map(|queued| queued.content);
         blocks.extend(said.map(Block::Content));
         self.push(Role::User, blocks);
         self.turn.requests += 1;

@@ -216,7 +216,7 @@ pub fn error_result(id: &EventId, text: &str) -> EventBody {
     }
 }
 
-fn idle_group(session: &Session, reason: &StopReason) -> Vec<EventBody> {
+pub(super) fn idle_group(session: &Session, reason: &StopReason) -> Vec<EventBody> {
     let definition = session.definition();
     let refused = *reason == StopReason::Refusal;
     let details = if refused { session.refusal().cloned() } else { None };

@@ -99,6 +99,53 @@ pub(super) fn create(db: &Database, new: &NewSession) -> Result<Done<SessionRow>
     Ok(Done { value, effect: Effect::None })
 }
 
+/// The rows of the other log are taken as they are: no checksum names its session.
+pub(super) fn fork(
+    db: &Database,
+    new: &NewSession,
+    from: &SessionId,
+    last: Seq,
+    more: Prepared,
+) -> Result<Done<SessionRow>, StoreError> {
+    db.atomically(|| {
+        create(db, new)?;
+        let copied = db
+            .conn
+            .prepare_cached(
+                "INSERT INTO event (session, seq, id, created_at, processed_at, checksum, body)
+                 SELECT (SELECT key FROM session WHERE id = ?1), seq, id, created_at,
+                     processed_at, checksum, body FROM event
+                 WHERE session = (SELECT key FROM session WHERE id = ?2) AND seq <= ?3
+                 ORDER BY seq",
+            )
+            .and_then(|mut insert| {
+                insert.execute(params![new.id.as_str(), from.as_str(), last.cast_signed()])
+            })
+            .map_err(db.failed("copy a log"))?;
+        if copied as u64 != last {
+            return Err(StoreError::NoSession { session: from.clone() });
+        }
+        project_anew(db, new)?;
+        append_all(db, more)?;
+        let value = read::session(db, &new.id)?
+            .ok_or_else(|| StoreError::NoSession { session: new.id.clone() })?;
+        Ok(Done { value, effect: Effect::None })
+    })
+}
+
+/// Folds the whole log of a session into its row.
+fn project_anew(db: &Database, new: &NewSession) -> Result<(), StoreError> {
+    let missing = || StoreError::NoSession { session: new.id.clone() };
+    let (key, _, mut projection) = read::projection(db, &new.id)?.ok_or_else(missing)?;
+    loop {
+        let page = read::scan(db, &new.id, projection.head, limits::SCAN_PAGE)?;
+        if page.is_empty() {
+            return project(db, key, &projection);
+        }
+        page.iter().for_each(|event| projection.apply(event.created_at, &event.body));
+    }
+}
+
 pub(super) fn claim(db: &Database, session: &SessionId) -> Result<Done<Epoch>, StoreError> {
     let epoch = db
         .conn

@@ -106,6 +106,19 @@ impl Store {
         self.0.writer.write(0, move |db| log::create(db, &new)).await
     }
 
+    /// Creates a session whose log begins as that of `from` up to `last`, and goes on with `events`; all or nothing.
+    pub async fn fork_session(
+        &self,
+        new: NewSession,
+        from: &SessionId,
+        last: Seq,
+        events: impl Into<Append>,
+    ) -> Result<SessionRow, StoreError> {
+        let more = Prepared::new(new.id.clone(), Author::Client, events.into())?;
+        let from = from.clone();
+        self.0.writer.write(more.bytes(), move |db| log::fork(db, &new, &from, last, more)).await
+    }
+
     /// Makes the caller the session's driver: appends of earlier drivers fail from now on.
     pub async fn claim(&self, session: &SessionId) -> Result<Epoch, StoreError> {
         let session = session.clone();

@@ -143,6 +143,30 @@ pub(super) fn scan(
     Ok(events)
 }
 
+/// The events of `id` whose body is of that kind. The kind is the first field of a body.
+pub(super) fn of_kind(db: &Database, id: &SessionId, kind: &str) -> Result<Vec<Event>, StoreError> {
+    let failed = || db.failed("read events");
+    let start = format!("{{\"type\":\"{kind}\"");
+    let mut select = db
+        .conn
+        .prepare_cached(
+            "SELECT seq, id, created_at, processed_at, checksum, body FROM event
+             WHERE session = (SELECT key FROM session WHERE id = ?1)
+                 AND substr(body, 1, length(?2)) = ?2
+             ORDER BY seq",
+        )
+        .map_err(failed())?;
+    let mut rows = select.query(params![id.as_str(), start]).map_err(failed())?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next().map_err(failed())? {
+        let seq = unsigned(row, 0).map_err(failed())?;
+        let session = id.clone();
+        let event = event(row, id, seq).map_err(failed())?;
+        events.push(event.map_err(|what| StoreError::DamagedEvent { session, seq, what })?);
+    }
+    Ok(events)
+}
+
 /// The event at `seq`, or how it is damaged.
 fn event(
     row: &Row<'_>,

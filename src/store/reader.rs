@@ -90,6 +90,11 @@ impl Reader {
         }
     }
 
+    /// The events of `session` of one kind, such as `internal.rewound`, in order.
+    pub fn of_kind(&self, session: &SessionId, kind: &str) -> Result<Vec<Event>, StoreError> {
+        self.with(|db| read::of_kind(db, session, kind))
+    }
+
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
     pub fn verify(&self, session: &SessionId) -> Result<(), StoreError> {
         let row = self.session(session)?;

@@ -167,7 +167,13 @@ impl Projection {
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
-            | E::SandboxReady { .. } => return,
+            | E::SandboxReady { .. }
+            | E::Sealed { .. }
+            | E::Unsealed { .. }
+            | E::Rewound { .. }
+            | E::Applied { .. }
+            | E::Discarded { .. }
+            | E::Forked { .. } => return,
         };
         self.status = status;
         self.stop_reason = stop_reason;

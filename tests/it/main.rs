@@ -5,6 +5,7 @@
 mod aimock;
 mod cli;
 mod crash;
+mod disk;
 mod egress;
 mod faults;
 mod profiles;

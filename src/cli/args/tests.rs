@@ -217,7 +217,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 16] = [
+    let paths: [&[&str]; 22] = [
         &[],
         &["run"],
         &["resume"],
@@ -229,6 +229,12 @@ fn every_help_is_pinned_and_fits() {
         &["sandbox"],
         &["sandbox", "exec"],
         &["sandbox", "show"],
+        &["checkpoints"],
+        &["diff"],
+        &["apply"],
+        &["discard"],
+        &["rewind"],
+        &["fork"],
         &["doctor"],
         &["net"],
         &["demo"],

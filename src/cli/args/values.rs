@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::environment::{Access, Tier};
+use crate::environment::{Access, Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TASK_BYTES;
 
@@ -78,6 +78,11 @@ pub(super) fn tier_number() -> impl TypedValueParser<Value = Tier> {
         let named = |tier: &Tier| tier.number().to_string() == word || tier.as_str() == word;
         Tier::ALL.into_iter().find(named).expect("clap let only these words through")
     })
+}
+
+/// `--workspace-mode`.
+pub(super) fn workspace_mode() -> impl TypedValueParser<Value = WorkspaceMode> {
+    one_of(WorkspaceMode::ALL, WorkspaceMode::as_str)
 }
 
 fn one_of<T>(all: [T; 3], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>

@@ -101,7 +101,13 @@ impl Tally {
             | EventBody::ToolStarted { .. }
             | EventBody::EgressRefused { .. }
             | EventBody::EgressUsage { .. }
-            | EventBody::SandboxReady { .. } => {}
+            | EventBody::SandboxReady { .. }
+            | EventBody::Sealed { .. }
+            | EventBody::Unsealed { .. }
+            | EventBody::Rewound { .. }
+            | EventBody::Applied { .. }
+            | EventBody::Discarded { .. }
+            | EventBody::Forked { .. } => {}
         }
     }
 

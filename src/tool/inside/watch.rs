@@ -23,7 +23,8 @@ pub(super) struct Watch(Arc<Shared>);
 
 struct Shared {
     bounds: Bounds,
-    workspace: PathBuf,
+    /// Where programs can fill a disk: the workspace and the home, which may be on two.
+    places: [PathBuf; 2],
     /// The shell, or 0.
     shell: AtomicI32,
     call: Mutex<Call>,
@@ -32,8 +33,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Call {
-    /// The free bytes of the disk when the command under way began.
-    free: Option<u64>,
+    /// The free bytes of each disk when the command under way began.
+    free: Option<[u64; 2]>,
     /// Which limit was passed, and when that was seen.
     passed: Option<(String, Instant)>,
     /// What the kernel had killed for want of memory when the command began.
@@ -45,7 +46,7 @@ impl Watch {
     pub(super) fn start(context: &GuestContext) -> Self {
         let watch = Self(Arc::new(Shared {
             bounds: context.bounds.clone(),
-            workspace: context.workspace.clone(),
+            places: [context.workspace.clone(), context.home.clone()],
             shell: AtomicI32::new(0),
             call: Mutex::default(),
             began: Condvar::new(),
@@ -151,22 +152,28 @@ impl Shared {
             return Some(self.memory_limit());
         }
         let (before, now) = self.call().free.zip(self.free())?;
-        let filled = before.saturating_sub(now);
-        if disk.is_some_and(|limit| filled > limit) {
-            return disk.map(|limit| format!("disk limit {}", size(limit)));
-        }
-        let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
-        full.then(|| "the disk is almost full".to_owned())
+        let disks = before.into_iter().zip(now);
+        disks.map(|(before, now)| (before.saturating_sub(now), now)).find_map(|(filled, now)| {
+            if let Some(limit) = disk.filter(|limit| filled > *limit) {
+                return Some(format!("disk limit {}", size(limit)));
+            }
+            let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
+            full.then(|| "the disk is almost full".to_owned())
+        })
     }
 
     fn memory_limit(&self) -> String {
         format!("memory limit {}", size(self.bounds.memory.unwrap_or(0)))
     }
 
-    /// Free bytes of the disk that the workspace is on.
-    fn free(&self) -> Option<u64> {
-        let facts = statvfs(&self.workspace).ok()?;
-        Some(facts.blocks_available() * facts.fragment_size())
+    /// Free bytes of the disk that each place is on.
+    fn free(&self) -> Option<[u64; 2]> {
+        let free = |place: &PathBuf| {
+            let facts = statvfs(place).ok()?;
+            Some(facts.blocks_available() * facts.fragment_size())
+        };
+        let [workspace, home] = &self.places;
+        Some([free(workspace)?, free(home)?])
     }
 
     /// How many processes the kernel has killed for want of memory.

@@ -76,7 +76,12 @@ impl Casemate {
     }
 
     pub(crate) fn of(who: As) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::below(&std::env::temp_dir(), who)
+    }
+
+    /// One that lies in that directory.
+    pub(crate) fn below(place: &Path, who: As) -> Self {
+        let dir = tempfile::tempdir_in(place).unwrap();
         for name in ["home", "work"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }

@@ -260,14 +260,12 @@ impl Lines {
         if !changes.files.is_empty() {
             text.push_str(&self.field("files", &named(&changes.files)));
         }
-        if !changes.obeyed.is_empty() {
-            let new: Vec<_> = changes.obeyed.iter().map(|path| neutralise(path)).collect();
-            let warning = format!(
-                "  ! look before you use git or an editor here, they obey: {}",
-                new.join(", ")
-            );
-            text.push_str(&self.paint.paint(Look::Warn, &warning));
+        if let Some(warning) = changes.warning() {
+            text.push_str(&self.paint.paint(Look::Warn, &format!("  ! {}", neutralise(&warning))));
             text.push('\n');
+        }
+        if let Some(session) = tally.session().filter(|_| changes.apart) {
+            text.push_str(&format!("  {}  {} diff {session}\n", self.dim("changes"), self.program));
         }
         if let Some(session) = tally.session() {
             let resume = match outcome {

@@ -1,0 +1,72 @@
+//! The sessions' own disks: where they lie, made with a session and gone with it.
+
+use std::path::Path;
+
+use super::history::with_disk;
+use super::{Runtime, RuntimeError};
+use crate::environment::{Environment, WorkspaceMode};
+use crate::id::SessionId;
+use crate::sandbox;
+use crate::sandbox::disk::{Disk, DiskError, Place};
+use crate::store::Reader;
+
+/// The directory of all of them, in the data directory.
+const DISKS: &str = "sessions";
+
+impl Runtime {
+    /// The disk of a session.
+    pub(super) fn disk(&self, id: &SessionId) -> Place {
+        Place::at(self.config().data_dir.join(DISKS).join(id.as_str()))
+    }
+
+    /// Makes the disk of a session that is about to be created. Where it is cut, the next start sweeps it.
+    pub(super) async fn make_disk(
+        &self,
+        id: &SessionId,
+        environment: &Environment,
+    ) -> Result<(), RuntimeError> {
+        let disk = self.disk(id);
+        let made = self.fill_disk(&disk, environment).await;
+        if made.is_err() {
+            disk.remove()?;
+        }
+        made
+    }
+
+    async fn fill_disk(&self, disk: &Place, environment: &Environment) -> Result<(), RuntimeError> {
+        disk.prepare(environment.workspace_mode, &environment.workspace)?;
+        match environment.workspace_mode {
+            WorkspaceMode::Direct => {}
+            // Whether it can be had here is found out by having it.
+            WorkspaceMode::Overlay => drop(sandbox::launch(environment, disk, &[]).await?),
+            WorkspaceMode::Copy => {
+                let workspace = environment.workspace.clone();
+                let copy = move |disk: &mut Disk| disk.copy_workspace(&workspace);
+                with_disk(disk.clone(), environment, copy).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes the disks of sessions that are gone: of one that was deleted, or never came to be.
+pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError> {
+    let dir = data_dir.join(DISKS);
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(DiskError::Io { what: "look through", path: dir, source }.into());
+        }
+    };
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<SessionId>().ok())
+        else {
+            continue;
+        };
+        if reader.session(&id)?.is_none() {
+            Place::at(entry.path()).remove()?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,416 @@
+//! Seals: what a tree was at a moment. Contents lie beside the tree, each once; a seal is the difference from the one
+//! before it. Nothing that was sealed ever changes.
+//!
+//! ```text
+//! 000001.json  000002.json  …     one file a seal: what changed, what was removed
+//! objects/000001-0 …              contents, named by the seal that first held them
+//! ```
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::DiskError;
+use super::path::RelativePath;
+use super::tree::{self, Found, Kind, Node, Stamp, Tree};
+use crate::sandbox::sys;
+
+/// A file that changed so short a time before it was looked at may change again with the same stamp: the kernel's
+/// change times are as coarse as its timer.
+const UNSURE: Duration = Duration::from_millis(20);
+/// The change time of a stamp that matches nothing.
+const NEVER: i64 = 0;
+/// Times that a file which changes while it is copied is copied again, before it is taken as it comes.
+const COPIES: usize = 3;
+
+/// The number of a seal; they count up from 1. 0 is the empty tree before the first.
+pub type SealNumber = u64;
+
+/// A seal that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its number; that of the last one, if nothing has changed since.
+    pub number: SealNumber,
+    /// Files in the tree.
+    pub files: usize,
+    /// Entries that changed or went since the last one.
+    pub changed: usize,
+    /// Bytes that were copied.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Difference {
+    changed: Vec<(RelativePath, Node)>,
+    removed: Vec<RelativePath>,
+}
+
+impl Difference {
+    fn between(old: &Tree, new: &Tree) -> Self {
+        let changed = new.iter().filter(|(path, node)| old.get(*path) != Some(node));
+        let removed = old.keys().filter(|path| !new.contains_key(*path));
+        Self {
+            changed: changed.map(|(path, node)| (path.clone(), node.clone())).collect(),
+            removed: removed.cloned().collect(),
+        }
+    }
+
+    fn apply(self, tree: &mut Tree) {
+        for path in &self.removed {
+            tree.remove(path);
+        }
+        tree.extend(self.changed);
+    }
+}
+
+/// Whether two trees are the same to whoever uses them, whatever their inodes.
+pub(super) fn same(old: &Tree, new: &Tree) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|((p, a), (q, b))| p == q && same_node(a, b))
+}
+
+fn same_node(a: &Node, b: &Node) -> bool {
+    let kinds = match (&a.kind, &b.kind) {
+        (Kind::File { object: a, .. }, Kind::File { object: b, .. }) => a == b,
+        (a, b) => a == b,
+    };
+    kinds && (a.mode, a.owner, a.modified) == (b.mode, b.owner, b.modified)
+}
+
+/// The seals of one tree.
+pub(super) struct Seals {
+    dir: PathBuf,
+    head: SealNumber,
+    tree: Tree,
+}
+
+impl Seals {
+    /// Reads what is there; what a crash left half made is removed.
+    pub(super) fn open(dir: &Path) -> Result<Self, DiskError> {
+        let fail = DiskError::at("open the seals", dir);
+        std::fs::create_dir_all(dir.join("objects")).map_err(&fail)?;
+        let mut seals = Self { dir: dir.to_owned(), head: 0, tree: Tree::new() };
+        while let Some(difference) = seals.load(seals.head + 1)? {
+            difference.apply(&mut seals.tree);
+            seals.head += 1;
+        }
+        for entry in std::fs::read_dir(dir.join("objects")).map_err(&fail)? {
+            let path = entry.map_err(&fail)?.path();
+            let number = path.file_name().and_then(seal_of);
+            if number.is_none_or(|number| number > seals.head) {
+                std::fs::remove_file(path).map_err(&fail)?;
+            }
+        }
+        Ok(seals)
+    }
+
+    /// The same, read anew.
+    pub(super) fn reopen(&self) -> Result<Self, DiskError> {
+        Self::open(&self.dir)
+    }
+
+    /// Takes over the seals of another tree up to `number`: they never change, so they are shared.
+    pub(super) fn link_from(&self, other: &Path, number: SealNumber) -> Result<(), DiskError> {
+        let link = |name: &Path| {
+            let (from, to) = (other.join(name), self.dir.join(name));
+            match std::fs::hard_link(&from, &to) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                done => done.map_err(DiskError::at("share a seal", &from)),
+            }
+        };
+        let fail = DiskError::at("share the seals", other);
+        for entry in std::fs::read_dir(other.join("objects")).map_err(&fail)? {
+            let name = entry.map_err(&fail)?.file_name();
+            if seal_of(&name).is_some_and(|of| of <= number) {
+                link(&Path::new("objects").join(name))?;
+            }
+        }
+        (1..=number).try_for_each(|seal| link(Path::new(&format!("{seal:06}.json"))))
+    }
+
+    /// The last seal.
+    pub(super) fn head(&self) -> SealNumber {
+        self.head
+    }
+
+    /// What the tree was at the last seal.
+    pub(super) fn current(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn file(&self, number: SealNumber) -> PathBuf {
+        self.dir.join(format!("{number:06}.json"))
+    }
+
+    /// Where a content lies.
+    pub(super) fn object(&self, name: &str) -> PathBuf {
+        self.dir.join("objects").join(name)
+    }
+
+    /// The name of a content of the next seal.
+    fn name(&self, index: usize) -> String {
+        format!("{:06}-{index}", self.head + 1)
+    }
+
+    fn load(&self, number: SealNumber) -> Result<Option<Difference>, DiskError> {
+        let path = self.file(number);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(DiskError::at("read a seal", &path)(e)),
+        };
+        let parsed = serde_json::from_slice(&text);
+        parsed.map(Some).map_err(|e| DiskError::at("read a seal", &path)(e.into()))
+    }
+
+    /// What the tree was at a seal.
+    pub(super) fn tree(&self, number: SealNumber) -> Result<Tree, DiskError> {
+        if number == self.head {
+            return Ok(self.tree.clone());
+        }
+        if number > self.head {
+            return Err(DiskError::NoSeal { number, last: self.head });
+        }
+        let mut tree = Tree::new();
+        for earlier in 1..=number {
+            let missing = DiskError::NoSeal { number: earlier, last: self.head };
+            self.load(earlier)?.ok_or(missing)?.apply(&mut tree);
+        }
+        Ok(tree)
+    }
+
+    /// Seals the tree below `root` as it is now.
+    pub(super) fn seal(
+        &mut self,
+        root: &OwnedFd,
+        shown: &Path,
+        bound: Bound,
+    ) -> Result<Sealed, DiskError> {
+        let unsure = unsure_from();
+        let (mut tree, bytes) = self.keep(root, shown, bound)?;
+        distrust_the_young(&mut tree, unsure);
+        // A number of its own for the empty tree of the beginning too: 0 is no seal.
+        if self.head > 0 && same(&self.tree, &tree) {
+            let files = files_in(&tree);
+            self.tree = tree;
+            return Ok(Sealed { number: self.head, files, changed: 0, bytes: 0 });
+        }
+        self.record(tree, bytes)
+    }
+
+    /// The tree below `root`, its contents kept for the next seal, and the bytes that were copied for it.
+    pub(super) fn keep(
+        &self,
+        root: &OwnedFd,
+        shown: &Path,
+        bound: Bound,
+    ) -> Result<(Tree, u64), DiskError> {
+        let mut copier = Copier { seals: self, next: 0, bytes: 0, unshared: 0, entries: 0, bound };
+        let walked = tree::walk(root, &mut |found| copier.keep(found));
+        let (bytes, made, over) = (copier.bytes, copier.next, copier.is_over());
+        let kept = match walked {
+            _ if over => Err(DiskError::TooLarge { path: shown.to_owned() }),
+            other => other.map_err(DiskError::at("seal", shown)),
+        };
+        if kept.is_err() {
+            // A full disk would stay full of what nobody needs. What cannot be removed is, when the seals are opened next.
+            (0..made).for_each(|i| drop(std::fs::remove_file(self.object(&self.name(i)))));
+        }
+        Ok((kept?, bytes))
+    }
+
+    /// Makes a tree, whose contents are kept already, the newest seal, even if nothing but stamps has changed: the next
+    /// process then need not compare contents. Stamps from `unsure` on are not trusted.
+    pub(super) fn record_anew(
+        &mut self,
+        mut tree: Tree,
+        bytes: u64,
+        unsure: i64,
+    ) -> Result<Sealed, DiskError> {
+        distrust_the_young(&mut tree, unsure);
+        self.record(tree, bytes)
+    }
+
+    fn record(&mut self, tree: Tree, bytes: u64) -> Result<Sealed, DiskError> {
+        let files = files_in(&tree);
+        let difference = Difference::between(&self.tree, &tree);
+        let number = self.head + 1;
+        self.write(number, &difference)?;
+        let changed = difference.changed.len() + difference.removed.len();
+        self.head = number;
+        self.tree = tree;
+        Ok(Sealed { number, files, changed, bytes })
+    }
+
+    fn write(&self, number: SealNumber, difference: &Difference) -> Result<(), DiskError> {
+        let path = self.file(number);
+        let fresh = self.dir.join("fresh");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&fresh)?;
+            file.write_all(&serde_json::to_vec(difference)?)?;
+            file.sync_data()?;
+            std::fs::rename(&fresh, &path)
+        };
+        write().map_err(DiskError::at("write a seal", &path))
+    }
+}
+
+/// The seal that first held the content of that name.
+fn seal_of(name: &OsStr) -> Option<SealNumber> {
+    name.to_str()?.split('-').next()?.parse().ok()
+}
+
+fn files_in(tree: &Tree) -> usize {
+    tree.values().filter(|node| matches!(node.kind, Kind::File { .. })).count()
+}
+
+/// What one seal may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    /// Bytes that are copied because the file system cannot share them.
+    pub(super) bytes: u64,
+    /// Files that are looked at.
+    pub(super) files: usize,
+}
+
+impl Bound {
+    /// No bound but those of every tree.
+    pub(super) const NONE: Self = Self { bytes: u64::MAX, files: usize::MAX };
+}
+
+/// From when on a change is too young for its stamp to be trusted. Taken before the stamps are.
+pub(super) fn unsure_from() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+    i64::try_from(now.saturating_sub(UNSURE).as_nanos()).unwrap_or(NEVER)
+}
+
+fn distrust_the_young(tree: &mut Tree, from: i64) {
+    for node in tree.values_mut() {
+        if let Kind::File { stamp, .. } = &mut node.kind
+            && stamp.changed >= from
+        {
+            stamp.changed = NEVER;
+        }
+    }
+}
+
+/// Keeps contents while the tree is walked.
+struct Copier<'a> {
+    seals: &'a Seals,
+    next: usize,
+    bytes: u64,
+    /// Of these, those whose blocks are not shared.
+    unshared: u64,
+    entries: usize,
+    bound: Bound,
+}
+
+impl Copier<'_> {
+    fn is_over(&self) -> bool {
+        self.unshared > self.bound.bytes || self.entries > self.bound.files
+    }
+
+    /// Where the content of a file is kept: where it was, if nobody touched it since.
+    fn keep(&mut self, found: &Found<'_>) -> io::Result<String> {
+        self.entries += 1;
+        if self.is_over() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let known = self.seals.tree.get(found.path).and_then(|node| match &node.kind {
+            Kind::File { object, stamp } => Some((object, stamp)),
+            Kind::Directory { .. } | Kind::Link { .. } | Kind::Whiteout => None,
+        });
+        if let Some((object, stamp)) = known {
+            let untouched = *stamp == found.stamp;
+            if untouched || stamp.size == found.stamp.size && self.holds(object, found)? {
+                return Ok(object.clone());
+            }
+        }
+        self.copy(found)
+    }
+
+    fn holds(&self, object: &str, found: &Found<'_>) -> io::Result<bool> {
+        let kept = File::open(self.seals.object(object))?;
+        same_bytes(kept, open_file(found)?)
+    }
+
+    fn copy(&mut self, found: &Found<'_>) -> io::Result<String> {
+        let name = self.seals.name(self.next);
+        self.next += 1;
+        let path = self.seals.object(&name);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        for _ in 0..COPIES {
+            let mut from = open_file(found)?;
+            let before = Stamp::of(&fstat(&from)?);
+            let mut to = options.open(&path)?;
+            if sys::share_blocks(&from, &to).is_ok() {
+                self.bytes += before.size;
+            } else {
+                self.unshared += before.size;
+                if self.is_over() {
+                    return Err(io::ErrorKind::FileTooLarge.into());
+                }
+                self.bytes += io::copy(&mut from, &mut to)?;
+            }
+            if Stamp::of(&fstat(&from)?) == before && to.metadata()?.size() == before.size {
+                break;
+            }
+        }
+        Ok(name)
+    }
+}
+
+/// Opens a regular file of the walk for reading; one whose owner may not read it is made readable for the moment.
+fn open_file(found: &Found<'_>) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let open = || openat(found.parent, found.name, flags, Mode::empty());
+    let fd = match open() {
+        Err(Errno::EACCES) => {
+            let facts: FileStat = fstatat(found.parent, found.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            tree::set_mode(found.parent, found.name, facts.st_mode | 0o400)?;
+            let fd = open();
+            tree::set_mode(found.parent, found.name, facts.st_mode)?;
+            fd?
+        }
+        other => other?,
+    };
+    let file = File::from(fd);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+pub(super) fn same_bytes(mut a: File, mut b: File) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let (n, m) = (fill(&mut a, &mut left)?, fill(&mut b, &mut right)?);
+        if left[..n] != right[..m] {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
