@@ -40,7 +40,7 @@ fn main() -> Result<ExitCode, AnyError> {
         succeed(Command::new("/proc/self/exe").arg(NAMESPACES))
     }));
     contestants.push(Contestant::timed("casemate: plan alone", calls, || {
-        Ok(plan_for(&environment).map(drop)?)
+        Ok(plan_for(&environment, None).map(drop)?)
     }));
     contestants.push(Contestant::timed("casemate: plan and launch until ready", calls, || {
         let plan = plan_for(&environment, None)?;
