@@ -764,8 +764,15 @@ fn what_package_managers_install_is_there_in_the_next_sandbox() {
         let installed: Vec<_> =
             done.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
         for manager in ["npm", "pip", "cargo", "go", "gem"] {
-            if !installed.contains(&manager) {
-                lacking(&format!("{manager} is not on this machine, or not for {who:?}: {done}"));
+            if installed.contains(&manager) {
+                continue;
+            }
+            let text = format!("{manager} is not on this machine, or not for {who:?}: {done}");
+            // Toolchains that a machine need not have are left out, loudly.
+            if matches!(manager, "npm" | "pip") {
+                lacking(&text);
+            } else {
+                eprintln!("NOT TESTED: {text}");
             }
         }
         assert!(!installed.is_empty(), "{who:?}: {done}");
