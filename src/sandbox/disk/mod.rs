@@ -1,6 +1,6 @@
 //! A session's own disk: its trees, sealed after each call that may have changed them, restored on a rewind.
 //!
-//! Owns: trees as values ([`tree`]), seals ([`seal`]), how a tree becomes what it was ([`restore`]).
+//! Owns: trees as values (`tree`), seals (`seal`), how a tree becomes what it was (`restore`).
 //! Does not: mount anything, know events or sessions.
 //! Invariants: a seal never changes; a restore that was cut is begun again and ends the same; no name of the session's is
 //! ever followed out of its tree.
