@@ -59,66 +59,24 @@ fn imports(code: &str) -> Vec<&str> {
     names
 }
 
-fn layers() -> BTreeMap<&'static str, &'static [&'static str]> {
-    const VOCABULARY: &[&str] = &["id", "clock", "limits", "event", "agent", "environment"];
-    const SESSION: &[&str] = &[
-        "id",
-        "clock",
-        "limits",
-        "event",
-        "agent",
-        "environment",
-        "store",
-        "provider",
-        "sandbox",
-        "egress",
-        "tool",
-        "session",
+fn layers() -> BTreeMap<&'static str, Vec<&'static str>> {
+    const VOCABULARY: [&str; 6] = ["id", "clock", "limits", "event", "agent", "environment"];
+    // What each may know besides the vocabulary and itself.
+    let session = ["store", "provider", "sandbox", "egress", "tool"];
+    let runtime = ["store", "provider", "sandbox", "egress", "tool", "session"];
+    let above: [(&str, &[&str]); 8] = [
+        ("store", &[]),
+        ("provider", &[]),
+        ("sandbox", &[]),
+        ("egress", &[]),
+        ("tool", &["sandbox", "egress"]),
+        ("session", &session),
+        ("runtime", &runtime),
+        ("cli", &["runtime"]),
     ];
-    const RUNTIME: &[&str] = &[
-        "id",
-        "clock",
-        "limits",
-        "event",
-        "agent",
-        "environment",
-        "store",
-        "provider",
-        "sandbox",
-        "egress",
-        "tool",
-        "session",
-        "runtime",
-    ];
-    BTreeMap::from([
-        ("id", VOCABULARY),
-        ("clock", VOCABULARY),
-        ("limits", VOCABULARY),
-        ("event", VOCABULARY),
-        ("agent", VOCABULARY),
-        ("environment", VOCABULARY),
-        ("store", &["id", "clock", "limits", "event", "agent", "environment", "store"]),
-        ("provider", &["id", "clock", "limits", "event", "agent", "environment", "provider"]),
-        ("sandbox", &["id", "clock", "limits", "event", "agent", "environment", "sandbox"]),
-        ("egress", &["id", "clock", "limits", "event", "agent", "environment", "egress"]),
-        (
-            "tool",
-            &[
-                "id",
-                "clock",
-                "limits",
-                "event",
-                "agent",
-                "environment",
-                "sandbox",
-                "egress",
-                "tool",
-            ],
-        ),
-        ("session", SESSION),
-        ("runtime", RUNTIME),
-        ("cli", &["id", "clock", "limits", "event", "agent", "environment", "runtime", "cli"]),
-    ])
+    let vocabulary = VOCABULARY.map(|module| (module, VOCABULARY.to_vec()));
+    let above = above.map(|(module, known)| (module, [&VOCABULARY, known, &[module]].concat()));
+    vocabulary.into_iter().chain(above).collect()
 }
 
 #[test]
