@@ -87,8 +87,12 @@ pub(super) fn kill_started_since(shell: Pid, since: Ticks) {
     }
 }
 
-/// Takes in orphans that have ended; `but` is waited for by somebody else.
+/// Takes in orphans that have ended; `but` is waited for by somebody else. Where this process gets no orphans, each of
+/// its children is somebody's, and nothing is taken.
 pub(super) fn reap(but: Option<Pid>) {
+    if !gets_orphans() {
+        return;
+    }
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while let Ok(status) = waitid(Id::All, look) {
         match status.pid() {
