@@ -83,7 +83,10 @@ impl Feed {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => self.moved().await,
                 },
-                () = changed(&mut self.head) => {}
+                () = changed(&mut self.head) => {
+                    // The same commit woke the driver: the next request goes out before the last step is shown.
+                    tokio::task::yield_now().await;
+                }
                 () = changed(&mut self.fault) => {}
             }
         }

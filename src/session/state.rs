@@ -122,7 +122,8 @@ pub struct Session {
     head: Seq,
     status: Status,
     stop_reason: Option<StopReason>,
-    messages: Vec<Arc<Message>>,
+    /// Shared with the states that are looked at [ahead](Self::ahead), most of which add nothing to it.
+    messages: Arc<Vec<Arc<Message>>>,
     answer: Vec<Block>,
     calls: Vec<Call>,
     queue: VecDeque<Queued>,
@@ -143,7 +144,7 @@ impl Session {
             head: 0,
             status: Status::Idle,
             stop_reason: None,
-            messages: Vec::new(),
+            messages: Arc::default(),
             answer: Vec::new(),
             calls: Vec::new(),
             queue: VecDeque::new(),
@@ -475,10 +476,11 @@ impl Session {
         if blocks.is_empty() {
             return;
         }
-        match self.messages.last_mut() {
+        let messages = Arc::make_mut(&mut self.messages);
+        match messages.last_mut() {
             // A request failed, or an answer was paused: the same side goes on.
             Some(last) if last.role == role => Arc::make_mut(last).blocks.extend(blocks),
-            _ => self.messages.push(Arc::new(Message { role, blocks })),
+            _ => messages.push(Arc::new(Message { role, blocks })),
         }
     }
 
