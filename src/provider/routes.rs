@@ -11,8 +11,8 @@ use globset::{Glob, GlobMatcher};
 use serde_json::Value;
 
 use super::anthropic::Anthropic;
-use super::http::Http;
 pub use super::http::Secret;
+use super::http::{Http, is_local};
 use super::openai::{self, OpenAi};
 use super::scripted::Scripted;
 use super::{Model, ModelError};
@@ -84,9 +84,8 @@ impl ProviderConfig {
     }
 
     fn is_local(&self) -> bool {
-        let host = self.base_url.split("://").nth(1).unwrap_or_default();
-        let local = ["127.", "localhost", "[::1]"];
-        local.iter().any(|start| host.starts_with(start))
+        let url = reqwest::Url::parse(&self.base_url);
+        url.is_ok_and(|url| url.host_str().is_some_and(is_local))
     }
 }
 
@@ -341,6 +340,8 @@ impl Catalog {
             return Err(ModelError::Unsupported { provider: name.clone(), reason });
         }
         let http = Arc::clone(&self.http);
+        http.check(base_url)
+            .map_err(|reason| ModelError::Unsupported { provider: name.clone(), reason })?;
         Ok(match provider.api {
             Api::Anthropic => Arc::new(Anthropic::new(http, name, base_url, key)),
             Api::OpenAi => Arc::new(OpenAi::new(http, name, base_url, key)),
