@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::{Http, HttpOptions, Timeouts};
+use super::{Http, HttpOptions, Proxies, Timeouts, unusable};
 use crate::provider::openai::OpenAi;
 use crate::provider::retry::{Verdict, verdict};
 use crate::provider::routes::{Api, Catalog, Detected, ProviderConfig, Routes, Secret};
