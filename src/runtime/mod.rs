@@ -15,6 +15,7 @@ mod feed;
 mod history;
 mod instructions;
 mod network;
+mod records;
 mod registries;
 
 use std::io::Read as _;
@@ -29,6 +30,7 @@ pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
 pub use network::{NetworkUse, Refused, Used};
+pub use records::{Record, RecordFilter};
 pub use registries::Registries;
 
 use crate::agent::Agent;

@@ -1,0 +1,6 @@
+//! `casemate serve`, as any HTTP client sees it.
+
+mod server;
+mod transport;
+
+pub(crate) use server::Server;
