@@ -10,6 +10,7 @@
 
 pub mod body;
 pub mod error;
+mod files;
 mod guard;
 pub mod key;
 pub mod page;
@@ -153,12 +154,12 @@ impl App {
 }
 
 /// All endpoints.
-#[must_use]
 pub fn router(app: App) -> Router {
     let endpoints = Router::new()
         .route("/healthz", get(status::health))
         .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics));
+        .route("/metrics", get(status::metrics))
+        .merge(files::routes());
     let endpoints = match app.options().prefix.as_str() {
         "" => endpoints,
         prefix => Router::new().nest(prefix, endpoints),
