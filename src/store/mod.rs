@@ -34,7 +34,7 @@ pub use error::StoreError;
 pub use log::Append;
 pub use reader::Reader;
 pub use records::{NewRecord, Record, RecordChange, RecordFilter};
-pub use row::{Author, Epoch, NewSession, SessionFilter, SessionRow, SessionStatus};
+pub use row::{Author, Epoch, NewSession, SessionFilter, SessionRow, SessionStatus, TurnState};
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};

@@ -61,6 +61,38 @@ impl SessionStatus {
     }
 }
 
+/// What became of a session's last turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnState {
+    /// There has been none.
+    New,
+    /// Somebody works on it.
+    Running,
+    /// It waits for the user's permission.
+    Waiting,
+    /// The user stopped it, or its process ended in the middle.
+    Interrupted,
+    /// It was given up, or the model refused.
+    Failed,
+    /// The model was done.
+    Done,
+}
+
+impl TurnState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A session to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSession {
