@@ -60,7 +60,29 @@ const MIGRATIONS: &[&str] = &[
     CREATE UNIQUE INDEX event_by_seq ON event (session, seq);
     CREATE UNIQUE INDEX event_by_id ON event (id, session);
 ",
-    "",
+    "
+    CREATE TABLE record (
+        key         INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind        TEXT NOT NULL,
+        id          TEXT NOT NULL UNIQUE,
+        owner       TEXT,
+        revision    INTEGER NOT NULL,
+        created_at  INTEGER NOT NULL,
+        updated_at  INTEGER NOT NULL,
+        archived_at INTEGER,
+        body        TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX record_by_kind ON record (kind, key);
+    CREATE INDEX record_by_owner ON record (owner, kind, key) WHERE owner IS NOT NULL;
+
+    CREATE TABLE record_version (
+        record   INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+        revision INTEGER NOT NULL,
+        at       INTEGER NOT NULL,
+        body     TEXT NOT NULL,
+        PRIMARY KEY (record, revision)
+    ) STRICT, WITHOUT ROWID;
+",
     "
     ALTER TABLE session ADD COLUMN agent_id TEXT;
     ALTER TABLE session ADD COLUMN agent_version INTEGER;
