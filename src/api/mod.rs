@@ -9,11 +9,14 @@
 //! official client.
 
 pub mod body;
+pub mod endpoint;
 pub mod error;
 mod guard;
 pub mod key;
+pub mod openapi;
 pub mod page;
 pub mod query;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
@@ -26,7 +29,6 @@ use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -34,6 +36,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::limits::{MAX_BODY_BYTES, REQUEST_BODY_TIMEOUT};
 use crate::runtime::Runtime;
+use endpoint::Endpoint;
 use error::ApiError;
 use key::ApiKey;
 use status::Counters;
@@ -152,13 +155,17 @@ impl App {
     }
 }
 
-/// All endpoints.
+/// The table of all endpoints.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    let tables = [status::endpoints(), openapi::endpoints()];
+    tables.into_iter().flatten().collect()
+}
+
+/// Everything that is answered.
 #[must_use]
 pub fn router(app: App) -> Router {
-    let endpoints = Router::new()
-        .route("/healthz", get(status::health))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics));
+    let endpoints = endpoint::router(endpoints());
     let endpoints = match app.options().prefix.as_str() {
         "" => endpoints,
         prefix => Router::new().nest(prefix, endpoints),
