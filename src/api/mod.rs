@@ -12,6 +12,7 @@ pub mod agents;
 pub mod body;
 pub mod endpoint;
 pub mod error;
+mod files;
 mod guard;
 pub mod key;
 pub mod openapi;
@@ -160,7 +161,8 @@ impl App {
 /// The table of all endpoints.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
-    let tables = [status::endpoints(), openapi::endpoints(), agents::endpoints()];
+    let tables =
+        [status::endpoints(), openapi::endpoints(), agents::endpoints(), files::endpoints()];
     tables.into_iter().flatten().collect()
 }
 

@@ -86,7 +86,7 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
     };
     let records = app.runtime().reader().records(&filter, page.limit + 1)?;
     let (records, next) = page::cut(records, page.limit, LIST, |record| record.key.to_string());
-    Ok(json(&page::body(views(records)?, next.as_ref())))
+    Ok(json(&page::body(&views(records)?, next.as_ref())))
 }
 
 async fn retrieve(State(app): State<App>, Ids([id]): Ids<1>, query: Query) -> error::Answer {
@@ -147,7 +147,7 @@ async fn versions(State(app): State<App>, Ids([id]): Ids<1>, query: Query) -> er
     let reader = app.runtime().reader();
     let records = reader.record_versions(KIND, &id, before, page.limit + 1)?;
     let (records, next) = page::cut(records, page.limit, &list, |one| one.revision.to_string());
-    Ok(json(&page::body(views(records)?, next.as_ref())))
+    Ok(json(&page::body(&views(records)?, next.as_ref())))
 }
 
 fn find(app: &App, id: &str) -> Result<Record, ApiError> {
