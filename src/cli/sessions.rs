@@ -66,7 +66,8 @@ fn list(
     as_json: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let rows = reader.map(|reader| reader.sessions(&SessionFilter::default(), limit));
+    let all = SessionFilter { include_archived: true, ..SessionFilter::default() };
+    let rows = reader.map(|reader| reader.sessions(&all, limit));
     let rows = rows.transpose()?.unwrap_or_default();
     let of_reader = || rows.iter().filter_map(|row| reader.map(|reader| (reader, row)));
     if as_json {

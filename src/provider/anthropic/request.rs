@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::event::{ContentBlock, text_of};
+use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
 use crate::provider::transcript::{Transcript, push};
-use crate::provider::{Block, Message, Request, Role, wire_name};
+use crate::provider::{Block, Message, Request, Role, marked_instruction, unseen, wire_name};
 
 /// How a message ends, from the end of its last block on.
 const MESSAGE_END: &[u8] = b"}]}";
@@ -89,7 +89,7 @@ struct WireSystem<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireBlock<'a> {
     Text {
-        text: &'a str,
+        text: Cow<'a, str>,
     },
     Thinking {
         thinking: &'a str,
@@ -106,7 +106,7 @@ enum WireBlock<'a> {
     ToolResult {
         tool_use_id: &'a str,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        content: Vec<Cow<'a, ContentBlock>>,
+        content: Vec<WireBlock<'a>>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
@@ -175,6 +175,7 @@ fn wire_block(block: &Block) -> Option<WireBlock<'_>> {
     Some(match block {
         Block::Content(ContentBlock::Text { text }) if blank(text) => return None,
         Block::Content(content) => media(content),
+        Block::System { text: said } => text(marked_instruction(said)),
         Block::Thinking { thinking, signature } => {
             WireBlock::Thinking { thinking, signature: signature.as_deref()? }
         }
@@ -190,27 +191,35 @@ fn wire_block(block: &Block) -> Option<WireBlock<'_>> {
     })
 }
 
+fn text<'a>(text: impl Into<Cow<'a, str>>) -> WireBlock<'a> {
+    WireBlock::Text { text: text.into() }
+}
+
 fn media(content: &ContentBlock) -> WireBlock<'_> {
     match content {
-        ContentBlock::Text { text } => WireBlock::Text { text },
-        ContentBlock::Image { .. } | ContentBlock::Document { .. } => WireBlock::Media(content),
+        ContentBlock::Text { text: said } => text(said),
+        ContentBlock::Image { source: ImageSource::File { file_id } } => {
+            text(unseen("image", file_id))
+        }
+        ContentBlock::Document { source: DocumentSource::File { file_id }, .. } => {
+            text(unseen("document", file_id))
+        }
+        ContentBlock::Image { .. }
+        | ContentBlock::Document { .. }
+        | ContentBlock::SearchResult { .. } => WireBlock::Media(content),
     }
 }
 
 /// A failed result may hold text only, and no text may be blank.
-fn result_content(content: &[ContentBlock], is_error: bool) -> Vec<Cow<'_, ContentBlock>> {
-    let is_blank = |block: &ContentBlock| match block {
-        ContentBlock::Text { text } => blank(text),
-        ContentBlock::Image { .. } | ContentBlock::Document { .. } => false,
-    };
+fn result_content(content: &[ContentBlock], is_error: bool) -> Vec<WireBlock<'_>> {
+    let is_blank =
+        |block: &&ContentBlock| matches!(block, ContentBlock::Text { text } if blank(text));
     let spoken = content.iter().filter(|block| !is_blank(block));
-    spoken
-        .map(|block| if is_error { Cow::Owned(as_text(block)) } else { Cow::Borrowed(block) })
-        .collect()
+    spoken.map(|block| if is_error { text(as_text(block)) } else { media(block) }).collect()
 }
 
-fn as_text(block: &ContentBlock) -> ContentBlock {
-    ContentBlock::text(text_of(std::slice::from_ref(block)))
+fn as_text(block: &ContentBlock) -> String {
+    text_of(std::slice::from_ref(block))
 }
 
 #[cfg(test)]
