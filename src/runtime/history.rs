@@ -8,7 +8,8 @@ use crate::clock::Timestamp;
 use crate::environment::{Environment, WorkspaceMode};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
-use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Outcome, Place};
+use crate::sandbox;
+use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Fork, Form, Outcome, Place};
 use crate::session::Definition;
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::rewind::{Moment, moment};
@@ -185,10 +186,10 @@ impl Runtime {
         let last = still.last_seal(moment.position);
         let seal = moment.seal.map_or(last, |(home, work)| DiskSeal { home, work });
         let last = DiskSeal { home: last.home.max(seal.home), work: last.work.max(seal.work) };
-        let (from, position) = (still.place.clone(), moment.position);
-        let place = self.disk(&id);
-        let fork = move |disk: &mut Disk| disk.fork_from(&from, last, seal, position);
-        let DiskSeal { home, work } = with_disk(place, &definition.environment, fork).await?;
+        let mode = definition.environment.workspace_mode;
+        let fork = Fork { mode, last, seal, rewound: moment.position, form: Form::Layer };
+        let DiskSeal { home, work } =
+            self.fork_disk(still, &self.disk(&id), &definition.environment, fork).await?;
         let title =
             title.or_else(|| still.row.title.as_ref().map(|title| format!("{title} (fork)")));
         let new = NewSession {
@@ -201,7 +202,27 @@ impl Runtime {
         let forked = EventBody::Forked { from: still.row.id.clone(), at: at.clone(), home, work };
         let events = [forked].into_iter().chain(moment.closing.clone());
         let events: Vec<_> = events.map(|body| NewEvent::now(self.now(), body)).collect();
-        Ok(self.shared.store.fork_session(new, &still.row.id, position, events).await?)
+        Ok(self.shared.store.fork_session(new, &still.row.id, moment.position, events).await?)
+    }
+
+    /// Makes the disk of a fork: a layer, unless this machine has no use for one.
+    async fn fork_disk(
+        &self,
+        still: &Still,
+        place: &Place,
+        environment: &Environment,
+        fork: Fork,
+    ) -> Result<DiskSeal, RuntimeError> {
+        let to = place.clone();
+        let made = on_disk(still, move |disk| disk.fork(&to, &fork)).await?;
+        let layered = fork.mode == WorkspaceMode::Copy && place.base()?.is_some();
+        // Whether a layer can be had here is found out by having it.
+        if !layered || sandbox::launch(environment, place, &[]).await.is_ok() {
+            return Ok(made);
+        }
+        place.remove()?;
+        let (to, fork) = (place.clone(), Fork { form: Form::Copy, ..fork });
+        on_disk(still, move |disk| disk.fork(&to, &fork)).await
     }
 
     fn now(&self) -> Timestamp {

@@ -1,6 +1,7 @@
 //! A session's own disk: its trees, sealed after each call that may have changed them, restored on a rewind.
 //!
-//! Owns: trees as values (`tree`), seals (`seal`), how a tree becomes what it was (`restore`).
+//! Owns: trees as values (`tree`), seals (`seal`), how a tree becomes what it was (`restore`), what all sessions share of
+//! that (`shared`).
 //! Does not: mount anything, know events or sessions.
 //! Invariants: a seal never changes; a restore that was cut is begun again and ends the same; no name of the session's is
 //! ever followed out of its tree.
@@ -8,12 +9,15 @@
 mod apply;
 mod changes;
 mod diff;
+mod farm;
+mod layer;
 mod merge;
 mod path;
 mod place;
 mod restore;
 mod seal;
 mod session;
+mod shared;
 mod tree;
 
 #[cfg(test)]
@@ -25,10 +29,11 @@ use std::path::{Path, PathBuf};
 pub use changes::{Change, ChangeKind, Choice, Outcome};
 pub use place::Place;
 pub use seal::{SealNumber, Sealed};
-pub use session::{Disk, DiskSeal, SealReport};
+pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
-use seal::{Bound, Seals};
+use seal::{Bound, Lineage, Seals};
+use tree::Tree;
 
 /// Why a disk could not do what it was asked to. Fits after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -107,20 +112,20 @@ pub struct SealedTree {
     bound: Bound,
     /// Whose everything in it is, if that is one user's.
     owner: Option<u32>,
+    /// What it lies over, if it is a layer over a sealed tree.
+    base: Option<Tree>,
 }
 
 impl SealedTree {
-    /// The tree below `root`, with its seals in `seals`, which lies outside of it.
-    ///
-    /// # Errors
-    /// If the seals cannot be read.
-    pub fn open(root: &Path, seals: &Path) -> Result<Self, DiskError> {
-        Ok(Self {
-            root: root.to_owned(),
-            seals: Seals::open(seals)?,
-            bound: Bound::NONE,
-            owner: None,
-        })
+    /// The tree below `root`, with seals that lie outside of it.
+    fn open(root: &Path, lineage: Lineage) -> Result<Self, DiskError> {
+        let (root, seals) = (root.to_owned(), Seals::open(lineage)?);
+        Ok(Self { root, seals, bound: Bound::NONE, owner: None, base: None })
+    }
+
+    /// The same, as a layer over what the tree was at a seal.
+    fn over(self, seal: SealNumber) -> Result<Self, DiskError> {
+        Ok(Self { base: Some(self.seals.tree(seal)?), ..self })
     }
 
     /// The same, of a tree that is the session's own: whatever the seals say, it belongs to its user.
@@ -158,23 +163,12 @@ impl SealedTree {
     fn adopt(&mut self, source: &Path) -> Result<Sealed, DiskError> {
         let fail = DiskError::at("copy", source);
         let from = restore::open_root(source).map_err(&fail)?;
-        let (target, _) = self.seals.keep(&from, source, Bound::NONE)?;
-        self.become_tree(target)
-    }
-
-    /// Makes the tree what another one was at a seal; shares the other's seals up to `last`.
-    ///
-    /// # Errors
-    /// As [`Self::restore`].
-    fn branch_off(
-        &mut self,
-        seals: &Path,
-        last: SealNumber,
-        number: SealNumber,
-    ) -> Result<Sealed, DiskError> {
-        self.seals.link_from(seals, last)?;
-        self.seals = self.seals.reopen()?;
-        self.restore(number)
+        let unsure = seal::unsure_from();
+        let (mut target, _) = self.seals.keep(&from, source, Bound::NONE)?;
+        let sealed = self.become_tree(target.clone())?;
+        seal::distrust_the_young(&mut target, unsure);
+        self.seals.publish(&target);
+        Ok(sealed)
     }
 
     /// Makes the tree what it was at a seal, and seals it so.
@@ -183,7 +177,18 @@ impl SealedTree {
     /// An unknown seal, or a content that is not whole: nothing was changed then. The system's: call it again.
     pub fn restore(&mut self, number: SealNumber) -> Result<Sealed, DiskError> {
         let target = self.seals.tree(number)?;
-        self.become_tree(target)
+        match &self.base {
+            Some(base) if self.seals.is_whole(number) => {
+                self.become_tree(layer::between(base, &target))
+            }
+            Some(_) | None => self.become_tree(target),
+        }
+    }
+
+    /// What was shown at the last seal: of a layer, with what it lies over.
+    fn shown(&self) -> Tree {
+        let sealed = self.seals.current();
+        self.base.as_ref().map_or_else(|| sealed.clone(), |base| layer::shown(base, sealed))
     }
 
     fn become_tree(&mut self, mut target: tree::Tree) -> Result<Sealed, DiskError> {

@@ -56,7 +56,11 @@ impl Place {
     }
 
     fn open(&self) -> SealedTree {
-        SealedTree::open(&self.tree(), &self.dir.path().join("seals")).unwrap()
+        SealedTree::open(&self.tree(), self.lineage()).unwrap()
+    }
+
+    fn lineage(&self) -> Lineage {
+        Lineage { own: self.dir.path().join("seals"), ..Lineage::default() }
     }
 
     fn write(&self, name: &str, content: &[u8]) {
@@ -277,8 +281,10 @@ fn a_branch_begins_as_the_other_was_and_neither_sees_the_others_later_writes() {
     other.write("a", b"two");
     other.write("b", b"two");
     trunk.seal().unwrap();
-    let mut branch = place.open();
-    branch.branch_off(&other.dir.path().join("seals"), first, first).unwrap();
+    let before_it = vec![(first, other.lineage().own)];
+    let lineage = || Lineage { before: before_it.clone(), ..place.lineage() };
+    let mut branch = SealedTree::open(&place.tree(), lineage()).unwrap();
+    branch.restore(first).unwrap();
     assert_eq!(look(&place.tree()), before);
     place.write("a", b"three");
     branch.seal().unwrap();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -63,6 +64,14 @@ impl Stamp {
             size: u64::try_from(facts.st_size).unwrap_or(0),
             changed: facts.st_ctime * 1_000_000_000 + facts.st_ctime_nsec,
         }
+    }
+}
+
+/// As the name of a content that sessions share: a file that looks so has this content, and always will.
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode, size, changed } = self;
+        write!(f, "{device:x}-{inode:x}-{size:x}-{changed:x}")
     }
 }
 
