@@ -117,12 +117,10 @@ impl Runtime {
     ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
         let still = self.still(id).await?;
         let paths = still.below(paths);
-        let done = on_disk(&still, move |disk| disk.apply(&paths, choice)).await?;
-        let (applied, merged) = (of(&done, Outcome::Applied), of(&done, Outcome::Merged));
-        let kept = of(&done, Outcome::Kept);
-        let body = EventBody::Applied { applied, merged, kept };
-        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
-        Ok(done)
+        let wanted = paths.clone();
+        let would = on_disk(&still, move |disk| disk.would_apply(&wanted, choice)).await?;
+        let intent = EventBody::Applying { paths: shown(&would) };
+        self.carry_out(&still, intent, move |disk| disk.apply(&paths, choice)).await
     }
 
     /// Takes back what the session changed at these paths, or all of it.
@@ -136,11 +134,55 @@ impl Runtime {
     ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
         let still = self.still(id).await?;
         let paths = still.below(paths);
-        let done = on_disk(&still, move |disk| disk.discard(&paths)).await?;
-        let discarded = of(&done, Outcome::Discarded);
-        let body = EventBody::Discarded { discarded, kept: of(&done, Outcome::Kept) };
-        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
-        Ok(done)
+        let wanted = paths.clone();
+        let would = on_disk(&still, move |disk| disk.would_discard(&wanted)).await?;
+        let intent = EventBody::Discarding { paths: shown(&would) };
+        self.carry_out(&still, intent, move |disk| disk.discard(&paths)).await
+    }
+
+    /// Says what is about to be done with files, does it, and says what came of it. Where that is cut, whoever comes next
+    /// looks and says it.
+    async fn carry_out(
+        &self,
+        still: &Still,
+        intent: EventBody,
+        act: impl FnOnce(&mut Disk) -> Result<Vec<(PathBuf, Outcome)>, DiskError> + Send + 'static,
+    ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
+        if matches!(&intent, EventBody::Applying { paths } | EventBody::Discarding { paths } if paths.is_empty())
+        {
+            return Ok(Vec::new());
+        }
+        let id = &still.row.id;
+        self.write(id, vec![NewEvent::now(self.now(), intent.clone())]).await?;
+        match on_disk(still, act).await {
+            Ok(done) => {
+                self.write(id, vec![NewEvent::now(self.now(), outcome(&intent, &done))]).await?;
+                Ok(done)
+            }
+            Err(error) => {
+                // It stopped on the way: what was done by then is said as well.
+                self.settle(still, &intent).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds out what came of an intent, and says it. Nothing is done again: the user's files may be others by now.
+    async fn settle(&self, still: &Still, intent: &EventBody) -> Result<Vec<Event>, RuntimeError> {
+        let (EventBody::Applying { paths } | EventBody::Discarding { paths }) = intent else {
+            return Ok(Vec::new());
+        };
+        let left = on_disk(still, Disk::changes).await?;
+        let differs =
+            |path: &String| left.iter().any(|change| change.path.display().to_string() == *path);
+        let ended = match intent {
+            EventBody::Applying { .. } => Outcome::Applied,
+            _ => Outcome::Discarded,
+        };
+        let outcome_of = |path: &String| if differs(path) { Outcome::Kept } else { ended };
+        let done: Vec<_> =
+            paths.iter().map(|path| (PathBuf::from(path), outcome_of(path))).collect();
+        self.write(&still.row.id, vec![NewEvent::now(self.now(), outcome(intent, &done))]).await
     }
 
     /// Begins a session that was this one up to an event, with files of its own; without one, as this one is now. A
@@ -238,10 +280,14 @@ impl Runtime {
         let mut log = Vec::new();
         self.reader().each(id, 0, |event| log.push(event))?;
         let definition = Arc::new(definition(row.clone())?);
-        let still = Still { row, definition, log, place: self.disk(id) };
+        let mut still = Still { row, definition, log, place: self.disk(id) };
         if let Some(last) = still.log.iter().rev().find_map(Rewind::of) {
             let (home, work) = last.seal;
             on_disk(&still, move |disk| disk.rewind(last.at, DiskSeal { home, work })).await?;
+        }
+        if let Some(intent) = still.open_intent() {
+            let said = self.settle(&still, intent).await?;
+            still.log.extend(said);
         }
         Ok(still)
     }
@@ -272,7 +318,38 @@ fn of(done: &[(PathBuf, Outcome)], wanted: Outcome) -> Vec<String> {
     ended.map(|(path, _)| path.display().to_string()).collect()
 }
 
+/// What came of an intent.
+fn outcome(intent: &EventBody, done: &[(PathBuf, Outcome)]) -> EventBody {
+    let mut kept = of(done, Outcome::Kept);
+    kept.extend(of(done, Outcome::Beside));
+    if matches!(intent, EventBody::Discarding { .. }) {
+        return EventBody::Discarded { discarded: of(done, Outcome::Discarded), kept };
+    }
+    let (applied, merged) = (of(done, Outcome::Applied), of(done, Outcome::Merged));
+    EventBody::Applied { applied, merged, kept }
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
 impl Still {
+    /// What was about to be done with files, if nothing says what came of it.
+    fn open_intent(&self) -> Option<&EventBody> {
+        let mut acts = self.log.iter().rev().map(|event| &event.body).filter(|body| {
+            matches!(
+                body,
+                EventBody::Applying { .. }
+                    | EventBody::Applied { .. }
+                    | EventBody::Discarding { .. }
+                    | EventBody::Discarded { .. }
+            )
+        });
+        acts.next().filter(|body| {
+            matches!(body, EventBody::Applying { .. } | EventBody::Discarding { .. })
+        })
+    }
+
     /// Paths as the user named them, seen from the workspace.
     fn below(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
         let inner = |path: &PathBuf| {

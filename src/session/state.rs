@@ -337,7 +337,9 @@ impl Session {
                 self.files = Files { seal, clean: true, unsealed: None };
             }
             // The session's files are others than those of its last seal.
-            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
+            E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
+                self.files.clean = false
+            }
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::Rewound { home, work, .. } | E::Forked { home, work, .. } => {
                 let seal = Some((*home, *work));

@@ -171,7 +171,9 @@ impl Projection {
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => return,
         };

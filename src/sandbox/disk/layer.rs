@@ -14,9 +14,6 @@ pub(super) fn shown(base: &Tree, layer: &Tree) -> Tree {
             tree.remove(path);
             continue;
         }
-        if !is_directory(tree.get(path)) {
-            hide_below(&mut tree, path);
-        }
         let mut node = node.clone();
         if let Kind::Directory { opaque } = &mut node.kind {
             *opaque = false;
@@ -32,12 +29,30 @@ fn hide_below(tree: &mut Tree, path: &RelativePath) {
 }
 
 /// The paths below one.
-fn inner<'a>(tree: &'a Tree, path: &RelativePath) -> impl Iterator<Item = &'a RelativePath> {
+pub(super) fn inner<'a>(
+    tree: &'a Tree,
+    path: &RelativePath,
+) -> impl Iterator<Item = &'a RelativePath> {
     let first = RelativePath::of_bytes([path.bytes(), b"/"].concat());
     let start = first.clone();
     tree.range(start..)
         .map(|(path, _)| path)
         .take_while(move |path| path.bytes().starts_with(first.bytes()))
+}
+
+/// Puts a node into a tree; what is in the way gives way, and missing directories are made.
+pub(super) fn put(tree: &mut Tree, path: &RelativePath, node: Node) {
+    let kind = Kind::Directory { opaque: false };
+    for parent in path.parents() {
+        if !is_directory(tree.get(&parent)) {
+            let directory = Node { kind: kind.clone(), mode: 0o755, base: None, ..node.clone() };
+            tree.insert(parent, directory);
+        }
+    }
+    if node.kind != kind {
+        hide_below(tree, path);
+    }
+    tree.insert(path.clone(), node);
 }
 
 fn is_directory(node: Option<&Node>) -> bool {

@@ -24,14 +24,16 @@ mod tree;
 mod tests;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-pub use changes::{Change, ChangeKind, Choice, Outcome};
+pub use changes::{Change, ChangeKind, Choice, Conflict, Outcome};
 pub use place::Place;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
+use path::RelativePath;
 use seal::{Bound, Lineage, Seals};
 use tree::Tree;
 
@@ -69,11 +71,12 @@ pub enum DiskError {
     /// Paths that both the user and the session changed.
     #[error(
         "apply: you changed these meanwhile, and so did the session: {}; --ours takes the session's version, --theirs \
-         keeps yours, and the other paths can be named one by one", list(.paths)
+         keeps yours, --beside keeps yours and puts the session's in a file beside it, and the other paths can be named \
+         one by one", list(.paths)
     )]
     Conflicts {
-        /// Which.
-        paths: Vec<PathBuf>,
+        /// Which, and where.
+        paths: Vec<Conflict>,
     },
     /// The session works on the user's own files.
     #[error("find anything to apply or discard: the session works on your own files")]
@@ -94,8 +97,20 @@ pub enum DiskError {
     },
 }
 
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+fn list(conflicts: &[Conflict]) -> String {
+    let lines = |range: &RangeInclusive<usize>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let shown = |Conflict { path, lines: met }: &Conflict| match met[..] {
+        [] => path.display().to_string(),
+        _ => format!(
+            "{} (at your lines {})",
+            path.display(),
+            met.iter().map(lines).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    conflicts.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 impl DiskError {
@@ -153,7 +168,14 @@ impl SealedTree {
     /// The system's: a full disk, a tree beyond its bounds. No seal is made then.
     pub fn seal(&mut self) -> Result<Sealed, DiskError> {
         let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
-        self.seals.seal(&root, &self.root, self.bound)
+        self.seals.seal(&root, &self.root, self.bound, None)
+    }
+
+    /// The same of a layer over the user's files: what these were when they were first changed is kept as well.
+    fn seal_over(&mut self, users: &Path, made: i64) -> Result<Sealed, DiskError> {
+        let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
+        let users = restore::open_root(users).map_err(DiskError::at("look at", users))?;
+        self.seals.seal(&root, &self.root, self.bound, Some((&users, made)))
     }
 
     /// Makes the tree a copy of the one below `source`, and seals it so.
@@ -177,18 +199,26 @@ impl SealedTree {
     /// An unknown seal, or a content that is not whole: nothing was changed then. The system's: call it again.
     pub fn restore(&mut self, number: SealNumber) -> Result<Sealed, DiskError> {
         let target = self.seals.tree(number)?;
-        match &self.base {
-            Some(base) if self.seals.is_whole(number) => {
-                self.become_tree(layer::between(base, &target))
-            }
-            Some(_) | None => self.become_tree(target),
-        }
+        if self.seals.is_whole(number) { self.show(target) } else { self.become_tree(target) }
     }
 
     /// What was shown at the last seal: of a layer, with what it lies over.
     fn shown(&self) -> Tree {
         let sealed = self.seals.current();
         self.base.as_ref().map_or_else(|| sealed.clone(), |base| layer::shown(base, sealed))
+    }
+
+    /// Makes it show a tree, whose contents are kept, and seals it so.
+    fn show(&mut self, target: Tree) -> Result<Sealed, DiskError> {
+        match &self.base {
+            Some(base) => self.become_tree(layer::between(base, &target)),
+            None => self.become_tree(target),
+        }
+    }
+
+    /// From now on, what is at these paths is what the user has too: what changes there does so from here.
+    fn begin_anew(&mut self, paths: impl Iterator<Item = RelativePath>) -> Result<(), DiskError> {
+        self.seals.begin_anew(paths)
     }
 
     fn become_tree(&mut self, mut target: tree::Tree) -> Result<Sealed, DiskError> {

@@ -22,14 +22,15 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::DiskError;
+use super::diff::{Entry, Side, What};
 use super::path::RelativePath;
 use super::tree::{self, Found, Kind, Node, Stamp, Tree};
-use crate::limits::DISK_FLOOR_BYTES;
+use crate::limits::{DIFF_FILE_BYTES, DISK_FLOOR_BYTES};
 use crate::sandbox::sys;
 
 /// A file that changed so short a time before it was looked at may change again with the same stamp: the kernel's
 /// change times are as coarse as its timer.
-const UNSURE: Duration = Duration::from_millis(20);
+const UNSURE: i64 = 20_000_000;
 /// The change time of a stamp that matches nothing.
 const NEVER: i64 = 0;
 /// Times that a file which changes while it is copied is copied again, before it is taken as it comes.
@@ -54,15 +55,18 @@ pub struct Sealed {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Difference {
+    /// When the look at the tree began.
+    looked: i64,
     changed: Vec<(RelativePath, Node)>,
     removed: Vec<RelativePath>,
 }
 
 impl Difference {
-    fn between(old: &Tree, new: &Tree) -> Self {
+    fn between(old: &Tree, new: &Tree, looked: i64) -> Self {
         let changed = new.iter().filter(|(path, node)| old.get(*path) != Some(node));
         let removed = old.keys().filter(|path| !new.contains_key(*path));
         Self {
+            looked,
             changed: changed.map(|(path, node)| (path.clone(), node.clone())).collect(),
             removed: removed.cloned().collect(),
         }
@@ -114,6 +118,8 @@ pub(super) struct Seals {
     lineage: Lineage,
     head: SealNumber,
     tree: Tree,
+    /// When the look for the last seal began; what was older then is as it was.
+    looked: i64,
 }
 
 impl Seals {
@@ -123,9 +129,10 @@ impl Seals {
         let fail = DiskError::at("open the seals", &lineage.own);
         std::fs::create_dir_all(&objects).map_err(&fail)?;
         let inherited = lineage.before.last().map_or(0, |(last, _)| *last);
-        let mut seals = Self { head: inherited, lineage, tree: Tree::new() };
+        let mut seals = Self { head: inherited, lineage, tree: Tree::new(), looked: NEVER };
         seals.tree = seals.fold(seals.lineage.whole + 1, inherited)?;
         while let Some(difference) = seals.load(seals.head + 1)? {
+            seals.looked = difference.looked;
             difference.apply(&mut seals.tree);
             seals.head += 1;
         }
@@ -210,19 +217,86 @@ impl Seals {
         root: &OwnedFd,
         shown: &Path,
         bound: Bound,
+        users: Option<(&OwnedFd, i64)>,
     ) -> Result<Sealed, DiskError> {
         let unsure = unsure_from();
         let (mut tree, bytes) = self.keep(root, shown, bound)?;
         distrust_the_young(&mut tree, unsure);
+        self.carry_bases(&mut tree);
+        if let Some((users, made)) = users {
+            let kept = self.keep_bases(&mut tree, users, made);
+            kept.map_err(DiskError::at("seal", shown))?;
+        }
         // A number of its own for the empty tree of the beginning too: 0 is no seal.
         if self.head > 0 && same(&self.tree, &tree) {
             let files = files_in(&tree);
-            self.tree = tree;
+            (self.tree, self.looked) = (tree, unsure);
             return Ok(Sealed { number: self.head, files, changed: 0, bytes: 0 });
         }
-        let sealed = self.record(tree, bytes)?;
+        let sealed = self.record(tree, bytes, unsure)?;
         self.publish(&self.tree);
         Ok(sealed)
+    }
+
+    /// A file that was there at the last seal began to differ from the user's when it did then.
+    fn carry_bases(&self, tree: &mut Tree) {
+        for (path, node) in tree {
+            if let (Kind::File { .. }, Some(known)) = (&node.kind, self.tree.get(path)) {
+                node.base.clone_from(&known.base);
+            }
+        }
+    }
+
+    /// Keeps what the user's files were where the layer has just begun to differ: what they are, if nobody has touched them
+    /// since the look for the last seal, or since the disk was made.
+    fn keep_bases(&self, tree: &mut Tree, users: &OwnedFd, made: i64) -> io::Result<()> {
+        let since = if self.head == 0 { made } else { self.looked };
+        let side = Side::Live(users);
+        let is_file = |node: &Node| matches!(node.kind, Kind::File { .. });
+        let mut next = tree.len();
+        for (path, node) in tree {
+            if !is_file(node) || self.tree.get(path).is_some_and(is_file) {
+                continue;
+            }
+            match side.look(path)? {
+                Some(Entry { what: What::File(size), changed, .. })
+                    if size <= DIFF_FILE_BYTES && changed < since =>
+                {
+                    let mut from = side.open(path)?;
+                    if let Kind::File { object, .. } = self.keep_content(next, &mut from)? {
+                        node.base = Some(object);
+                    }
+                    next += 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a content of the next seal, of which this is the one of that index.
+    pub(super) fn keep_content(&self, index: usize, from: &mut dyn io::Read) -> io::Result<Kind> {
+        let object = self.name(index);
+        let mut to = File::create(self.object(&object))?;
+        let size = io::copy(from, &mut to)?;
+        let stamp = Stamp { device: 0, inode: 0, size, changed: NEVER };
+        Ok(Kind::File { object, stamp })
+    }
+
+    /// Seals that what is at these paths is now what the user has.
+    pub(super) fn begin_anew(
+        &mut self,
+        paths: impl Iterator<Item = RelativePath>,
+    ) -> Result<(), DiskError> {
+        let mut tree = self.tree.clone();
+        for path in paths {
+            if let Some(node) = tree.get_mut(&path)
+                && let Kind::File { object, .. } = &node.kind
+            {
+                node.base = Some(object.clone());
+            }
+        }
+        self.record(tree, 0, self.looked).map(drop)
     }
 
     /// Lets other sessions have the contents that the last seal was the first to hold. Where that cannot be, they keep
@@ -267,17 +341,17 @@ impl Seals {
         unsure: i64,
     ) -> Result<Sealed, DiskError> {
         distrust_the_young(&mut tree, unsure);
-        self.record(tree, bytes)
+        self.record(tree, bytes, unsure)
     }
 
-    fn record(&mut self, tree: Tree, bytes: u64) -> Result<Sealed, DiskError> {
+    fn record(&mut self, tree: Tree, bytes: u64, looked: i64) -> Result<Sealed, DiskError> {
         let files = files_in(&tree);
-        let difference = Difference::between(&self.tree, &tree);
+        let difference = Difference::between(&self.tree, &tree, looked);
         let number = self.head + 1;
         self.write(number, &difference)?;
         let changed = difference.changed.len() + difference.removed.len();
         self.head = number;
-        self.tree = tree;
+        (self.tree, self.looked) = (tree, looked);
         Ok(Sealed { number, files, changed, bytes })
     }
 
@@ -317,10 +391,15 @@ impl Bound {
     pub(super) const NONE: Self = Self { bytes: u64::MAX, files: usize::MAX };
 }
 
+/// The time, as files have it.
+pub(super) fn now() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+    i64::try_from(now.as_nanos()).unwrap_or(NEVER)
+}
+
 /// From when on a change is too young for its stamp to be trusted. Taken before the stamps are.
 pub(super) fn unsure_from() -> i64 {
-    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
-    i64::try_from(now.saturating_sub(UNSURE).as_nanos()).unwrap_or(NEVER)
+    now() - UNSURE
 }
 
 pub(super) fn distrust_the_young(tree: &mut Tree, from: i64) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::shared::{Base, Below, Origin, Which};
-use super::{DiskError, Place, SealNumber, SealedTree};
+use super::{DiskError, Place, SealNumber, Sealed, SealedTree};
 use crate::environment::WorkspaceMode;
 
 /// What the trees of a session were at one moment.
@@ -147,7 +147,7 @@ impl Disk {
     /// # Errors
     /// The system's, or that the workspace is too large to be sealed. No seal is made then.
     pub fn seal(&mut self) -> Result<SealReport, DiskError> {
-        let work = self.work.seal()?;
+        let work = self.seal_work()?;
         let home = self.home.seal()?;
         Ok(SealReport {
             seal: DiskSeal { home: home.number, work: work.number },
@@ -155,6 +155,13 @@ impl Disk {
             changed: home.changed + work.changed,
             bytes: home.bytes + work.bytes,
         })
+    }
+
+    pub(super) fn seal_work(&mut self) -> Result<Sealed, DiskError> {
+        match self.mode {
+            WorkspaceMode::Overlay => self.work.seal_over(&self.workspace, self.place.made()?),
+            WorkspaceMode::Direct | WorkspaceMode::Copy => self.work.seal(),
+        }
     }
 
     /// Carries out the rewind of that number, unless it or a later one was: all trees become what they were. Where it

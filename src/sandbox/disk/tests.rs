@@ -191,6 +191,46 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The layer between two trees makes the one show the other; a layer of nothing shows what lies below.
+    #[test]
+    fn a_layer_makes_one_tree_the_other(first in acts(), second in acts()) {
+        let place = Place::new();
+        let mut tree = place.open();
+        first.iter().for_each(|act| perform(&place.tree(), act));
+        tree.seal().unwrap();
+        let base = tree.seals.current().clone();
+        second.iter().for_each(|act| perform(&place.tree(), act));
+        tree.seal().unwrap();
+        let target = tree.seals.current().clone();
+        let shown = layer::shown(&base, &layer::between(&base, &target));
+        prop_assert!(seal::same(&shown, &target), "{shown:#?}\nis not {target:#?}");
+        prop_assert_eq!(layer::between(&base, &base), Tree::new());
+        prop_assert_eq!(layer::shown(&base, &Tree::new()), base);
+    }
+
+    /// What is made of links to sealed contents is the tree that was sealed.
+    #[test]
+    fn a_sealed_tree_can_be_made_of_links(bursts in prop::collection::vec(acts(), 1..4)) {
+        let place = Place::new();
+        let mut tree = place.open();
+        for burst in &bursts {
+            burst.iter().for_each(|act| perform(&place.tree(), act));
+            tree.seal().unwrap();
+        }
+        let made = tempfile::tempdir().unwrap();
+        farm::build(&tree.seals, tree.seals.current(), made.path()).unwrap();
+        let plain = |root: &Path| -> BTreeMap<_, _> {
+            // The time of a link cannot be seen through a layer by anybody who minds.
+            let look = look(root).into_iter();
+            look.filter(|(_, what)| !what.starts_with("link")).collect()
+        };
+        prop_assert_eq!(plain(made.path()), plain(&place.tree()));
+    }
+}
+
 fn cut_restore(tree: &mut SealedTree, number: SealNumber, mut steps: usize) {
     let root = restore::open_root(&tree.root).unwrap();
     let target = tree.seals.tree(number).unwrap();

@@ -31,6 +31,9 @@ pub(super) struct Node {
     pub(super) owner: (u32, u32),
     /// When its content changed last, in nanoseconds since the epoch.
     pub(super) modified: i64,
+    /// Of a file in a layer or a copy: the content that the user's file had when the session's began to differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) base: Option<String>,
 }
 
 /// What kind of thing it is. Pipes, sockets and devices are no part of a tree.
@@ -167,6 +170,7 @@ fn node(kind: Kind, facts: &FileStat) -> Node {
         mode: facts.st_mode & 0o1777,
         owner: (facts.st_uid, facts.st_gid),
         modified: facts.st_mtime * 1_000_000_000 + facts.st_mtime_nsec,
+        base: None,
     }
 }
 
