@@ -223,9 +223,12 @@ proptest! {
         let made = tempfile::tempdir().unwrap();
         farm::build(&tree.seals, tree.seals.current(), made.path()).unwrap();
         let plain = |root: &Path| -> BTreeMap<_, _> {
-            // The time of a link cannot be seen through a layer by anybody who minds.
-            let look = look(root).into_iter();
-            look.filter(|(_, what)| !what.starts_with("link")).collect()
+            // Links keep no time: nobody reads it.
+            let timeless = |(path, what): (PathBuf, String)| match what.split_once(" 0 (") {
+                Some((link, _)) if what.starts_with("link") => (path, link.to_owned()),
+                _ => (path, what),
+            };
+            look(root).into_iter().map(timeless).collect()
         };
         prop_assert_eq!(plain(made.path()), plain(&place.tree()));
     }
