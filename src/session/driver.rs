@@ -224,7 +224,7 @@ impl Driver {
             self.commit(std::mem::take(&mut facts)).await?;
             let performed = match &step {
                 Step::Rest => return Ok(()),
-                Step::Sample => self.sample(&token).await,
+                Step::Sample => self.sample(&token).await?,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
                 Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Performed::default(),
             };
@@ -346,7 +346,7 @@ impl Driver {
     }
 
     /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+    pub(super) async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
         // First, because it came first, and because a turn ends with its idle event.
         let mut news: Vec<_> = self.guest.news().collect();
         news.extend(self.attempts.in_background(self.guest.report()));
