@@ -338,7 +338,7 @@ impl Session {
             }
             // The session's files are others than those of its last seal.
             E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
-                self.files.clean = false
+                self.files.clean = false;
             }
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::Rewound { home, work, .. } | E::Forked { home, work, .. } => {

@@ -260,9 +260,9 @@ impl Disk {
             done.push((change.path.clone(), outcome));
         }
         drop(sides);
-        self.work.begin_anew(done.iter().filter_map(|(path, outcome)| {
-            matches!(outcome, Outcome::Applied | Outcome::Merged).then(|| relative(path))
-        }))?;
+        let given =
+            done.iter().filter(|(_, what)| matches!(what, Outcome::Applied | Outcome::Merged));
+        self.work.begin_anew(given.map(|(path, _)| relative(path)))?;
         Ok(done)
     }
 
