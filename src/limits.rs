@@ -144,11 +144,11 @@ pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 pub const GUEST_PROCESSES: u64 = 64;
 /// Free space below which a command that fills the disk is ended, whatever its limit: the host needs it.
 pub const DISK_FLOOR_BYTES: u64 = 256 * 1024 * 1024;
-/// Content of the user's own workspace that one seal copies where blocks cannot be shared: each session has its own copy, and
-/// a hundred sessions must not fill a disk.
-pub const SEAL_DIRECT_BYTES: u64 = 256 * 1024 * 1024;
-/// Files of the user's own workspace that a seal looks at: a tenth of a second after each call that writes.
-pub const SEAL_DIRECT_FILES: usize = 50_000;
+/// Content of the user's own workspace that one seal copies where blocks cannot be shared: the first call that writes waits
+/// for it, once for all sessions there.
+pub const SEAL_DIRECT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Files of the user's own workspace that a seal looks at: half a second after each call that writes.
+pub const SEAL_DIRECT_FILES: usize = 200_000;
 
 /// Connections that one session has open at once: a package manager that fetches in parallel uses 16 to 50.
 pub const EGRESS_CONNECTIONS: usize = 256;
@@ -176,6 +176,8 @@ pub const EGRESS_NAMES: usize = 16_384;
 pub const EGRESS_REPORTED: usize = 64;
 /// Refusals that are added to one tool result; the others are in the log.
 pub const EGRESS_TOLD: usize = 8;
+/// Time between two commits of what is refused in the background: a job that tries in a loop must not fill the log.
+pub const EGRESS_QUIET: Duration = Duration::from_secs(1);
 /// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
 pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.

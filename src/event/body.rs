@@ -334,6 +334,18 @@ pub enum EventBody {
         /// The seal of the workspace that is restored.
         work: u64,
     },
+    /// The user is about to take over what the session changed at these paths; what came of it follows.
+    #[serde(rename = "internal.applying")]
+    Applying {
+        /// Below the workspace.
+        paths: Vec<String>,
+    },
+    /// The session's version at these paths is about to become the user's again; what came of it follows.
+    #[serde(rename = "internal.discarding")]
+    Discarding {
+        /// Below the workspace.
+        paths: Vec<String>,
+    },
     /// The user took over what the session changed of its own version of the workspace.
     #[serde(rename = "internal.applied")]
     Applied {
@@ -421,7 +433,9 @@ impl EventBody {
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => Audience::Internal,
         }
@@ -472,7 +486,9 @@ impl EventBody {
             E::Sealed { .. } => "internal.sealed",
             E::Unsealed { .. } => "internal.unsealed",
             E::Rewound { .. } => "internal.rewound",
+            E::Applying { .. } => "internal.applying",
             E::Applied { .. } => "internal.applied",
+            E::Discarding { .. } => "internal.discarding",
             E::Discarded { .. } => "internal.discarded",
             E::Forked { .. } => "internal.forked",
         }

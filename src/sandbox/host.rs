@@ -62,6 +62,7 @@ impl Host {
             found: found(profile, environment, disk)?,
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
+            base: base_of(environment, disk)?,
         })
     }
 }
@@ -74,7 +75,8 @@ pub(super) fn found(
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
-    let source = copy.as_ref().unwrap_or(workspace);
+    let own = base_of(environment, disk)?.or(copy);
+    let source = own.as_ref().unwrap_or(workspace);
     let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.
@@ -87,6 +89,14 @@ pub(super) fn found(
         }
     }
     Ok(all)
+}
+
+/// The sealed tree that the session's layer lies over, if it is one of its own.
+fn base_of(environment: &Environment, disk: Option<&Place>) -> io::Result<Option<PathBuf>> {
+    match (environment.workspace_mode, disk) {
+        (WorkspaceMode::Copy, Some(disk)) => disk.base().map_err(io::Error::other),
+        _ => Ok(None),
+    }
 }
 
 /// The allowed paths that lie in another mount than the workspace, relative to it.

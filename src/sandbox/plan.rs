@@ -39,6 +39,8 @@ pub struct Host {
     pub submount: Option<PathBuf>,
     /// The session's own disk, if it has one.
     pub disk: Option<Place>,
+    /// The sealed tree that its layer lies over, if it is a fork of another one's files.
+    pub base: Option<PathBuf>,
 }
 
 /// A path of the profile that exists.
@@ -319,7 +321,9 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
         from_root: host.session_uid.is_some(),
         env: variables(profile, host, &home, &mounts),
         home,
-        layer: disk.filter(|_| mode == WorkspaceMode::Overlay).map(Place::layer),
+        layer: disk
+            .filter(|_| mode == WorkspaceMode::Overlay || host.base.is_some())
+            .map(Place::layer),
         landlock: landlock::grants(tier, &mounts, &tmpfs),
         held,
         held_cut: host.found.cut,
@@ -443,7 +447,11 @@ fn mounts(
     }
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy);
     mounts.push(Mount {
-        source: copy.map_or_else(|| environment.workspace.clone(), |(disk, _)| disk.copy()),
+        source: host
+            .base
+            .clone()
+            .or_else(|| copy.map(|(disk, _)| disk.copy()))
+            .unwrap_or_else(|| environment.workspace.clone()),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
         access: profile.workspace.unwrap_or(Access::ReadWrite),
@@ -550,6 +558,7 @@ pub(super) mod tests {
             found: Found::default(),
             submount: None,
             disk: None,
+            base: None,
         }
     }
 

@@ -243,7 +243,7 @@ impl Driver {
             sealed = false;
             let performed = match &step {
                 Step::Rest => return Ok(()),
-                Step::Sample => self.sample(&token).await,
+                Step::Sample => self.sample(&token).await?,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
                 Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
                     Performed::default()
@@ -376,7 +376,7 @@ impl Driver {
     }
 
     /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+    pub(super) async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
         // First, because it came first.
         let mut news = self.news();
         news.extend(facts);

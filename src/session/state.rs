@@ -485,7 +485,9 @@ impl Session {
             | E::Rewound { home, work, .. }
             | E::Forked { home, work, .. } => self.files = Files::sealed(*home, *work),
             // The session's files are others than those of its last seal.
-            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
+            E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
+                self.files.clean = false;
+            }
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);

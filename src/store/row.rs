@@ -348,7 +348,9 @@ impl Projection {
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => {}
         }

@@ -118,7 +118,9 @@ impl Tally {
             | EventBody::Sealed { .. }
             | EventBody::Unsealed { .. }
             | EventBody::Rewound { .. }
+            | EventBody::Applying { .. }
             | EventBody::Applied { .. }
+            | EventBody::Discarding { .. }
             | EventBody::Discarded { .. }
             | EventBody::Forked { .. } => {}
         }
