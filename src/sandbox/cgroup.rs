@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::launcher;
 use super::plan::Plan;
 use super::profile::Resource;
 use crate::limits::CGROUP_REMOVAL;
@@ -252,10 +253,15 @@ fn delegate(base: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    put_text(&room.join("cgroup.procs"), "0")?;
+    let move_to = |group: &Path| {
+        let launcher = launcher::process_id().map(u64::from);
+        let mut own = std::iter::once(0).chain(launcher);
+        own.try_for_each(|pid| put(&group.join("cgroup.procs"), pid))
+    };
+    move_to(&room)?;
     put_text(&control, "+memory +pids +cpu").inspect_err(|_| {
         // Others are in it too: back to where it was, as if nothing had been tried.
-        drop(put_text(&base.join("cgroup.procs"), "0"));
+        drop(move_to(base));
         drop(std::fs::remove_dir(&room));
     })
 }

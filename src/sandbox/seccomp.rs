@@ -1,6 +1,7 @@
 //! System call filters: compiled from the profile on the host, loaded by init as the last layer.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -8,18 +9,41 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::profile::{Errno, Profile, Rule};
+use super::profile::{Deny, DenyIf, Errno, Profile, Rule};
 use crate::environment::Tier;
 
 /// A program for the kernel: code, jumps and constant of each instruction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter(Vec<(u16, u8, u8, u32)>);
 
-/// Compiles the profile's rules.
+/// What a compilation depends on, and its result.
+struct Compiled {
+    deny: Vec<Deny>,
+    deny_if: Vec<DenyIf>,
+    tier: Tier,
+    filters: Vec<Filter>,
+}
+
+/// The profile's rules, compiled. The last compilation is kept: a process has most of its sandboxes of one profile.
 ///
 /// # Errors
 /// Names the system call or rule that cannot be compiled.
 pub(super) fn compile(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, String> {
+    static LAST: Mutex<Option<Compiled>> = Mutex::new(None);
+    let mut last = LAST.lock().expect("nothing panics under this lock");
+    let (deny, deny_if) = (&profile.deny, &profile.deny_if);
+    let is_it =
+        |last: &&Compiled| last.tier == tier && last.deny == *deny && last.deny_if == *deny_if;
+    if let Some(last) = last.as_ref().filter(is_it) {
+        return Ok(last.filters.clone());
+    }
+    let filters = compile_anew(profile, tier)?;
+    let (deny, deny_if) = (deny.clone(), deny_if.clone());
+    *last = Some(Compiled { deny, deny_if, tier, filters: filters.clone() });
+    Ok(filters)
+}
+
+fn compile_anew(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, String> {
     if tier == Tier::None {
         return Ok(Vec::new());
     }
