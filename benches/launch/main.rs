@@ -121,7 +121,7 @@ struct Floor {
 
 impl Floor {
     fn start(workspace: &Path) -> Result<Option<Self>, AnyError> {
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("launch-floor");
+        let program = workspace.with_extension("floor");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/launch/floor.c");
         let mut compiler = Command::new("cc");
         compiler.args(["-O2", "-static", "-o"]).arg(&program).arg(source);

@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -201,9 +201,14 @@ fn put_if_there(path: &Path, value: u64) -> io::Result<()> {
 /// Says who made the group: the process and when it began, so that a number used again is told apart.
 fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    let pid = std::process::id();
-    let began = began(pid).unwrap_or(0);
+    let (pid, began) = (std::process::id(), own_beginning());
     format!("casemate-{pid}-{began}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// When this process began, or 0.
+pub(super) fn own_beginning() -> u64 {
+    static BEGAN: OnceLock<u64> = OnceLock::new();
+    *BEGAN.get_or_init(|| began(std::process::id()).unwrap_or(0))
 }
 
 /// When a process began, in the kernel's ticks.

@@ -33,9 +33,6 @@ use crate::environment::Tier;
 /// The name that this program is started under when it is to become a guest.
 pub const GUEST_NAME: &str = "casemate-guest";
 
-/// Descriptors that watch files, in a session.
-const WATCHERS: &str = "64";
-
 /// What the guest's work needs to know of its place.
 #[derive(Debug, Clone)]
 pub struct GuestContext {
@@ -339,12 +336,6 @@ fn full(
     };
     set_names()?;
     let opened = handed.asks.map(network::open).transpose()?;
-    if !plan.user_namespaces {
-        // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
-        put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
-    }
-    // They count as the user's, who has 128 on most hosts: what a session hoards, his editor lacks.
-    put("/proc/sys/user/max_inotify_instances", WATCHERS).map_err(|e| failed("watchers", e))?;
     mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
     let mut context = GuestContext {

@@ -15,6 +15,8 @@ use nix::unistd::{ForkResult, Pid};
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 /// No set-user-id programs.
 pub(super) const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// No programs.
+pub(super) const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 /// No devices.
 pub(super) const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
 
