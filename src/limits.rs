@@ -174,3 +174,24 @@ pub const EGRESS_TOLD: usize = 8;
 pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.
 pub const DIFF_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Largest JSON body of a request: the protocol's bound.
+pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Time for a request's body to arrive: 32 MiB over a bad line.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for a request's head to arrive, and for a kept connection to say something again.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest head of a request; a cursor and a key take one of them.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Most headers of a request; the official clients send about 20.
+pub const MAX_HEADERS: usize = 100;
+/// Most connections at once; further ones wait to be accepted. Below the usual limit of open files.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// Time that open connections have to finish when the server stops.
+pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Largest uploaded file: that of the hosted service.
+pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
+/// Silence allowed within an upload.
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest file name in characters that is kept: what the usual file systems hold.
+pub const MAX_FILE_NAME_CHARS: usize = 255;

@@ -60,6 +60,12 @@ impl Drivers {
         self.with(id, |channel| channel.is_driven())
     }
 
+    /// How many sessions somebody works on.
+    pub(super) fn driven(&self) -> usize {
+        let channels = self.0.lock().expect("nothing panics under this lock");
+        channels.values().filter(|channel| channel.is_driven()).count()
+    }
+
     /// Stops the step that the session performs, if any.
     pub(super) fn interrupt(&self, id: &SessionId) {
         self.with(id, |channel| channel.interrupt.trip());

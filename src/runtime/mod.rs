@@ -12,9 +12,11 @@ mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
+pub mod files;
 mod history;
 mod instructions;
 mod network;
+mod records;
 mod registries;
 
 use std::io::Read as _;
@@ -29,6 +31,7 @@ pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
 pub use network::{NetworkUse, Refused, Used};
+pub use records::{Record, RecordFilter};
 pub use registries::Registries;
 
 use crate::agent::Agent;
@@ -86,6 +89,9 @@ pub enum RuntimeError {
     /// The session's own disk.
     #[error("could not {0}")]
     Disk(#[from] DiskError),
+    /// A stored file.
+    #[error("could not {0}")]
+    File(#[from] files::FileError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -228,6 +234,7 @@ impl Runtime {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
+        files::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let drivers = Drivers::default();

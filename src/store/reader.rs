@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::records::{self, Record, RecordFilter};
 use super::row::{Projection, SessionFilter, SessionRow};
 use super::schema::Database;
 use super::{StoreError, directory, read};
@@ -93,6 +94,37 @@ impl Reader {
     /// The events of `session` of one kind, such as `internal.rewound`, in order.
     pub fn of_kind(&self, session: &SessionId, kind: &str) -> Result<Vec<Event>, StoreError> {
         self.with(|db| read::of_kind(db, session, kind))
+    }
+
+    /// The record of that kind and id, if there is one.
+    pub fn record(&self, kind: &str, id: &str) -> Result<Option<Record>, StoreError> {
+        self.with(|db| records::record(db, kind, id))
+    }
+
+    /// The records that `filter` chooses, the newest first.
+    pub fn records(&self, filter: &RecordFilter, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.with(|db| records::records(db, filter, limit))
+    }
+
+    /// A record as it was at that revision, if it still is or was kept.
+    pub fn record_version(
+        &self,
+        kind: &str,
+        id: &str,
+        revision: u64,
+    ) -> Result<Option<Record>, StoreError> {
+        self.with(|db| records::version(db, kind, id, revision))
+    }
+
+    /// A record's revisions below `before` that can still be read, the newest first.
+    pub fn record_versions(
+        &self,
+        kind: &str,
+        id: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.with(|db| records::versions(db, kind, id, before, limit))
     }
 
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.

@@ -23,7 +23,8 @@ use crate::limits;
 const APPLICATION_ID: i32 = 0x6361_7365;
 
 /// Format `n` is reached by the first `n` entries.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE session (
         key        INTEGER PRIMARY KEY,
         id         TEXT NOT NULL UNIQUE,
@@ -58,7 +59,31 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE UNIQUE INDEX event_by_seq ON event (session, seq);
     CREATE UNIQUE INDEX event_by_id ON event (id, session);
-"];
+",
+    "
+    CREATE TABLE record (
+        key         INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind        TEXT NOT NULL,
+        id          TEXT NOT NULL UNIQUE,
+        owner       TEXT,
+        revision    INTEGER NOT NULL,
+        created_at  INTEGER NOT NULL,
+        updated_at  INTEGER NOT NULL,
+        archived_at INTEGER,
+        body        TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX record_by_kind ON record (kind, key);
+    CREATE INDEX record_by_owner ON record (owner, kind, key) WHERE owner IS NOT NULL;
+
+    CREATE TABLE record_version (
+        record   INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+        revision INTEGER NOT NULL,
+        at       INTEGER NOT NULL,
+        body     TEXT NOT NULL,
+        PRIMARY KEY (record, revision)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The newest format.
 pub(super) const FORMAT: u32 = MIGRATIONS.len() as u32;
