@@ -10,10 +10,12 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Instant;
 
-use casemate::environment::Environment;
+use casemate::environment::{Environment, WorkspaceMode};
+use casemate::sandbox::disk::Place;
 use casemate::sandbox::wire::ToolCall;
-use casemate::sandbox::{Guest, Plan, plan_for, settle};
+use casemate::sandbox::{Guest, Plan, plan_for, prepare, settle};
 use casemate::tool::inside;
 use serde_json::json;
 use support::{AnyError, Contestant, Effort, compare};
@@ -34,11 +36,8 @@ fn main() -> Result<ExitCode, AnyError> {
         runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
     };
     let floor = Floor::start(workspace.path())?.map(|floor| floor.contestant(effort.calls));
-    compare(
-        "a sandbox",
-        effort.rounds,
-        floor.into_iter().chain(bench.ours(effort.calls)).collect(),
-    )?;
+    let ours = bench.ours(effort.calls).into_iter().chain([bench.spare(effort.calls)?]);
+    compare("a sandbox", effort.rounds, floor.into_iter().chain(ours).collect())?;
     let bubblewrap = bubblewrap(workspace.path()).status().is_ok_and(|status| status.success());
     let bubblewrap = bubblewrap.then(|| {
         Contestant::timed("bwrap --unshare-all … true", effort.calls, || {
@@ -48,6 +47,7 @@ fn main() -> Result<ExitCode, AnyError> {
     let ours = bench.ours(effort.calls).into_iter().chain([bench.command(effort.calls)]);
     compare("a sandbox", effort.rounds, bubblewrap.into_iter().chain(ours).collect())?;
     compare("many sandboxes", effort.rounds, vec![bench.many()])?;
+    bench.memory()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,6 +76,42 @@ impl Bench {
         ]
     }
 
+    /// One that was brought up ahead: until it is known to be as fresh as one that is launched now.
+    fn spare(&self, calls: usize) -> Result<Contestant<'_>, AnyError> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let disk = Place::at(dir.path().join("disk"));
+        disk.prepare(WorkspaceMode::Direct, &self.environment.workspace)?;
+        let once = move || {
+            let _kept = &dir;
+            self.runtime.block_on(async {
+                let spare = prepare(&self.environment, &disk, &[]).await?;
+                let started = Instant::now();
+                let guest = spare.take(&self.environment, &disk, &[]).ok_or("it is not fresh")?;
+                let time = started.elapsed();
+                run_true(&guest).await?;
+                Ok(time)
+            })
+        };
+        Ok(Contestant::new("casemate: taken from those that are warm", move || {
+            (0..calls).map(|_| once()).collect()
+        }))
+    }
+
+    /// What one costs while it waits: the share of its processes in memory (Pss), which root alone may see of a guest.
+    fn memory(&self) -> Result<(), AnyError> {
+        let plan = self.plan()?;
+        let guests = self.runtime.block_on(async {
+            let launches = (0..10).map(|_| Guest::launch(&plan));
+            let guests = futures_util::future::join_all(launches).await.into_iter();
+            guests.collect::<Result<Vec<_>, _>>()
+        })?;
+        let kib: usize = descendants().into_iter().filter_map(proportional_kib).sum();
+        let mut out = std::io::stdout().lock();
+        let (number, each) = (guests.len(), kib / guests.len());
+        writeln!(out, "\n{number} sandboxes that wait, and their launcher: {each} KiB (Pss) each")?;
+        Ok(())
+    }
+
     fn command(&self, calls: usize) -> Contestant<'_> {
         Contestant::timed("casemate sandbox exec -- true", calls, || {
             succeed(
@@ -90,7 +126,7 @@ impl Bench {
     /// Many at once, until the last is ready. Those of the round before are gone.
     fn many(&self) -> Contestant<'_> {
         Contestant::new("casemate: 100 at once", || {
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             let guests = self.runtime.block_on(async {
                 let plans = (0..MANY).map(|_| self.plan()).collect::<Result<Vec<_>, _>>()?;
                 let launches = plans.iter().map(Guest::launch);
@@ -103,6 +139,25 @@ impl Bench {
             Ok(vec![time])
         })
     }
+}
+
+/// This process's children, and theirs.
+fn descendants() -> Vec<u32> {
+    let mut family = vec![std::process::id()];
+    let mut at = 0;
+    while let Some(pid) = family.get(at) {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        at += 1;
+    }
+    family.split_off(1)
+}
+
+fn proportional_kib(pid: u32) -> Option<usize> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 async fn run_true(guest: &Guest) -> Result<(), AnyError> {

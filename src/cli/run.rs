@@ -32,6 +32,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, 
     };
     let runtime = Runtime::open(config)?;
     let row = runtime.create_session(spec).await?;
+    runtime.prepare(&row)?;
     runtime.submit(&row.id, Input::Message(task)).await?;
     let status = follow(context, &runtime, &row, 0, &args.watch, args.yes).await;
     runtime.shutdown().await;

@@ -18,6 +18,7 @@ mod instructions;
 mod network;
 mod records;
 mod registries;
+mod warm;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,7 @@ use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUT
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
-use crate::sandbox::disk::Place;
-use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::sandbox::{self, Guest, LaunchError, PlanError, SandboxError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -56,6 +56,7 @@ use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
 use crate::store::{self, Append, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
+use warm::{Recipe, Warm};
 
 /// Why the runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +224,7 @@ struct Shared {
     config: Config,
     catalog: Catalog,
     drivers: Drivers,
+    warm: Arc<Warm>,
 }
 
 impl Runtime {
@@ -237,8 +239,8 @@ impl Runtime {
         files::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
-        let drivers = Drivers::default();
-        Ok(Self { shared: Arc::new(Shared { store, clock, config, catalog, drivers }) })
+        let (drivers, warm) = (Drivers::default(), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { store, clock, config, catalog, drivers, warm }) })
     }
 
     /// Looks at a data directory without taking it: works beside a running process.
@@ -318,6 +320,43 @@ impl Runtime {
             created_at: now,
         };
         Ok(self.shared.store.create_session(new).await?)
+    }
+
+    /// Begins to bring a session's sandbox up, for whoever creates one and is about to give it something.
+    ///
+    /// # Errors
+    /// If the session's definition cannot be read.
+    pub fn prepare(&self, row: &SessionRow) -> Result<(), RuntimeError> {
+        let environment = definition(row.clone())?.environment;
+        self.shared.warm.prepare(row.id.clone(), self.recipe(&row.id, environment).0);
+        Ok(())
+    }
+
+    /// What a session's sandbox is made of, and what its network may reach.
+    fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
+        let registries = registries_of(&environment, &self.shared.config.registries);
+        let policy = Policy::new(environment.networking.clone(), registries.hosts);
+        let variables = registries.variables;
+        (Recipe { environment, disk: self.disk(id), variables }, policy)
+    }
+
+    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread.
+    fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
+        let (recipe, policy) = self.recipe(id, environment);
+        let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
+        Arc::new(move || -> Sandboxed {
+            let (id, warm) = (id.clone(), Arc::clone(&warm));
+            let (recipe, policy) = (recipe.clone(), policy.clone());
+            Box::pin(async move {
+                let guest = match warm.take(&id, &recipe).await {
+                    Some(guest) => guest,
+                    None => launch(&recipe).await?,
+                };
+                let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
+                let door = door.map_err(|e| format!("network door: {e}"))?;
+                Ok(Launched { guest, door })
+            })
+        })
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -414,11 +453,7 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
-            launcher: launcher(
-                definition.environment,
-                self.disk(id),
-                &self.shared.config.registries,
-            ),
+            launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,
             interrupt,
@@ -487,6 +522,7 @@ impl Runtime {
     /// If it is not there or is at work.
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
         self.row(id)?;
+        self.shared.warm.forget(id);
         self.shared.store.delete_session(id).await?;
         // Cut here, the next start sweeps it.
         Ok(self.disk(id).remove()?)
@@ -496,6 +532,7 @@ impl Runtime {
     pub async fn shutdown(self) {
         let work = async {
             self.shared.drivers.stop().await;
+            self.shared.warm.end();
             self.shared.store.clone().close().await;
             // A thread that panicked has nothing left to wait for.
             drop(tokio::task::spawn_blocking(sandbox::settle).await);
@@ -510,24 +547,11 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
         .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
-/// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
-    let registries = registries_of(&environment, registries);
-    let policy = Policy::new(environment.networking.clone(), registries.hosts);
-    Arc::new(move || -> Sandboxed {
-        let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
-        let variables = registries.variables.clone();
-        Box::pin(async move {
-            let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
-            // Made with the session; one of an older version has none.
-            disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-            let guest = sandbox::launch(&environment, &disk, &variables).await;
-            let guest = guest.map_err(|e| e.to_string())?;
-            let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
-            let door = door.map_err(|e| format!("network door: {e}"))?;
-            Ok(Launched { guest, door })
-        })
-    })
+async fn launch(Recipe { environment, disk, variables }: &Recipe) -> Result<Guest, String> {
+    let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
+    // Made with the session; one of an older version has none.
+    disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
+    sandbox::launch(environment, disk, variables).await.map_err(|e| e.to_string())
 }
 
 /// Those that the environment opens.
