@@ -68,6 +68,12 @@ pub const DEFAULT_MAX_TURNS: u32 = 200;
 pub const NO_PROGRESS_REPEATS: usize = 5;
 /// Tokens that an answer may have unless the agent says otherwise.
 pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
+/// Largest budget in cents: its picodollars fit into 64 bits, and into the store's signed ones.
+pub const MAX_BUDGET_CENTS: u64 = 900_000_000;
+/// How often an input is admitted anew because the session moved meanwhile. Each time somebody else came first.
+pub const ADMISSION_ATTEMPTS: u32 = 1000;
+/// Most inputs of one request, and of a session's beginning.
+pub const MAX_INPUTS: usize = 1000;
 
 /// Largest frame between host and guest: an image or PDF of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -193,6 +199,8 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_CONNECTIONS: usize = 4096;
 /// Time that open connections have to finish when the server stops.
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Tries of a change that names no version, each upon what another has changed first; further ones would starve others.
+pub const RECORD_CHANGE_ATTEMPTS: usize = 16;
 /// Largest uploaded file: that of the hosted service.
 pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
 /// Silence allowed within an upload.
