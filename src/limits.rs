@@ -132,6 +132,10 @@ pub const PROTECT_DEPTH: usize = 6;
 pub const PROTECT_ENTRIES: usize = 20_000;
 /// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
 pub const PROTECT_MOUNTS: usize = 500;
+/// Sandboxes that are up before their sessions are given anything: each has a megabyte, and its processes.
+pub const WARM_SANDBOXES: usize = 4;
+/// Time after which one of them may lose its place: who creates a session and does not use it is not about to.
+pub const WARM_TIME: Duration = Duration::from_secs(60);
 /// Largest profile file: the built-in one is 20 kB.
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.

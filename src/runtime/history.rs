@@ -280,6 +280,7 @@ impl Runtime {
         if self.shared.drivers.is_driven(id) {
             return Err(RuntimeError::Busy(id.clone()));
         }
+        self.shared.warm.forget(id);
         let mut log = Vec::new();
         self.reader().each(id, 0, |event| log.push(event))?;
         let definition = Arc::new(definition(row.clone())?);

@@ -20,6 +20,7 @@ mod network;
 mod records;
 mod registries;
 mod update;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -55,8 +56,7 @@ use crate::limits::{
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
-use crate::sandbox::disk::Place;
-use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::sandbox::{self, Guest, LaunchError, PlanError, SandboxError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -65,6 +65,7 @@ use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
+use warm::{Recipe, Warm};
 
 /// Why the runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -269,6 +270,7 @@ struct Shared {
     config: Config,
     catalog: Catalog,
     drivers: Drivers,
+    warm: Arc<Warm>,
 }
 
 impl Runtime {
@@ -284,8 +286,8 @@ impl Runtime {
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let opened_at = clock.now();
-        let drivers = Drivers::default();
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers };
+        let (drivers, warm) = (Drivers::default(), Arc::default());
+        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -387,8 +389,44 @@ impl Runtime {
         let row = self.shared.store.create_session(new, append).await?;
         if works {
             self.drive(&row.id)?;
+        } else {
+            self.prepare(&row)?;
         }
         Ok(row)
+    }
+
+    /// Begins to bring a session's sandbox up: whoever creates one is about to tell it something.
+    fn prepare(&self, row: &SessionRow) -> Result<(), RuntimeError> {
+        let environment = definition(row.clone())?.environment;
+        self.shared.warm.prepare(row.id.clone(), self.recipe(&row.id, environment).0);
+        Ok(())
+    }
+
+    /// What a session's sandbox is made of, and what its network may reach.
+    fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
+        let registries = registries_of(&environment, &self.shared.config.registries);
+        let policy = Policy::new(environment.networking.clone(), registries.hosts);
+        let variables = registries.variables;
+        (Recipe { environment, disk: self.disk(id), variables }, policy)
+    }
+
+    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread.
+    fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
+        let (recipe, policy) = self.recipe(id, environment);
+        let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
+        Arc::new(move || -> Sandboxed {
+            let (id, warm) = (id.clone(), Arc::clone(&warm));
+            let (recipe, policy) = (recipe.clone(), policy.clone());
+            Box::pin(async move {
+                let guest = match warm.take(&id, &recipe).await {
+                    Some(guest) => guest,
+                    None => launch(&recipe).await?,
+                };
+                let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
+                let door = door.map_err(|e| format!("network door: {e}"))?;
+                Ok(Launched { guest, door })
+            })
+        })
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -484,11 +522,7 @@ impl Runtime {
             model_name: route.to_string(),
             model_id: route.model,
             opened_at: self.shared.opened_at,
-            launcher: launcher(
-                definition.environment,
-                self.disk(id),
-                &self.shared.config.registries,
-            ),
+            launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,
             interrupt,
@@ -558,6 +592,7 @@ impl Runtime {
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
         self.check_still(&self.row(id)?)?;
         self.shared.drivers.retire(id).await;
+        self.shared.warm.forget(id);
         self.shared.store.delete_session(id).await?;
         // Cut here, the next start sweeps it.
         Ok(self.disk(id).remove()?)
@@ -567,6 +602,7 @@ impl Runtime {
     pub async fn shutdown(self) {
         let work = async {
             self.shared.drivers.stop().await;
+            self.shared.warm.end();
             self.shared.store.clone().close().await;
             // A thread that panicked has nothing left to wait for.
             drop(tokio::task::spawn_blocking(sandbox::settle).await);
@@ -581,24 +617,11 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
         .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
-/// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
-    let registries = registries_of(&environment, registries);
-    let policy = Policy::new(environment.networking.clone(), registries.hosts);
-    Arc::new(move || -> Sandboxed {
-        let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
-        let variables = registries.variables.clone();
-        Box::pin(async move {
-            let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
-            // Made with the session; one of an older version has none.
-            disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-            let guest = sandbox::launch(&environment, &disk, &variables).await;
-            let guest = guest.map_err(|e| e.to_string())?;
-            let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
-            let door = door.map_err(|e| format!("network door: {e}"))?;
-            Ok(Launched { guest, door })
-        })
-    })
+async fn launch(Recipe { environment, disk, variables }: &Recipe) -> Result<Guest, String> {
+    let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
+    // Made with the session; one of an older version has none.
+    disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
+    sandbox::launch(environment, disk, variables).await.map_err(|e| e.to_string())
 }
 
 /// Those that the environment opens.

@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::launcher;
 use super::plan::Plan;
 use super::profile::Resource;
 use crate::limits::CGROUP_REMOVAL;
@@ -200,9 +201,14 @@ fn put_if_there(path: &Path, value: u64) -> io::Result<()> {
 /// Says who made the group: the process and when it began, so that a number used again is told apart.
 fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    let pid = std::process::id();
-    let began = began(pid).unwrap_or(0);
+    let (pid, began) = (std::process::id(), own_beginning());
     format!("casemate-{pid}-{began}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// When this process began, or 0.
+pub(super) fn own_beginning() -> u64 {
+    static BEGAN: OnceLock<u64> = OnceLock::new();
+    *BEGAN.get_or_init(|| began(std::process::id()).unwrap_or(0))
 }
 
 /// When a process began, in the kernel's ticks.
@@ -252,10 +258,15 @@ fn delegate(base: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    put_text(&room.join("cgroup.procs"), "0")?;
+    let move_to = |group: &Path| {
+        let launcher = launcher::process_id().map(u64::from);
+        let mut own = std::iter::once(0).chain(launcher);
+        own.try_for_each(|pid| put(&group.join("cgroup.procs"), pid))
+    };
+    move_to(&room)?;
     put_text(&control, "+memory +pids +cpu").inspect_err(|_| {
         // Others are in it too: back to where it was, as if nothing had been tried.
-        drop(put_text(&base.join("cgroup.procs"), "0"));
+        drop(move_to(base));
         drop(std::fs::remove_dir(&room));
     })
 }

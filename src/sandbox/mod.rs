@@ -10,10 +10,12 @@ mod canary;
 mod cgroup;
 pub mod disk;
 mod exec;
+mod fds;
 mod guest;
 mod host;
 pub mod init;
 mod landlock;
+mod launcher;
 mod mechanism;
 mod mounts;
 pub mod network;
@@ -23,17 +25,21 @@ pub mod probe;
 pub mod profile;
 mod program;
 mod protect;
+mod reaper;
 mod remedy;
 mod seccomp;
 mod show;
+mod spare;
 mod sys;
 pub mod usage;
 pub mod wire;
 
-pub use guest::{Guest, GuestError, LaunchError, settle};
+pub use guest::{Guest, GuestError, LaunchError};
 pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
+pub use reaper::settle;
 pub use show::{View, size};
+pub use spare::Spare;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -89,12 +95,37 @@ pub async fn launch(
     disk: &Place,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
+    let (guest, refused) =
+        best(environment, disk, variables, async |plan| Guest::launch(&plan).await).await?;
+    Ok(guest.after(refused.as_ref()))
+}
+
+/// The same, ahead of need.
+///
+/// # Errors
+/// As [`launch`].
+pub async fn prepare(
+    environment: &Environment,
+    disk: &Place,
+    variables: &[(String, String)],
+) -> Result<Spare, SandboxError> {
+    let (spare, refused) = best(environment, disk, variables, Spare::launch).await?;
+    Ok(spare.after(refused.as_ref()))
+}
+
+/// What starts on the best tier, and what was refused on the way down to it.
+async fn best<T>(
+    environment: &Environment,
+    disk: &Place,
+    variables: &[(String, String)],
+    start: impl AsyncFn(Plan) -> Result<T, LaunchError>,
+) -> Result<(T, Option<LaunchError>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
         let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
         plan.env.extend_from_slice(variables);
-        match Guest::launch(&plan).await {
-            Ok(guest) => return Ok(guest.after(refused.as_ref())),
+        match start(plan).await {
+            Ok(started) => return Ok((started, refused)),
             Err(e) => refused = refused.or(Some(e)),
         }
     }
