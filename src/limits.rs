@@ -126,6 +126,10 @@ pub const PROTECT_DEPTH: usize = 6;
 pub const PROTECT_ENTRIES: usize = 20_000;
 /// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
 pub const PROTECT_MOUNTS: usize = 500;
+/// Names that are tried for a file that is set aside: whoever makes it a hundred times over is named, and the file with him.
+pub const SET_ASIDE: u32 = 100;
+/// Protected files that one tool result speaks of; the others are in the log.
+pub const MADE_TOLD: usize = 8;
 /// Largest profile file: the built-in one is 20 kB.
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.

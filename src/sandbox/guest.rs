@@ -24,6 +24,7 @@ use super::network::{self, Network};
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
+use super::protect::Held;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{program, remedy};
 use crate::environment::Tier;
@@ -87,6 +88,7 @@ type Calls = Arc<Mutex<Result<Waiting, GuestError>>>;
 pub struct Guest {
     tier: Tier,
     layers: Vec<String>,
+    held: Arc<[Held]>,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     calls: Calls,
     next: AtomicU64,
@@ -247,7 +249,8 @@ impl Guest {
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         let asks = Mutex::new(asks);
-        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
+        let held = plan.held.as_slice().into();
+        Ok(Self { tier: plan.tier, layers, held, writer, calls, next, reader, asks, process })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -268,6 +271,12 @@ impl Guest {
     #[must_use]
     pub fn layers(&self) -> &[String] {
         &self.layers
+    }
+
+    /// The paths that it holds, if its tier holds any.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<[Held]>> {
+        (self.tier == Tier::Full).then(|| Arc::clone(&self.held))
     }
 
     /// The socket on which it asks for connections, if it has a network; once.

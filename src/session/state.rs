@@ -313,6 +313,7 @@ impl Session {
             E::AgentThinking {}
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }
