@@ -130,6 +130,8 @@ pub const PROTECT_MOUNTS: usize = 500;
 pub const SET_ASIDE: u32 = 100;
 /// Protected files that one tool result speaks of; the others are in the log.
 pub const MADE_TOLD: usize = 8;
+/// Largest pointer or config of a git directory outside of its workspace that is read: git's own are some hundred bytes.
+pub const GIT_FILE_BYTES: u64 = 64 * 1024;
 /// Largest profile file: the built-in one is 20 kB.
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.

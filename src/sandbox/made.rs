@@ -16,6 +16,7 @@ use nix::sys::stat::Mode;
 use super::plan::PlanError;
 use super::profile::{Profile, Protection};
 use super::protect::{self, Held};
+use super::repository::Repository;
 use crate::environment::{Access, Environment, WorkspaceMode};
 use crate::limits::SET_ASIDE;
 
@@ -40,6 +41,9 @@ pub fn look(environment: &Environment, held: &[Held]) -> Result<Vec<Made>, PlanE
     let profile = Profile::of(&environment.profile)?;
     let found = super::host::found(&profile, environment, None)
         .map_err(|e| PlanError::Gather(e.to_string()))?;
+    let repository = Repository::of(&environment.workspace).map(|outside| outside.directory);
+    let outside =
+        |path: &Path| repository.as_ref().is_some_and(|outside| path.starts_with(outside));
     let obeyed = |pattern: &str| {
         let mut protects = profile.protect.iter();
         protects.any(|one| one.path == pattern && one.access == Protection::ReadOnly)
@@ -48,10 +52,13 @@ pub fn look(environment: &Environment, held: &[Held]) -> Result<Vec<Made>, PlanE
     let all = found.held.into_iter().map(|held| (held.path, held.pattern)).chain(links);
     let mut made: Vec<_> = all
         // Neither the directories above, nor what a link of the name leads to.
-        .filter(|(path, pattern)| protect::ends_with(path, pattern) && obeyed(pattern))
+        .filter(|(path, pattern)| {
+            (outside(path) || protect::ends_with(path, pattern)) && obeyed(pattern)
+        })
         .filter(|(path, _)| !held.iter().any(|held| held.path == *path))
         .map(|(path, pattern)| {
-            let set_aside = unwanted(&path, &pattern, held).then(|| set_aside(environment, &path));
+            let set_aside = unwanted(&path, &pattern, held)
+                .then(|| set_aside(environment, repository.as_deref(), &path));
             Made { set_aside: set_aside.and_then(Result::ok), path }
         })
         .collect();
@@ -69,8 +76,12 @@ fn unwanted(path: &Path, pattern: &str, held: &[Held]) -> bool {
 }
 
 /// Renames an entry beside itself, following no link on the way; its new path.
-fn set_aside(environment: &Environment, path: &Path) -> io::Result<PathBuf> {
-    let (top, below) = host_side(environment, path).ok_or(io::ErrorKind::NotFound)?;
+fn set_aside(
+    environment: &Environment,
+    repository: Option<&Path>,
+    path: &Path,
+) -> io::Result<PathBuf> {
+    let (top, below) = host_side(environment, repository, path).ok_or(io::ErrorKind::NotFound)?;
     let (above, name) = below.parent().zip(below.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
     let directory = descend(&top, above)?;
     for number in 1..=SET_ASIDE {
@@ -92,13 +103,18 @@ fn aside(name: &OsStr, number: u32) -> OsString {
 }
 
 /// A path inside, as a directory of the host that tools may change, and the way from there.
-fn host_side(environment: &Environment, path: &Path) -> Option<(PathBuf, PathBuf)> {
-    let own = (&environment.workspace, &environment.workspace);
+fn host_side(
+    environment: &Environment,
+    repository: Option<&Path>,
+    path: &Path,
+) -> Option<(PathBuf, PathBuf)> {
+    let own = [Some(environment.workspace.as_path()), repository];
+    let own = own.into_iter().flatten().map(|path| (path, path));
     let extra = environment.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
-    let extra = extra.map(|mount| (&mount.target, &mount.source));
-    let shown = std::iter::once(own).chain(extra).filter(|(target, _)| path.starts_with(target));
+    let extra = extra.map(|mount| (mount.target.as_path(), mount.source.as_path()));
+    let shown = own.chain(extra).filter(|(target, _)| path.starts_with(target));
     let (target, source) = shown.max_by_key(|(target, _)| target.components().count())?;
-    Some((source.clone(), path.strip_prefix(target).ok()?.to_owned()))
+    Some((source.to_owned(), path.strip_prefix(target).ok()?.to_owned()))
 }
 
 /// Opens a directory below `top`, one name at a time: what a session puts in the way is no way out.
@@ -214,8 +230,8 @@ mod tests {
         std::fs::create_dir(&work).unwrap();
         symlink("../victim", work.join("sub")).unwrap();
         let environment = Environment::new(work.clone());
-        set_aside(&environment, &work.join("sub/.git/commondir")).unwrap_err();
-        set_aside(&environment, &dir.path().join("victim/.git/commondir")).unwrap_err();
+        set_aside(&environment, None, &work.join("sub/.git/commondir")).unwrap_err();
+        set_aside(&environment, None, &dir.path().join("victim/.git/commondir")).unwrap_err();
         assert!(dir.path().join("victim/.git/commondir").exists());
     }
 }

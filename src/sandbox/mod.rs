@@ -25,6 +25,7 @@ pub mod profile;
 mod program;
 mod protect;
 mod remedy;
+mod repository;
 mod seccomp;
 mod show;
 mod sys;
