@@ -35,7 +35,7 @@ const WORKTREE: &str = "
 
 /// `main` is a submodule of `super`; the name of it is `work`, beside which `super` keeps its git directory.
 const SUBMODULE: &str = "
-    git init -q -b main . && git submodule --quiet add ./main work
+    git init -q -b main . && rmdir work && git submodule --quiet add $PWD/main work
     git -C work config user.email a@b.c && git -C work config user.name a";
 
 /// What an agent does, and what it must not.
