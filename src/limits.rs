@@ -138,7 +138,9 @@ pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
 /// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// The same while no command runs: only jobs in the background can do harm.
+/// How often a command that has an idle limit is looked at for a sign of life: each look reads `/proc`.
+pub const IDLE_LOOK: Duration = Duration::from_millis(500);
+/// As [`WATCH_INTERVAL`], while no command runs: only jobs in the background can do harm.
 pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 /// Processes that the guest keeps for itself when its programs have used up theirs.
 pub const GUEST_PROCESSES: u64 = 64;

@@ -11,7 +11,7 @@ use super::terminal::neutralise;
 use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
 use crate::runtime::{
-    Executed, Made, Registries, Report, profile_source, resolve_workspace, sandbox_exec,
+    Changes, Executed, Made, Registries, Report, profile_source, resolve_workspace, sandbox_exec,
     sandbox_view,
 };
 
@@ -73,14 +73,15 @@ fn name(workspace: &Path, made: &[Made]) -> Result<(), Failure> {
     let mut out = Output::of_process();
     let below = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).display().to_string();
     for Made { path, set_aside } in made {
-        let path = below(path);
-        let sentence = match set_aside {
-            Some(aside) => {
-                format!("{path} was made, which your git would obey: it is now {}", below(aside))
-            }
-            None => format!("look before you use git or an editor here, they obey: {path}"),
-        };
-        out.talk(format!("casemate: {}\n", neutralise(&sentence)))?;
+        let Some(aside) = set_aside else { continue };
+        let (path, aside) = (below(path), below(aside));
+        let text = format!("{path} was made, which your git would obey: it is now {aside}");
+        out.talk(format!("casemate: {}\n", neutralise(&text)))?;
+    }
+    let obeyed = made.iter().filter(|made| made.set_aside.is_none()).map(|made| below(&made.path));
+    let obeyed = Changes { obeyed: obeyed.collect(), ..Changes::default() };
+    if let Some(warning) = obeyed.warning() {
+        out.talk(format!("casemate: {}\n", neutralise(&warning)))?;
     }
     Ok(out.flush()?)
 }

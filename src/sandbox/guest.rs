@@ -204,7 +204,8 @@ fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
         Tier::Landlock | Tier::None => "limited for each process alone",
     };
     let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
-    format!("memory {memory}{cpu} ({reason})")
+    let io = plan.limit(Resource::Io).map_or("", |_| ", disk speed not limited");
+    format!("memory {memory}{cpu}{io} ({reason})")
 }
 
 /// What the child says once it is set up.

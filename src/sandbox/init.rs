@@ -61,6 +61,8 @@ pub struct Bounds {
     pub disk: Option<u64>,
     /// Bytes that one command may print.
     pub output: Option<u64>,
+    /// Seconds that one command may pass without output and without processor time.
+    pub idle: Option<u64>,
     /// Counts what the kernel killed for want of memory, where the kernel sees to it.
     pub oom: Option<Arc<File>>,
     counted: Option<Arc<Mutex<Counted>>>,
@@ -86,6 +88,7 @@ impl Bounds {
             processes: plan.limit(Resource::Nproc).filter(|_| own),
             disk: plan.limit(Resource::Disk),
             output: plan.limit(Resource::Output),
+            idle: plan.limit(Resource::Idle),
             oom: oom.map(Arc::new),
             counted: None,
         }
@@ -526,7 +529,12 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
             // Where the kernel does not count the session's memory, no process may have more than all of it.
             Resource::Memory if order.cgroup.is_none() => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
-            Resource::Memory | Resource::Disk | Resource::Output | Resource::Cpu => continue,
+            Resource::Memory
+            | Resource::Disk
+            | Resource::Output
+            | Resource::Cpu
+            | Resource::Io
+            | Resource::Idle => continue,
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;

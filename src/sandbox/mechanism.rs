@@ -138,7 +138,7 @@ fn attempt(mechanism: Mechanism) -> Outcome {
         Mechanism::FreshProc => fresh_proc(),
         Mechanism::Landlock => landlock(),
         Mechanism::Seccomp => filter(),
-        Mechanism::ControlGroup => Cgroup::of_memory(64 << 20)
+        Mechanism::ControlGroup => Cgroup::to_try(&std::env::temp_dir())
             .map(|group| group.layer())
             .map_err(|reason| ("making one", io::Error::other(reason))),
         Mechanism::IdmappedMount => idmapped_mount(),

@@ -305,6 +305,8 @@ pub(super) fn amount(resource: Resource, value: u64) -> String {
         | Resource::Memlock
         | Resource::Msgqueue
         | Resource::Fsize => size(value),
+        Resource::Io => format!("{} a second", size(value)),
+        Resource::Idle => format!("{value} s"),
         Resource::Cpu => format!("{value} %"),
         Resource::Nproc | Resource::Nofile | Resource::Sigpending => value.to_string(),
     }
