@@ -358,9 +358,9 @@ fn full(
         .map(|ns| format!("{ns} namespace"))
         .into();
     layers.push("hidden processes".to_owned());
-    let network = opened.map(|Opened { inside, layer, env }| {
+    let network = opened.map(|Opened { inside, how, env }| {
         context.env.extend(env);
-        layers.push(layer);
+        layers.push(format!("network door ({how})"));
         inside
     });
     layers.extend([order.program.clone(), order.memory.clone()]);

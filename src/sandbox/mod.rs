@@ -141,7 +141,8 @@ pub fn run_command(
 pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
     let profile = Profile::of(&environment.profile)?;
     let plan = plan::plan(&profile, environment, &gather(&profile, environment, None)?)?;
-    Ok(View::of(&profile, plan))
+    let view = View::of(&profile, plan);
+    Ok(if environment.tier == Tier::Full { view.with_door(probe::door()) } else { view })
 }
 
 fn gather(

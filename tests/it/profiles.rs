@@ -210,8 +210,8 @@ reason = 'limits that a test passes quickly'
 extends = 'default'
 [[limit]]
 resource = 'memory'
-value = 536870912
-reason = 'half a gibibyte: more than the processes of the bomb have together'
+value = 1073741824
+reason = 'a gibibyte: more than the processes of the bomb have together, each counted whole'
 [[limit]]
 resource = 'nproc'
 value = 200
@@ -230,7 +230,7 @@ fn what_goes_too_far_is_ended_by_name_and_the_session_goes_on() {
         let cases = [
             (
                 "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 24))\"",
-                "killed: memory limit 512 MiB",
+                "killed: memory limit 1 GiB",
             ),
             ("bomb() { bomb | bomb & }; bomb; sleep 60", "killed: process limit 200"),
             ("yes | head -c 10G", "killed: output limit 1 MiB"),
@@ -346,7 +346,7 @@ fn a_single_command_that_goes_too_far_is_ended_too() {
             done.expect(137);
         };
         let hogs = "python3 -c \"x = []\nwhile True: x.append(bytearray(1 << 22))\"";
-        check(&format!("{hogs} & {hogs} & wait"), "casemate: killed: memory limit 512 MiB");
+        check(&format!("{hogs} & {hogs} & wait"), "casemate: killed: memory limit 1 GiB");
         check("bomb() { bomb | bomb & }; bomb; sleep 60", "casemate: killed: process limit 200");
     }
 }
@@ -372,6 +372,32 @@ fn less_than_the_tier_that_is_required_is_never_given() {
     refused.expect(2);
 }
 
+/// By trying it, so that it is what a session would get.
+#[test]
+fn what_leads_to_the_network_is_said_before_it_is_needed() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let text = casemate.run(&["sandbox", "show", "default"]).expect(0).stdout();
+        let how = text.lines().find_map(|line| {
+            line.strip_prefix("network     none unless hosts are allowed; then by a door: ")
+        });
+        let how = how.unwrap_or_else(|| panic!("{text}")).to_owned();
+        assert!(!how.starts_with("none"), "{who:?}: {how}");
+        let doctor = casemate.run(&["doctor", "--json"]).stdout();
+        let found: Value = serde_json::from_str(&doctor).unwrap();
+        let checks = found["sandbox"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == "network door").unwrap();
+        assert_eq!(check["detail"], how.as_str(), "{who:?}");
+        let call = serde_json::json!({ "bash": { "command": "true" } });
+        let model = casemate.script(&format!("turns:\n  - tool_calls: [{call}]\n  - text: done\n"));
+        casemate.run(&["run", "-m", &model, "--allow-host", "example.com", "go"]).expect(0);
+        let log = casemate.log();
+        let ready = log.iter().find(|event| event["type"] == "internal.sandbox_ready").unwrap();
+        let layers = ready["layers"].as_array().unwrap();
+        assert!(layers.contains(&Value::from(format!("network door ({how})"))), "{ready}");
+    }
+}
+
 #[test]
 fn doctor_tries_every_mechanism_and_every_failure_has_a_remedy() {
     for who in As::all() {
@@ -390,6 +416,7 @@ fn doctor_tries_every_mechanism_and_every_failure_has_a_remedy() {
             "user namespace",
             "other namespaces",
             "network of its own",
+            "network door",
             "fresh /proc",
             "Landlock",
             "system call filter",
