@@ -218,6 +218,7 @@ impl From<RuntimeError> for Failure {
                 Self::failed_to(&error).with_status(ExitStatus::Usage)
             }
             E::Disk(error) => Self::failed_to(&error),
+            E::File(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
             }
@@ -229,6 +230,13 @@ impl From<RuntimeError> for Failure {
             | E::EmptyMessage
             | E::MessageTooLarge { .. }
             | E::NotWaiting { .. }
+            | E::ReasonForAllowing(_)
+            | E::MisplacedInstruction
+            | E::TooManyInputs { .. }
+            | E::BudgetReached(_)
+            | E::BudgetCreateOnly
+            | E::BudgetNotRaised
+            | E::NoThread(_)
             | E::Terminated(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
