@@ -136,13 +136,21 @@ pub const PROTECT_MOUNTS: usize = 500;
 pub const WARM_SANDBOXES: usize = 4;
 /// Time after which one of them may lose its place: who creates a session and does not use it is not about to.
 pub const WARM_TIME: Duration = Duration::from_secs(60);
+/// Names that are tried for a file that is set aside: whoever makes it a hundred times over is named, and the file with him.
+pub const SET_ASIDE: u32 = 100;
+/// Protected files that one tool result speaks of; the others are in the log.
+pub const MADE_TOLD: usize = 8;
+/// Largest pointer or config of a git directory outside of its workspace that is read: git's own are some hundred bytes.
+pub const GIT_FILE_BYTES: u64 = 64 * 1024;
 /// Largest profile file: the built-in one is 20 kB.
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.
 pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
 /// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// The same while no command runs: only jobs in the background can do harm.
+/// How often a command that has an idle limit is looked at for a sign of life: each look reads `/proc`.
+pub const IDLE_LOOK: Duration = Duration::from_millis(500);
+/// As [`WATCH_INTERVAL`], while no command runs: only jobs in the background can do harm.
 pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 /// Processes that the guest keeps for itself when its programs have used up theirs.
 pub const GUEST_PROCESSES: u64 = 64;

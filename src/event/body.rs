@@ -294,6 +294,17 @@ pub enum EventBody {
         /// Bytes to the session.
         received: u64,
     },
+    /// A tool made something that programs of the user's obey, and that no sandbox held because it was not there.
+    #[serde(rename = "internal.protected_made")]
+    ProtectedMade {
+        /// The `agent.tool_use` event that made it.
+        tool_use_id: EventId,
+        /// Where, seen from the workspace.
+        path: String,
+        /// Where it is now, if it was moved out of sight of who obeys it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set_aside: Option<String>,
+    },
     /// A sandbox came up for this session.
     #[serde(rename = "internal.sandbox_ready")]
     SandboxReady {
@@ -428,6 +439,7 @@ impl EventBody {
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
@@ -481,6 +493,7 @@ impl EventBody {
             E::ToolStarted { .. } => "internal.tool_started",
             E::EgressRefused { .. } => "internal.egress_refused",
             E::EgressUsage { .. } => "internal.egress_usage",
+            E::ProtectedMade { .. } => "internal.protected_made",
             E::SandboxFailed { .. } => "internal.sandbox_failed",
             E::SandboxReady { .. } => "internal.sandbox_ready",
             E::Sealed { .. } => "internal.sealed",

@@ -27,6 +27,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
@@ -677,6 +678,8 @@ async fn detected(catalog: &Catalog) -> Vec<String> {
 pub struct Executed {
     /// Its exit code, as a shell counts.
     pub code: u8,
+    /// What it made that programs of the user's obey.
+    pub made: Vec<Made>,
     /// What it reached, and what was refused.
     pub network: Report,
 }
@@ -697,9 +700,9 @@ pub fn sandbox_exec(
     let policy = Policy::new(environment.networking.clone(), hosts);
     let mut keeper = None;
     let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
-    let code = sandbox::run_command(environment, argv, &variables, &mut door)?;
+    let (code, made) = sandbox::run_command(environment, argv, &variables, &mut door)?;
     let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
-    Ok(Executed { code, network: network.map_err(RuntimeError::Door)? })
+    Ok(Executed { code, made, network: network.map_err(RuntimeError::Door)? })
 }
 
 /// What a sandbox for this environment would be.

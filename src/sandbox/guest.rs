@@ -26,6 +26,7 @@ use super::private::PrivateDirectory;
 use super::profile::Resource;
 use super::program::{self, Program};
 use super::reaper::{Outer, Process};
+use super::protect::Held;
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{fds, remedy};
 use crate::environment::Tier;
@@ -89,6 +90,7 @@ type Calls = Arc<Mutex<Result<Waiting, GuestError>>>;
 pub struct Guest {
     tier: Tier,
     layers: Vec<String>,
+    held: Arc<[Held]>,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     calls: Calls,
     next: AtomicU64,
@@ -174,7 +176,8 @@ fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
         Tier::Landlock | Tier::None => "limited for each process alone",
     };
     let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
-    format!("memory {memory}{cpu} ({reason})")
+    let io = plan.limit(Resource::Io).map_or("", |_| ", disk speed not limited");
+    format!("memory {memory}{cpu}{io} ({reason})")
 }
 
 /// What the child says once it is set up.
@@ -219,7 +222,8 @@ impl Guest {
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         let asks = Mutex::new(asks);
-        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
+        let held = plan.held.as_slice().into();
+        Ok(Self { tier: plan.tier, layers, held, writer, calls, next, reader, asks, process })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -240,6 +244,12 @@ impl Guest {
     #[must_use]
     pub fn layers(&self) -> &[String] {
         &self.layers
+    }
+
+    /// The paths that it holds, if its tier holds any.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<[Held]>> {
+        (self.tier == Tier::Full).then(|| Arc::clone(&self.held))
     }
 
     /// The socket on which it asks for connections, if it has a network; once.

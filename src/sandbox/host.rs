@@ -9,6 +9,7 @@ use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
 use super::profile::Profile;
 use super::protect::{self, Found};
+use super::repository::Repository;
 use crate::environment::{Environment, ExtraMount, WorkspaceMode};
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
@@ -60,6 +61,7 @@ impl Host {
             root,
             paths,
             found: found(profile, environment, disk)?,
+            repository: Repository::of(&environment.workspace),
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,
@@ -78,6 +80,9 @@ pub(super) fn found(
     let own = base_of(environment, disk)?.or(copy);
     let source = own.as_ref().unwrap_or(workspace);
     let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
+    if let Some(repository) = Repository::of(workspace) {
+        all.held.extend(repository.held(&environment.allow_paths).held);
+    }
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.
         if source.is_dir() {

@@ -59,6 +59,8 @@ pub struct Bounds {
     pub disk: Option<u64>,
     /// Bytes that one command may print.
     pub output: Option<u64>,
+    /// Seconds that one command may pass without output and without processor time.
+    pub idle: Option<u64>,
     /// Counts what the kernel killed for want of memory, where the kernel sees to it.
     pub oom: Option<Arc<File>>,
     counted: Option<Arc<Mutex<Counted>>>,
@@ -84,6 +86,7 @@ impl Bounds {
             processes: plan.limit(Resource::Nproc).filter(|_| own),
             disk: plan.limit(Resource::Disk),
             output: plan.limit(Resource::Output),
+            idle: plan.limit(Resource::Idle),
             oom: oom.map(Arc::new),
             counted: None,
         }
@@ -349,9 +352,9 @@ fn full(
         .map(|ns| format!("{ns} namespace"))
         .into();
     layers.push("hidden processes".to_owned());
-    let network = opened.map(|Opened { inside, layer, env }| {
+    let network = opened.map(|Opened { inside, how, env }| {
         context.env.extend(env);
-        layers.push(layer);
+        layers.push(format!("network door ({how})"));
         inside
     });
     layers.extend([order.program.clone(), order.memory.clone()]);
@@ -520,7 +523,12 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
             // Where the kernel does not count the session's memory, no process may have more than all of it.
             Resource::Memory if order.cgroup.is_none() => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
-            Resource::Memory | Resource::Disk | Resource::Output | Resource::Cpu => continue,
+            Resource::Memory
+            | Resource::Disk
+            | Resource::Output
+            | Resource::Cpu
+            | Resource::Io
+            | Resource::Idle => continue,
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;

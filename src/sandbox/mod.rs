@@ -16,6 +16,7 @@ mod host;
 pub mod init;
 mod landlock;
 mod launcher;
+pub mod made;
 mod mechanism;
 mod mounts;
 pub mod network;
@@ -27,6 +28,7 @@ mod program;
 mod protect;
 mod reaper;
 mod remedy;
+mod repository;
 mod seccomp;
 mod show;
 mod spare;
@@ -36,6 +38,7 @@ pub mod wire;
 
 pub use guest::{Guest, GuestError, LaunchError};
 pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
+pub use made::Made;
 pub use plan::{Plan, PlanError};
 pub use reaper::settle;
 pub use show::{View, size};
@@ -44,7 +47,7 @@ pub use spare::Spare;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Tier};
 use disk::Place;
 use guest::exec;
 use plan::Host;
@@ -134,7 +137,7 @@ async fn best<T>(
 
 /// Runs one command in a sandbox of the best tier that this machine gives and the environment accepts, with this process's
 /// standard streams; its exit code, as a shell counts. Blocks. Where it has a network, `door` is given the socket on which
-/// it asks for connections, before the command begins.
+/// it asks for connections, before the command begins. Also what the command made under protected names.
 ///
 /// # Errors
 /// As [`launch`].
@@ -143,13 +146,18 @@ pub fn run_command(
     argv: &[String],
     variables: &[(String, String)],
     door: &mut dyn FnMut(OwnedFd),
-) -> Result<u8, SandboxError> {
+) -> Result<(u8, Vec<Made>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
         let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
         plan.env.extend_from_slice(variables);
+        let held = plan.held.clone();
         match exec(plan, argv.to_vec(), door) {
-            Ok(code) => return Ok(code),
+            // A workspace that cannot be read any more has nothing that is obeyed.
+            Ok(code) if tier == Tier::Full => {
+                return Ok((code, made::look(environment, &held).unwrap_or_default()));
+            }
+            Ok(code) => return Ok((code, Vec::new())),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
             Err(e) => refused = refused.or(Some(e)),
         }
@@ -164,7 +172,8 @@ pub fn run_command(
 pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
     let profile = Profile::of(&environment.profile)?;
     let plan = plan::plan(&profile, environment, &gather(&profile, environment, None)?)?;
-    Ok(View::of(&profile, plan))
+    let view = View::of(&profile, plan);
+    Ok(if environment.tier == Tier::Full { view.with_door(probe::door()) } else { view })
 }
 
 fn gather(

@@ -50,7 +50,9 @@ pub(super) fn take(
             Access::ReadWrite => 0,
         };
         // The session's user owns the workspace even where he cannot write: git demands it.
-        if (mount.access == Access::ReadWrite || mount.target == plan.workspace)
+        let git_looks =
+            mount.target == plan.workspace || Some(&mount.target) == plan.repository.as_ref();
+        if (mount.access == Access::ReadWrite || git_looks)
             && let Some(idmap) = owners(mount)?
         {
             sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))

@@ -61,10 +61,11 @@ pub struct Inside {
     pub proxy: Vec<TcpListener>,
 }
 
-/// An opened network: what the relay needs, the layer's name, and variables for programs.
+/// An opened network: what the relay needs, how it is reached, and variables for programs.
 pub(super) struct Opened {
     pub(super) inside: Inside,
-    pub(super) layer: String,
+    /// How what programs send reaches the relay.
+    pub(super) how: String,
     pub(super) env: Vec<(String, String)>,
 }
 
@@ -87,16 +88,15 @@ pub(super) fn open(asks: OwnedFd) -> Result<Opened, Failure> {
     let resolver = families.iter().map(|family| UdpSocket::bind(family.loopback(DNS_PORT)));
     let resolver = resolver.collect::<io::Result<Vec<_>>>().map_err(fail("ports"))?;
     let redirected = redirect(families);
-    let (relay, layer, env) = match redirected {
-        Ok(()) => (listen(RELAY_PORT)?, "network door (nftables redirect)".to_owned(), Vec::new()),
+    let (relay, how, env) = match redirected {
+        Ok(()) => (listen(RELAY_PORT)?, "nftables redirect".to_owned(), Vec::new()),
         Err(why) => {
-            let layer =
-                format!("network door (ports 80 and 443, proxy variables; no nftables: {why})");
-            (any_address(families).map_err(fail("ports"))?, layer, proxy_variables())
+            let how = format!("ports 80 and 443, proxy variables; no nftables: {why}");
+            (any_address(families).map_err(fail("ports"))?, how, proxy_variables())
         }
     };
     let (resolver_tcp, proxy) = (listen(DNS_PORT)?, listen(PROXY_PORT)?);
-    Ok(Opened { inside: Inside { asks, relay, resolver, resolver_tcp, proxy }, layer, env })
+    Ok(Opened { inside: Inside { asks, relay, resolver, resolver_tcp, proxy }, how, env })
 }
 
 /// Because every address is local, a listener on any of them takes connections to all of them.

@@ -212,6 +212,10 @@ pub enum Resource {
     Output,
     /// Processor time of the whole session, in percent of one processor.
     Cpu,
+    /// Bytes that the whole session may read from its workspace's disk in a second, and write to it.
+    Io,
+    /// Seconds that one command may pass without output and without processor time.
+    Idle,
     /// Processes and threads of the whole session.
     Nproc,
     /// Open files.
@@ -237,6 +241,8 @@ impl Resource {
             Self::Disk => "disk",
             Self::Output => "output",
             Self::Cpu => "cpu",
+            Self::Io => "io",
+            Self::Idle => "idle",
             Self::Nproc => "nproc",
             Self::Nofile => "nofile",
             Self::Core => "core",

@@ -450,6 +450,7 @@ impl Session {
             E::AgentThinking {}
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }
@@ -505,12 +506,7 @@ impl Session {
                 self.refusal.clone_from(refusal);
             }
             E::ModelRequestEnd { model_request_start_id, is_error, .. } => {
-                assert_eq!(
-                    self.request.as_ref(),
-                    Some(model_request_start_id),
-                    "an end without its start"
-                );
-                self.request_end(*is_error);
+                self.request_end(model_request_start_id, *is_error);
             }
         }
     }
@@ -626,8 +622,9 @@ impl Session {
         self.turn.stop = None;
     }
 
-    fn request_end(&mut self, is_error: bool) {
-        self.request = None;
+    fn request_end(&mut self, start: &EventId, is_error: bool) {
+        let open = self.request.take();
+        assert_eq!(open.as_ref(), Some(start), "an end without its start");
         let answer = std::mem::take(&mut self.answer);
         if is_error {
             assert!(answer.is_empty(), "a failed request has no answer");

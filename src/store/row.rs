@@ -343,6 +343,7 @@ impl Projection {
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
