@@ -421,14 +421,12 @@ impl Session {
         self.count(at, body);
         match body {
             E::UserMessage { content } => {
-                let said = content.iter().cloned().map(Block::Content).collect();
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, content.iter().cloned().map(Block::Content).collect(), marked);
                 // The user may have changed files since the last turn.
                 self.files.clean = false;
             }
             E::SystemMessage { content } => {
-                let said = vec![Block::System { text: text_of(content) }];
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, vec![Block::System { text: text_of(content) }], marked);
             }
             E::UserInterrupt { .. } => self.interrupt(id, marked),
             E::UserToolConfirmation { tool_use_id, result, deny_message } => {
@@ -489,10 +487,7 @@ impl Session {
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
             }
-            E::StatusRunning {} => {
-                self.status = Status::Running;
-                self.thread_stop = None;
-            }
+            E::StatusRunning {} => self.run(),
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
             E::SessionError { error } => self.failed(error),
@@ -512,6 +507,11 @@ impl Session {
         }
     }
 
+    fn run(&mut self) {
+        self.status = Status::Running;
+        self.thread_stop = None;
+    }
+
     fn failed(&mut self, error: &ErrorDetail) {
         match error.retry_status {
             RetryStatus::Retrying => self.turn.failures += 1,
@@ -529,6 +529,10 @@ impl Session {
             let said = Vec::new();
             self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
         }
+    }
+
+    fn queue(&mut self, id: &EventId, said: Vec<Block>, marked: bool) {
+        self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
     }
 
     /// A message that is taken up begins a turn, or goes on with one in its own words.
