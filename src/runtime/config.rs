@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
+use crate::event::Budget;
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
+use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
 
@@ -146,6 +148,10 @@ pub struct Config {
     pub registries: Registries,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
+    /// What models cost.
+    pub prices: Prices,
+    /// What a session may use unless it or its agent says otherwise.
+    pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -161,6 +167,9 @@ struct File {
     routes: Vec<FileRoute>,
     #[serde(default)]
     package_managers: FilePackageManagers,
+    #[serde(default)]
+    prices: Vec<PriceRule>,
+    limits: Option<Budget>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -234,6 +243,8 @@ impl Config {
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
             registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
+            prices: Prices::new(file.prices),
+            limits: file.limits,
             providers,
             routes,
         })

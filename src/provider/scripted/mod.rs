@@ -136,6 +136,10 @@ impl Play {
             Some(Fault::Timeout) => {
                 ModelError::Timeout { provider, phase: "more of the answer", seconds: 0 }
             }
+            Some(Fault::Context) => {
+                let message = "the script says so".to_owned();
+                ModelError::ContextTooLong { message }
+            }
             Some(Fault::Refused) => ModelError::Connect {
                 url: "scripted://".to_owned(),
                 reason: "connection refused".to_owned(),

@@ -116,6 +116,8 @@ pub(super) enum Fault {
     Refused,
     /// An answer without any block.
     Empty,
+    /// The conversation is too long.
+    Context,
 }
 
 impl Script {
@@ -245,8 +247,9 @@ fn fault(given: FaultFile) -> Result<Fault, Wrong> {
             "timeout" => Ok(Fault::Timeout),
             "refused" => Ok(Fault::Refused),
             "empty" => Ok(Fault::Empty),
+            "context" => Ok(Fault::Context),
             _ => {
-                let words = "a status, broken, timeout, refused, empty";
+                let words = "a status, broken, timeout, refused, empty, context";
                 Err(("errors", format!("`{word}` is not one of {words}")))
             }
         },
