@@ -146,6 +146,14 @@ impl CallState {
     }
 }
 
+/// Whether a turn goes on after such a stop.
+fn pauses(reason: &StopReason) -> bool {
+    match reason {
+        StopReason::RequiresAction { .. } | StopReason::BudgetReached => true,
+        StopReason::EndTurn | StopReason::RetriesExhausted | StopReason::Refusal => false,
+    }
+}
+
 /// A session's state.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -342,10 +350,10 @@ impl Session {
         self.budget.as_ref().is_some_and(|budget| budget.is_reached(&self.used()))
     }
 
-    /// Whether it was stopped by its budget before the turn was over.
+    /// Whether it is idle in the middle of a turn: it waited for an answer, or its budget was used up.
     #[must_use]
-    pub fn is_cut_by_budget(&self) -> bool {
-        self.status == Status::Idle && self.thread_stop == Some(StopReason::BudgetReached)
+    pub fn is_paused(&self) -> bool {
+        self.status == Status::Idle && self.thread_stop.as_ref().is_some_and(pauses)
     }
 
     /// Whether it is read-only.
@@ -604,7 +612,7 @@ impl Session {
         self.interrupts.clear();
         // Where the thread says more than the session, it counts.
         let reason = self.thread_stop.as_ref().unwrap_or(reason);
-        if !matches!(reason, StopReason::RequiresAction { .. } | StopReason::BudgetReached) {
+        if !pauses(reason) {
             self.turn = Turn::default();
         }
     }

@@ -82,6 +82,7 @@ pub(super) struct Expect {
     pub(super) last_tool_result_contains: Option<String>,
     pub(super) tool_result_is_error: Option<bool>,
     pub(super) system_contains: Option<String>,
+    pub(super) last_system_contains: Option<String>,
     pub(super) tools: Option<Vec<String>>,
     pub(super) messages: Option<usize>,
 }
