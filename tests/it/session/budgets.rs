@@ -12,7 +12,7 @@ const PRICED: &str =
 const TURNS: &str = "
   - { tool_calls: [{ ask: {} }], usage: { input_tokens: 1000000 } }
   - { tool_calls: [{ ask: {} }], usage: { output_tokens: 250000 } }
-  - { text: Done., usage: { input_tokens: 4, cache_read_input_tokens: 60000 } }
+  - { text: Done., usage: { input_tokens: 4, cache_read_input_tokens: 100000 } }
   - { text: Free. }
 ";
 
@@ -87,7 +87,7 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
             "idle: budget_reached",
         ]
     );
-    assert_eq!(session.row().cost.as_picodollars(), 2_006_004_000_000);
+    assert_eq!(session.row().cost.as_picodollars(), 2_010_004_000_000);
 
     lab.runtime.update_session(&session.id, budget(None)).await.unwrap();
     let again = lab.runtime.update_session(&session.id, budget(Some(limit(9999)))).await;
