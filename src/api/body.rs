@@ -212,11 +212,23 @@ impl<'a> Object<'a> {
     /// # Errors
     /// If there is a field that nobody asked for.
     pub fn done(self) -> Result<(), ApiError> {
+        self.end("Extra inputs are not permitted")
+    }
+
+    /// Ends the reading of a thing whose fields depend on what it is, such as `name "bash"`.
+    ///
+    /// # Errors
+    /// If there is a field that nobody asked for.
+    pub fn done_for(self, what: &str) -> Result<(), ApiError> {
+        self.end(format_args!("Extra inputs are not permitted for {what}"))
+    }
+
+    fn end(self, problem: impl std::fmt::Display) -> Result<(), ApiError> {
         match self.map.keys().find(|name| !self.asked.contains(&name.as_str())) {
             None => Ok(()),
             Some(extra) => {
                 let extra: String = extra.chars().take(80).collect();
-                Err(self.refuse(&extra, "Extra inputs are not permitted"))
+                Err(self.refuse(&extra, problem))
             }
         }
     }
@@ -244,10 +256,29 @@ pub fn patched_metadata(
     stored: &Map<String, Value>,
     patch: &Node<'_>,
 ) -> Result<Map<String, Value>, ApiError> {
+    patched(stored, patch, Value::is_null)
+}
+
+/// The same where an empty text deletes a key too.
+///
+/// # Errors
+/// Names the pair that is wrong.
+pub fn patched_metadata_without_empty(
+    stored: &Map<String, Value>,
+    patch: &Node<'_>,
+) -> Result<Map<String, Value>, ApiError> {
+    patched(stored, patch, |value| value.is_null() || value == "")
+}
+
+fn patched(
+    stored: &Map<String, Value>,
+    patch: &Node<'_>,
+    deletes: impl Fn(&Value) -> bool,
+) -> Result<Map<String, Value>, ApiError> {
     let mut pairs = stored.clone();
     for (name, value) in patch.object()?.fields() {
         metadata_key(&value, name)?;
-        if value.value().is_null() {
+        if deletes(value.value()) {
             pairs.shift_remove(name);
         } else {
             pairs.insert(name.to_owned(), value.text(0, METADATA_VALUE_CHARS)?.into());

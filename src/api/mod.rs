@@ -8,13 +8,20 @@
 //! How to add an endpoint: a handler in its resource's file, a line in that file's `endpoints`, a test through an
 //! official client.
 
+pub mod agents;
 pub mod body;
+pub mod endpoint;
+pub mod environments;
 pub mod error;
 mod files;
 mod guard;
 pub mod key;
+pub mod models;
+pub mod openapi;
 pub mod page;
+pub mod path;
 pub mod query;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
@@ -27,7 +34,6 @@ use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -35,6 +41,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, SystemClock};
 use crate::limits::{MAX_BODY_BYTES, REQUEST_BODY_TIMEOUT};
 use crate::runtime::Runtime;
+use endpoint::Endpoint;
 use error::ApiError;
 use key::ApiKey;
 use status::Counters;
@@ -153,13 +160,24 @@ impl App {
     }
 }
 
-/// All endpoints.
+/// The table of all endpoints.
+#[must_use]
+pub fn endpoints() -> Vec<Endpoint> {
+    let tables = [
+        status::endpoints(),
+        openapi::endpoints(),
+        agents::endpoints(),
+        environments::endpoints(),
+        models::endpoints(),
+        files::endpoints(),
+    ];
+    tables.into_iter().flatten().collect()
+}
+
+/// Everything that is answered.
+#[must_use]
 pub fn router(app: App) -> Router {
-    let endpoints = Router::new()
-        .route("/healthz", get(status::health))
-        .route("/readyz", get(status::ready))
-        .route("/metrics", get(status::metrics))
-        .merge(files::routes());
+    let endpoints = endpoint::router(endpoints());
     let endpoints = match app.options().prefix.as_str() {
         "" => endpoints,
         prefix => Router::new().nest(prefix, endpoints),

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::error::{Answer, ApiError};
+use super::endpoint::{Answer, Endpoint};
+use super::error::{self, ApiError};
+use super::schema::{self, Schema};
 use super::{App, json};
 
 /// What is counted while the server runs.
@@ -24,13 +26,34 @@ pub struct Counters {
     pub events: AtomicU64,
 }
 
+/// `{"status": …}`.
+const STATUS: Schema = Schema { name: "Status", make: status };
+
+fn status() -> Value {
+    schema::object([schema::must("status", schema::words(&["ok", "ready"]))])
+}
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/healthz", "status.health", health)
+            .about("The process answers.")
+            .answers(Answer::Json(STATUS)),
+        Endpoint::get("/readyz", "status.ready", ready)
+            .about("The server takes work.")
+            .answers(Answer::Json(STATUS)),
+        Endpoint::get("/metrics", "status.metrics", metrics)
+            .about("What is counted, in the text format of Prometheus.")
+            .answers(Answer::Text("text/plain")),
+    ]
+}
+
 /// The process answers.
-pub(super) async fn health() -> Response {
+async fn health() -> Response {
     json(&json!({ "status": "ok" }))
 }
 
 /// The server takes work: its store can be read, and it is not stopping.
-pub(super) async fn ready(State(app): State<App>) -> Answer {
+async fn ready(State(app): State<App>) -> error::Answer {
     if app.is_stopping() {
         return Err(ApiError::overloaded("the server is stopping"));
     }
@@ -39,7 +62,7 @@ pub(super) async fn ready(State(app): State<App>) -> Answer {
 }
 
 /// In the text format of Prometheus.
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+async fn metrics(State(app): State<App>) -> Response {
     let counters = app.counters();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let mut text = String::new();
