@@ -12,6 +12,7 @@ pub mod assemble;
 mod failure;
 pub mod http;
 pub mod openai;
+pub mod prices;
 pub mod repair;
 pub mod retry;
 pub mod routes;

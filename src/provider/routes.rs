@@ -261,6 +261,12 @@ impl Routes {
         Err(RouteError::Target { id, target, providers: self.names() })
     }
 
+    /// Whether the provider runs on this machine.
+    #[must_use]
+    pub fn is_local(&self, provider: &str) -> bool {
+        provider == SCRIPTED || self.provider(provider).is_some_and(ProviderConfig::is_local)
+    }
+
     fn named_outright<'a>(&self, id: &'a str) -> Option<(&'a str, &'a str)> {
         id.split_once('/').filter(|(provider, _)| self.provider(provider).is_some())
     }

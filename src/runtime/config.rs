@@ -12,6 +12,8 @@ use serde::Deserialize;
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
+use crate::event::Budget;
+use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
 
@@ -147,6 +149,10 @@ pub struct Config {
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
     proxies: Proxies,
+    /// What models cost.
+    pub prices: Prices,
+    /// What a session may use unless it or its agent says otherwise.
+    pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -162,6 +168,9 @@ struct File {
     routes: Vec<FileRoute>,
     #[serde(default)]
     package_managers: FilePackageManagers,
+    #[serde(default)]
+    prices: Vec<PriceRule>,
+    limits: Option<Budget>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -236,6 +245,8 @@ impl Config {
             registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
             proxies: proxies(env),
+            prices: Prices::new(file.prices),
+            limits: file.limits,
             providers,
             routes,
         })

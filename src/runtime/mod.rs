@@ -54,6 +54,7 @@ use crate::limits::{
     ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_INPUTS, MAX_PROFILE_BYTES,
     MAX_TASK_BYTES, SHUTDOWN_GRACE,
 };
+use crate::provider::prices::Price;
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
@@ -158,6 +159,14 @@ pub enum RuntimeError {
     /// A budget that is used up already.
     #[error("budget.max_list_cost must be greater than the session's consumed list cost")]
     BudgetNotRaised,
+    /// Nobody knows what the model costs.
+    #[error(
+        "model_not_budgetable: no list price is known for {model}; name one under [[prices]] in the configuration"
+    )]
+    NotBudgetable {
+        /// The model.
+        model: String,
+    },
     /// No such thread.
     #[error("the session has no thread {0}")]
     NoThread(ThreadId),
@@ -337,6 +346,20 @@ impl Runtime {
         Ok((route, model))
     }
 
+    fn price(&self, route: &Route) -> Option<Price> {
+        let is_local = self.shared.catalog.routes().is_local(&route.provider);
+        self.shared.config.prices.of(route, is_local)
+    }
+
+    /// A budget of money takes a model whose price is known.
+    fn check_budgetable(&self, model: &str, budget: &Budget) -> Result<(), RuntimeError> {
+        let route = self.shared.catalog.routes().resolve(model)?;
+        if budget.max_list_cost.is_some() && self.price(&route).is_none() {
+            return Err(RuntimeError::NotBudgetable { model: route.to_string() });
+        }
+        Ok(())
+    }
+
     /// Creates a session together with what it is told at once; without that it is idle until it is told something.
     ///
     /// # Errors
@@ -363,7 +386,9 @@ impl Runtime {
                 .then_some(&spec.environment.networking),
         };
         let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
-        let budget = spec.budget.or_else(|| spec.agent.budget.clone());
+        let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
+        let budget = spec.budget.clone().or_else(by_default);
+        budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
         let definition = Definition {
             agent: spec.agent,
             environment: spec.environment,
@@ -521,6 +546,7 @@ impl Runtime {
             clock: Arc::clone(&self.shared.clock),
             model,
             model_name: route.to_string(),
+            price: self.price(&route),
             model_id: route.model,
             opened_at: self.shared.opened_at,
             launcher: self.launcher(id, definition.environment),

@@ -20,6 +20,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
+use crate::provider::prices::Price;
 use crate::provider::{Model, ToolSpec};
 use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub model_id: String,
     /// The provider and model, as `PROVIDER/MODEL`.
     pub model_name: String,
+    /// What its tokens cost, if that is known.
+    pub price: Option<Price>,
     /// When this process took the log over.
     pub opened_at: Timestamp,
     /// Makes sandboxes.

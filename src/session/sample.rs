@@ -15,11 +15,12 @@ use super::previews::Preview;
 use super::prompt;
 use super::step::error_result;
 use crate::event::{
-    ContentBlock, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
+    ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
 use crate::id::EventId;
 use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
 use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
+use crate::provider::prices::Price;
 use crate::provider::retry::{self, Verdict};
 use crate::provider::{ModelError, Stop};
 use crate::tool::policy;
@@ -43,10 +44,17 @@ impl Driver {
         token: &CancellationToken,
     ) -> Result<Performed, DriveError> {
         let start = self.session.request().cloned().expect("the intent of a sample is committed");
-        let end = |is_error, usage| EventBody::ModelRequestEnd {
-            model_request_start_id: start.clone(),
-            is_error,
-            model_usage: usage,
+        let price = self.parts.price.unwrap_or(Price::FREE);
+        let end = |is_error, usage| {
+            let (id, cost) = (start.clone(), price.of(&usage));
+            let metered = EventBody::Metered { model_request_start_id: start.clone(), cost };
+            let ended = EventBody::ModelRequestEnd {
+                model_request_start_id: id,
+                is_error,
+                model_usage: usage,
+            };
+            let costs = cost > Cost::default();
+            [ended].into_iter().chain(costs.then_some(metered)).collect::<Vec<_>>()
         };
         let mut shown = Shown::default();
         let outcome = self.stream(token, &mut shown).await?;
@@ -57,15 +65,15 @@ impl Driver {
             Outcome::Answered(answer) => {
                 let usage = answer.usage;
                 let mut facts = self.facts_of(answer, shown);
-                facts.extend(self.at_once(vec![end(false, usage)]));
+                facts.extend(self.at_once(end(false, usage)));
                 Performed { facts, pause: None }
             }
             Outcome::Interrupted(usage) => {
-                Performed { facts: self.at_once(vec![end(true, usage)]), pause: None }
+                Performed { facts: self.at_once(end(true, usage)), pause: None }
             }
             Outcome::Failed(error, usage) => self.failed(end(true, usage), &error),
             Outcome::NoSandbox(failure, usage) => {
-                let mut facts = self.at_once(vec![end(true, usage)]);
+                let mut facts = self.at_once(end(true, usage));
                 let (_, closing) = self.without_sandbox(&facts, failure);
                 facts.extend(self.at_once(closing));
                 Performed { facts, pause: None }
@@ -195,7 +203,7 @@ impl Driver {
     }
 
     /// The facts of a failed request: its end, and whether the session tries again by itself.
-    fn failed(&self, end: EventBody, error: &ModelError) -> Performed {
+    fn failed(&self, end: Vec<EventBody>, error: &ModelError) -> Performed {
         let failures = self.session.turn().failures + 1;
         let most = match error {
             ModelError::EmptyAnswer => EMPTY_ANSWER_ATTEMPTS,
@@ -207,14 +215,19 @@ impl Driver {
             }
             Verdict::Retry { .. } | Verdict::Fatal => None,
         };
-        let retry_status =
-            if pause.is_some() { RetryStatus::Retrying } else { RetryStatus::Exhausted };
+        let retry_status = match error {
+            _ if pause.is_some() => RetryStatus::Retrying,
+            // A conversation only grows: no message would make it fit.
+            ModelError::ContextTooLong { .. } => RetryStatus::Terminal,
+            _ => RetryStatus::Exhausted,
+        };
         let detail = ErrorDetail {
             r#type: retry::error_kind(error),
             message: describe(error, failures, pause),
             retry_status,
         };
-        let mut bodies = vec![end, EventBody::SessionError { error: detail }];
+        let mut bodies = end;
+        bodies.push(EventBody::SessionError { error: detail });
         if pause.is_some() {
             let definition = self.session.definition();
             bodies.extend([

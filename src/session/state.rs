@@ -146,6 +146,14 @@ impl CallState {
     }
 }
 
+/// Whether a turn goes on after such a stop.
+fn pauses(reason: &StopReason) -> bool {
+    match reason {
+        StopReason::RequiresAction { .. } | StopReason::BudgetReached => true,
+        StopReason::EndTurn | StopReason::RetriesExhausted | StopReason::Refusal => false,
+    }
+}
+
 /// A session's state.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -343,10 +351,10 @@ impl Session {
         self.budget.as_ref().is_some_and(|budget| budget.is_reached(&self.used()))
     }
 
-    /// Whether it was stopped by its budget before the turn was over.
+    /// Whether it is idle in the middle of a turn: it waited for an answer, or its budget was used up.
     #[must_use]
-    pub fn is_cut_by_budget(&self) -> bool {
-        self.status == Status::Idle && self.thread_stop == Some(StopReason::BudgetReached)
+    pub fn is_paused(&self) -> bool {
+        self.status == Status::Idle && self.thread_stop.as_ref().is_some_and(pauses)
     }
 
     /// Whether it is read-only.
@@ -422,14 +430,12 @@ impl Session {
         self.count(at, body);
         match body {
             E::UserMessage { content } => {
-                let said = content.iter().cloned().map(Block::Content).collect();
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, content.iter().cloned().map(Block::Content).collect(), marked);
                 // The user may have changed files since the last turn.
                 self.files.clean = false;
             }
             E::SystemMessage { content } => {
-                let said = vec![Block::System { text: text_of(content) }];
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, vec![Block::System { text: text_of(content) }], marked);
             }
             E::UserInterrupt { .. } => self.interrupt(id, marked),
             E::UserToolConfirmation { tool_use_id, result, deny_message } => {
@@ -493,10 +499,7 @@ impl Session {
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
             }
-            E::StatusRunning {} => {
-                self.status = Status::Running;
-                self.thread_stop = None;
-            }
+            E::StatusRunning {} => self.run(),
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
             E::SessionError { error } => self.failed(error),
@@ -509,6 +512,11 @@ impl Session {
                 self.request_end(model_request_start_id, *is_error);
             }
         }
+    }
+
+    fn run(&mut self) {
+        self.status = Status::Running;
+        self.thread_stop = None;
     }
 
     fn failed(&mut self, error: &ErrorDetail) {
@@ -528,6 +536,10 @@ impl Session {
             let said = Vec::new();
             self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
         }
+    }
+
+    fn queue(&mut self, id: &EventId, said: Vec<Block>, marked: bool) {
+        self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
     }
 
     /// A message that is taken up begins a turn, or goes on with one in its own words.
@@ -599,7 +611,7 @@ impl Session {
         self.interrupts.clear();
         // Where the thread says more than the session, it counts.
         let reason = self.thread_stop.as_ref().unwrap_or(reason);
-        if !matches!(reason, StopReason::RequiresAction { .. } | StopReason::BudgetReached) {
+        if !pauses(reason) {
             self.turn = Turn::default();
         }
     }

@@ -310,7 +310,7 @@ impl Projection {
             E::StatusRescheduled {} => self.is_now(SessionStatus::Rescheduling, None),
             E::StatusTerminated {} => {
                 self.is_now(SessionStatus::Terminated, None);
-                self.terminated_at.get_or_insert(created_at);
+                self.terminated_at = Some(created_at);
             }
             E::Archived {} => self.archived_at = Some(created_at),
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
@@ -358,6 +358,8 @@ impl Projection {
     }
 
     fn is_now(&mut self, status: SessionStatus, stop_reason: Option<StopReason>) {
+        // A rewind goes back to before the end.
+        self.terminated_at = None;
         self.status = status;
         self.stop_reason = stop_reason;
     }
