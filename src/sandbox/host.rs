@@ -73,8 +73,13 @@ pub(super) fn found(
     disk: Option<&Place>,
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
-    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
-    let source = copy.as_ref().unwrap_or(workspace);
+    let own = match (disk, environment.workspace_mode) {
+        // What is protected is protected from the session, which has made all of it.
+        (_, WorkspaceMode::Own) => return Ok(Found::default()),
+        (Some(disk), WorkspaceMode::Copy) => Some(disk.copy()),
+        (None, WorkspaceMode::Copy) | (_, WorkspaceMode::Direct | WorkspaceMode::Overlay) => None,
+    };
+    let source = own.as_ref().unwrap_or(workspace);
     let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.

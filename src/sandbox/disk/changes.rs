@@ -255,6 +255,9 @@ impl Disk {
 
     /// Seals the session's side, and lists the paths at which it may differ.
     fn view(&mut self) -> Result<View, DiskError> {
+        if self.mode() == WorkspaceMode::Own {
+            return Err(DiskError::Own);
+        }
         self.work.seal()?;
         let fail = DiskError::at("look through", self.workspace());
         let ground = restore::open_root(self.workspace()).map_err(&fail)?;
@@ -262,7 +265,7 @@ impl Disk {
             WorkspaceMode::Overlay => {
                 diff::layered(self.work.seals.current(), &ground).map_err(&fail)?
             }
-            WorkspaceMode::Direct | WorkspaceMode::Copy => {
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
                 diff::between(&self.work.seals.tree(1)?, self.work.seals.current())
             }
         };
@@ -274,7 +277,9 @@ impl Disk {
     fn base(&self) -> Result<Option<super::tree::Tree>, DiskError> {
         match self.mode() {
             WorkspaceMode::Overlay => Ok(None),
-            WorkspaceMode::Direct | WorkspaceMode::Copy => self.work.seals.tree(1).map(Some),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
+                self.work.seals.tree(1).map(Some)
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! home/            the session's home
 //! layer/upper      what it changed of its workspace, in the mode `overlay`; `layer/work` is the kernel's
 //! copy/            its workspace, in the mode `copy`
+//! own/workspace    the same in the mode `own`; `own/outputs` is what it hands out
+//! uploads/         what it was given in that mode; it is shown that, and cannot change it
 //! seals-home/  seals-work/
 //! made             an empty file that is as old as the disk
 //! applied          which of the user's files were written by an `apply`, and when
@@ -54,6 +56,29 @@ impl Place {
     #[must_use]
     pub fn copy(&self) -> PathBuf {
         self.0.join("copy")
+    }
+
+    /// What belongs to a session that has no directory of the user's: its workspace and what it hands out.
+    pub(super) fn own(&self) -> PathBuf {
+        self.0.join("own")
+    }
+
+    /// The workspace of such a session.
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
+        self.own().join("workspace")
+    }
+
+    /// What such a session hands out.
+    #[must_use]
+    pub fn outputs(&self) -> PathBuf {
+        self.own().join("outputs")
+    }
+
+    /// What such a session was given.
+    #[must_use]
+    pub fn uploads(&self) -> PathBuf {
+        self.0.join("uploads")
     }
 
     /// Where the seals of a tree lie.
@@ -143,6 +168,14 @@ impl Place {
                 self.like(workspace, &self.upper(), &own)
             }
             WorkspaceMode::Copy => self.like(workspace, &self.copy(), &own),
+            WorkspaceMode::Own => {
+                let uploads = self.uploads();
+                let made = DirBuilder::new().recursive(true).create(&uploads);
+                // Whatever this process masks: the session is to read it.
+                made.and_then(|()| std::fs::set_permissions(&uploads, Permissions::from_mode(0o755)))
+                    .map_err(fail(&uploads))?;
+                [self.own(), self.workspace(), self.outputs()].iter().try_for_each(|path| own(path))
+            }
         }
     }
 

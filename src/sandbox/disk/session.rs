@@ -51,6 +51,7 @@ impl Disk {
             WorkspaceMode::Direct => SealedTree::open(workspace, &seals)?.bounded(),
             WorkspaceMode::Overlay => SealedTree::open(&place.upper(), &seals)?.owned_by(owner),
             WorkspaceMode::Copy => SealedTree::open(&place.copy(), &seals)?.owned_by(owner),
+            WorkspaceMode::Own => SealedTree::open(&place.own(), &seals)?.owned_by(owner),
         };
         let home = SealedTree::open(&place.home(), &place.seals("home"))?.owned_by(owner);
         Ok(Self { place: place.clone(), mode, workspace: workspace.to_owned(), home, work })
