@@ -189,3 +189,9 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_CONNECTIONS: usize = 4096;
 /// Time that open connections have to finish when the server stops.
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Largest uploaded file: that of the hosted service.
+pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
+/// Silence allowed within an upload.
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest file name in characters that is kept: what the usual file systems hold.
+pub const MAX_FILE_NAME_CHARS: usize = 255;

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::runtime::files::FileError;
 use crate::runtime::{RuntimeError, StoreError};
 
 /// A refusal, or a failure of our own, as a client sees it.
@@ -158,11 +159,24 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Full { .. } => Self::no_space("the disk of the server is full"),
+            FileError::TooLarge { most } => {
+                Self::too_large(format!("file: it has more than {most} bytes"))
+            }
+            FileError::Io { .. } => Self::internal(format!("the server could not {error}")),
+        }
+    }
+}
+
 impl From<RuntimeError> for ApiError {
     fn from(error: RuntimeError) -> Self {
         match error {
             RuntimeError::Store(error) => error.into(),
             RuntimeError::NoSession(id) => Self::no_such("session", id.as_str()),
+            RuntimeError::File(error) => error.into(),
             error @ (RuntimeError::Disk(_) | RuntimeError::Drive(_) | RuntimeError::Door(_)) => {
                 Self::internal(format!("the server could not go on: {error}"))
             }

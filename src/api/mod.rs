@@ -11,6 +11,7 @@
 pub mod body;
 pub mod endpoint;
 pub mod error;
+mod files;
 mod guard;
 pub mod key;
 pub mod openapi;
@@ -165,7 +166,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 /// Everything that is answered.
 #[must_use]
 pub fn router(app: App) -> Router {
-    let endpoints = endpoint::router(endpoints());
+    let endpoints = endpoint::router(endpoints()).merge(files::routes());
     let endpoints = match app.options().prefix.as_str() {
         "" => endpoints,
         prefix => Router::new().nest(prefix, endpoints),

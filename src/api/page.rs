@@ -105,7 +105,7 @@ pub fn cut<T>(
 
 /// The body of a list that goes forward only.
 #[must_use]
-pub fn body(data: Vec<Value>, next: Option<&Cursor>) -> Value {
+pub fn body(data: &[Value], next: Option<&Cursor>) -> Value {
     json!({ "data": data, "next_page": next.map(ToString::to_string) })
 }
 

@@ -218,6 +218,7 @@ impl From<RuntimeError> for Failure {
                 Self::failed_to(&error).with_status(ExitStatus::Usage)
             }
             E::Disk(error) => Self::failed_to(&error),
+            E::File(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
             }

@@ -57,6 +57,8 @@ async fn listen(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failur
     let listener =
         listener.map_err(|e| failed(&format!("failed to listen on {}", args.listen), &e))?;
     let address = listener.address().map_err(|e| failed("failed to find the address", &e))?;
+    // Before anybody is told the address, and may want it to stop.
+    let stopped = stopped()?;
     let (stop, stopping) = watch::channel(false);
     let app = App::new(runtime.clone(), key, options(&args), log(context.quiet()), stopping);
     let mut out = Output::of_process();
@@ -64,7 +66,6 @@ async fn listen(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failur
     out.data(format!("{address}{prefix}\n"))?;
     out.flush()?;
     drop(out);
-    let stopped = stopped()?;
     let told = async move {
         stopped.await;
         stop.send_replace(true);

@@ -12,6 +12,7 @@ mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
+pub mod files;
 mod history;
 mod instructions;
 mod network;
@@ -88,6 +89,9 @@ pub enum RuntimeError {
     /// The session's own disk.
     #[error("could not {0}")]
     Disk(#[from] DiskError),
+    /// A stored file.
+    #[error("could not {0}")]
+    File(#[from] files::FileError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -230,6 +234,7 @@ impl Runtime {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
+        files::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let drivers = Drivers::default();

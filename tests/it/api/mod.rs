@@ -1,5 +1,6 @@
 //! `casemate serve`, as any HTTP client sees it.
 
+mod files;
 mod server;
 mod transport;
 
