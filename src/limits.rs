@@ -68,6 +68,12 @@ pub const DEFAULT_MAX_TURNS: u32 = 200;
 pub const NO_PROGRESS_REPEATS: usize = 5;
 /// Tokens that an answer may have unless the agent says otherwise.
 pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
+/// Largest budget in cents: its picodollars fit into 64 bits, and into the store's signed ones.
+pub const MAX_BUDGET_CENTS: u64 = 900_000_000;
+/// How often an input is admitted anew because the session moved meanwhile. Each time somebody else came first.
+pub const ADMISSION_ATTEMPTS: u32 = 1000;
+/// Most inputs of one request, and of a session's beginning.
+pub const MAX_INPUTS: usize = 1000;
 
 /// Largest frame between host and guest: an image or PDF of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;

@@ -230,6 +230,13 @@ impl From<RuntimeError> for Failure {
             | E::EmptyMessage
             | E::MessageTooLarge { .. }
             | E::NotWaiting { .. }
+            | E::ReasonForAllowing(_)
+            | E::MisplacedInstruction
+            | E::TooManyInputs { .. }
+            | E::BudgetReached(_)
+            | E::BudgetCreateOnly
+            | E::BudgetNotRaised
+            | E::NoThread(_)
             | E::Terminated(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),

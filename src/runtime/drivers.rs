@@ -91,6 +91,16 @@ impl Drivers {
         });
     }
 
+    /// Ends the session's task, and waits until it is gone.
+    pub(super) async fn retire(&self, id: &SessionId) {
+        let task = self.with(id, |channel| channel.task.take());
+        if let Some(task) = task {
+            task.abort();
+            // Cancelled is what it should be; a panic was reported where it happened.
+            drop(task.await);
+        }
+    }
+
     /// Ends all tasks, wherever they are, and waits until they are gone.
     pub(super) async fn stop(&self) {
         let tasks: Vec<_> = {

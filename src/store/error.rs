@@ -166,6 +166,18 @@ pub enum StoreError {
         /// The epoch in force.
         current: Epoch,
     },
+    /// The log went on since the caller looked at it.
+    #[error("append to session {session}: its log has gone on")]
+    Moved {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session has ended for good.
+    #[error("append to session {session}: it has ended")]
+    Ended {
+        /// The session.
+        session: SessionId,
+    },
     /// The session has an event of that id already.
     #[error("append to session {session}: event {event} is in its log already")]
     DuplicateEvent {

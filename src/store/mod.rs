@@ -34,7 +34,10 @@ pub use error::StoreError;
 pub use log::Append;
 pub use reader::Reader;
 pub use records::{NewRecord, Record, RecordChange, RecordFilter};
-pub use row::{Author, Epoch, NewSession, SessionFilter, SessionRow, SessionStatus};
+pub use row::{
+    Author, CreatedRange, Epoch, NewSession, Order, Origin, SessionFilter, SessionRow,
+    SessionStatus,
+};
 
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
@@ -104,9 +107,14 @@ impl Store {
         &self.0.reader
     }
 
-    /// Creates a session with an empty log.
-    pub async fn create_session(&self, new: NewSession) -> Result<SessionRow, StoreError> {
-        self.0.writer.write(0, move |db| log::create(db, &new)).await
+    /// Creates a session whose log begins with these events, if there are any; all or nothing.
+    pub async fn create_session(
+        &self,
+        new: NewSession,
+        events: impl Into<Append>,
+    ) -> Result<SessionRow, StoreError> {
+        let events = Prepared::new(new.id.clone(), Author::Client, events.into())?;
+        self.0.writer.write(events.bytes(), move |db| log::create(db, &new, events)).await
     }
 
     /// Creates a session whose log begins as that of `from` up to `last`, and goes on with `events`; all or nothing.

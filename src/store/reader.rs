@@ -8,7 +8,7 @@ use super::row::{Projection, SessionFilter, SessionRow};
 use super::schema::Database;
 use super::{StoreError, directory, read};
 use crate::event::{Event, Seq};
-use crate::id::SessionId;
+use crate::id::{EventId, SessionId};
 use crate::limits;
 
 /// Reads the store. The calls block, for well under a millisecond unless a page has to come from the disk, so that
@@ -44,7 +44,7 @@ impl Reader {
         self.with(|db| read::session(db, id))
     }
 
-    /// The sessions that `filter` chooses, the newest first.
+    /// The sessions that `filter` chooses, in its order.
     pub fn sessions(
         &self,
         filter: &SessionFilter,
@@ -127,19 +127,19 @@ impl Reader {
         self.with(|db| records::versions(db, kind, id, before, limit))
     }
 
+    /// The event of that id, if the session has it.
+    pub fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Event>, StoreError> {
+        self.with(|db| read::event_of(db, session, id))
+    }
+
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
     pub fn verify(&self, session: &SessionId) -> Result<(), StoreError> {
-        let row = self.session(session)?;
-        let row = row.ok_or_else(|| StoreError::NoSession { session: session.clone() })?;
-        let mut log = Projection::new(row.created_at);
+        let missing = || StoreError::NoSession { session: session.clone() };
+        let created_at = self.session(session)?.ok_or_else(missing)?.created_at;
+        let row = self.with(|db| read::projection(db, session))?;
+        let (_, _, row) = row.ok_or_else(missing)?;
+        let mut log = Projection::new(created_at);
         self.each(session, 0, |event| log.apply(event.created_at, &event.body))?;
-        let row = Projection {
-            head: row.head,
-            updated_at: row.updated_at,
-            status: row.status,
-            stop_reason: row.stop_reason,
-            usage: row.usage,
-        };
         if row == log {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 //! Layout, each choice measured:
 //! - events are a rowid table with an index by (session, seq): clustered by session they take three times the disk;
 //! - the index by event id leads with the id, which sorts by time: its writes stay on the last page;
-//! - what changes (`projection`) is apart from what does not (`session`): a definition of many kilobytes is not
+//! - what changes (`projection`) is apart from what seldom does (`session`): a definition of many kilobytes is not
 //!   rewritten with every event;
 //! - `body` is the last column: scans that do not want it do not follow its overflow pages.
 
@@ -82,6 +82,24 @@ const MIGRATIONS: &[&str] = &[
         body     TEXT NOT NULL,
         PRIMARY KEY (record, revision)
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE session ADD COLUMN agent_id TEXT;
+    ALTER TABLE session ADD COLUMN agent_version INTEGER;
+    ALTER TABLE session ADD COLUMN environment_id TEXT;
+    ALTER TABLE session ADD COLUMN vault_ids TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE session ADD COLUMN agent TEXT NOT NULL DEFAULT 'null';
+    ALTER TABLE session ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE session ADD COLUMN budget TEXT NOT NULL DEFAULT 'null';
+    CREATE INDEX session_by_agent ON session (agent_id, agent_version);
+    CREATE INDEX session_by_environment ON session (environment_id);
+
+    ALTER TABLE projection ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projection ADD COLUMN active_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projection ADD COLUMN running_since INTEGER;
+    ALTER TABLE projection ADD COLUMN last_fact_at INTEGER;
+    ALTER TABLE projection ADD COLUMN archived_at INTEGER;
+    ALTER TABLE projection ADD COLUMN terminated_at INTEGER;
 ",
 ];
 
