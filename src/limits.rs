@@ -195,6 +195,8 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_CONNECTIONS: usize = 4096;
 /// Time that open connections have to finish when the server stops.
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Tries of a change that names no version, each upon what another has changed first; further ones would starve others.
+pub const RECORD_CHANGE_ATTEMPTS: usize = 16;
 /// Largest uploaded file: that of the hosted service.
 pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
 /// Silence allowed within an upload.

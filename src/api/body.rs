@@ -212,11 +212,23 @@ impl<'a> Object<'a> {
     /// # Errors
     /// If there is a field that nobody asked for.
     pub fn done(self) -> Result<(), ApiError> {
+        self.end("Extra inputs are not permitted")
+    }
+
+    /// Ends the reading of a thing whose fields depend on what it is, such as `name "bash"`.
+    ///
+    /// # Errors
+    /// If there is a field that nobody asked for.
+    pub fn done_for(self, what: &str) -> Result<(), ApiError> {
+        self.end(format_args!("Extra inputs are not permitted for {what}"))
+    }
+
+    fn end(self, problem: impl std::fmt::Display) -> Result<(), ApiError> {
         match self.map.keys().find(|name| !self.asked.contains(&name.as_str())) {
             None => Ok(()),
             Some(extra) => {
                 let extra: String = extra.chars().take(80).collect();
-                Err(self.refuse(&extra, "Extra inputs are not permitted"))
+                Err(self.refuse(&extra, problem))
             }
         }
     }

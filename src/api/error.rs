@@ -91,6 +91,13 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", message)
     }
 
+    /// The same about a field of a field: what stands before the colon is below `path`.
+    #[must_use]
+    pub fn below(mut self, path: &str) -> Self {
+        self.message = format!("{path}.{}", self.message);
+        self
+    }
+
     /// The same with `details.error_code`, which clients can tell apart.
     #[must_use]
     pub fn code(mut self, code: &str) -> Self {

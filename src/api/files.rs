@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use async_stream::try_stream;
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use axum::routing::get;
 use multer::{Field, Multipart};
 use serde_json::{Value, json};
 
+use super::endpoint::{self, Endpoint, Param};
 use super::error::{Answer, ApiError};
 use super::page::{self, Page};
 use super::query::Query;
+use super::schema::{self, Schema, must};
 use super::{App, json};
 use crate::clock::Timestamp;
 use crate::event::rfc3339;
@@ -36,11 +36,67 @@ const MAX_FIELD_BYTES: usize = 1024;
 /// What files are called in answers to people.
 const WHAT: &str = "file";
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/files", get(list).post(upload))
-        .route("/v1/files/{id}", get(metadata).delete(delete))
-        .route("/v1/files/{id}/content", get(download))
+const FILE: Schema = Schema { name: "File", make: file };
+const DELETED: Schema = Schema { name: "DeletedFile", make: deleted };
+const UPLOAD: Schema = Schema { name: "FileUpload", make: upload_form };
+
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let [limit, page] = Param::page(1000);
+    let ids = schema::list_of(0, MAX_IDS, schema::string());
+    let list_query = [
+        limit,
+        page,
+        Param::new("ids[]", "These files and no pages.", ids),
+        Param::new("scope_id", "Those of this session.", schema::string()),
+    ];
+    vec![
+        Endpoint::post("/v1/files", "files.upload", upload)
+            .about("Stores a file.")
+            .takes(endpoint::Body::Multipart(UPLOAD))
+            .answers(endpoint::Answer::Json(FILE)),
+        Endpoint::get("/v1/files", "files.list", list)
+            .about("Lists files, the newest first.")
+            .query(list_query)
+            .answers(endpoint::Answer::Page(FILE)),
+        Endpoint::get("/v1/files/{file_id}", "files.retrieve_metadata", metadata)
+            .about("Shows what is known of a file.")
+            .answers(endpoint::Answer::Json(FILE)),
+        Endpoint::delete("/v1/files/{file_id}", "files.delete", delete)
+            .about("Deletes a file.")
+            .answers(endpoint::Answer::Json(DELETED)),
+        Endpoint::get("/v1/files/{file_id}/content", "files.download", download)
+            .about("The file itself.")
+            .answers(endpoint::Answer::Bytes),
+    ]
+}
+
+fn file() -> Value {
+    let scope = schema::tagged("session", [must("id", schema::string())]);
+    schema::tagged(
+        "file",
+        [
+            must("id", schema::pattern("^file_")),
+            must("filename", schema::string()),
+            must("mime_type", schema::string()),
+            must("size_bytes", schema::integer(0)),
+            must("created_at", schema::time()),
+            must("downloadable", schema::boolean()),
+            must("expires_at", schema::nullable(schema::time())),
+            must("scope", schema::nullable(scope)),
+        ],
+    )
+}
+
+fn deleted() -> Value {
+    schema::tagged("file_deleted", [must("id", schema::pattern("^file_"))])
+}
+
+fn upload_form() -> Value {
+    let expires = schema::between(*EXPIRES.start(), *EXPIRES.end());
+    schema::object([
+        must("file", json!({ "type": "string", "format": "binary" })),
+        schema::may("expires_in_seconds", expires),
+    ])
 }
 
 /// A file as clients see it.

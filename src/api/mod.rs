@@ -8,6 +8,7 @@
 //! How to add an endpoint: a handler in its resource's file, a line in that file's `endpoints`, a test through an
 //! official client.
 
+pub mod agents;
 pub mod body;
 pub mod endpoint;
 pub mod error;
@@ -16,6 +17,7 @@ mod guard;
 pub mod key;
 pub mod openapi;
 pub mod page;
+pub mod path;
 pub mod query;
 pub mod schema;
 pub mod serve;
@@ -159,14 +161,15 @@ impl App {
 /// The table of all endpoints.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
-    let tables = [status::endpoints(), openapi::endpoints()];
+    let tables =
+        [status::endpoints(), openapi::endpoints(), agents::endpoints(), files::endpoints()];
     tables.into_iter().flatten().collect()
 }
 
 /// Everything that is answered.
 #[must_use]
 pub fn router(app: App) -> Router {
-    let endpoints = endpoint::router(endpoints()).merge(files::routes());
+    let endpoints = endpoint::router(endpoints());
     let endpoints = match app.options().prefix.as_str() {
         "" => endpoints,
         prefix => Router::new().nest(prefix, endpoints),

@@ -122,7 +122,7 @@ fn responses(endpoint: &Endpoint) -> Value {
         Answer::Page(schema) => page(schema, &["next_page"]),
         Answer::TwoWayPage(schema) => page(schema, &["next_page", "prev_page"]),
         Answer::Stream(schema) => ("text/event-stream", schema.reference()),
-        Answer::Bytes => ("application/octet-stream", json!({})),
+        Answer::Bytes => ("*/*", json!({})),
         Answer::Text(kind) => (kind, schema::string()),
     };
     let mut responses = Map::new();
