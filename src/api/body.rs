@@ -256,10 +256,29 @@ pub fn patched_metadata(
     stored: &Map<String, Value>,
     patch: &Node<'_>,
 ) -> Result<Map<String, Value>, ApiError> {
+    patched(stored, patch, Value::is_null)
+}
+
+/// The same where an empty text deletes a key too.
+///
+/// # Errors
+/// Names the pair that is wrong.
+pub fn patched_metadata_without_empty(
+    stored: &Map<String, Value>,
+    patch: &Node<'_>,
+) -> Result<Map<String, Value>, ApiError> {
+    patched(stored, patch, |value| value.is_null() || value == "")
+}
+
+fn patched(
+    stored: &Map<String, Value>,
+    patch: &Node<'_>,
+    deletes: impl Fn(&Value) -> bool,
+) -> Result<Map<String, Value>, ApiError> {
     let mut pairs = stored.clone();
     for (name, value) in patch.object()?.fields() {
         metadata_key(&value, name)?;
-        if value.value().is_null() {
+        if deletes(value.value()) {
             pairs.shift_remove(name);
         } else {
             pairs.insert(name.to_owned(), value.text(0, METADATA_VALUE_CHARS)?.into());

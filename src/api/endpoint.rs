@@ -138,10 +138,16 @@ impl Endpoint {
         Self { answer, ..self }
     }
 
+    /// Its path in a description: there, a name that may have slashes in it looks like any other.
+    #[must_use]
+    pub fn described_path(&self) -> String {
+        self.path.replace("{*", "{")
+    }
+
     /// The names in its path.
     pub fn path_params(&self) -> impl Iterator<Item = &'static str> {
-        let parts = self.path.split('/');
-        parts.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        let parts = self.path.split('/').filter_map(|part| part.strip_prefix('{'));
+        parts.filter_map(|part| part.trim_start_matches('*').strip_suffix('}'))
     }
 }
 

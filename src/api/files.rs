@@ -111,15 +111,19 @@ pub(super) fn view(record: &Record) -> Value {
         "size_bytes": field("size_bytes"),
         "created_at": rfc3339(record.created_at),
         "downloadable": field("downloadable"),
-        "expires_at": field("expires_at"),
+        "expires_at": expires_at(record).map(rfc3339),
         "scope": scope,
     })
 }
 
-/// Whether the file's time is over.
+/// When the file's time is over.
+fn expires_at(record: &Record) -> Option<Timestamp> {
+    let seconds = record.body.get("expires_in_seconds").and_then(Value::as_u64)?;
+    Some(record.created_at + Duration::from_secs(seconds))
+}
+
 fn is_expired(record: &Record, now: Timestamp) -> bool {
-    let at = record.body.get("expires_at").and_then(Value::as_str);
-    at.and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at <= now)
+    expires_at(record).is_some_and(|at| at <= now)
 }
 
 /// The record of a file that can be used.
@@ -207,7 +211,7 @@ async fn download(State(app): State<App>, Path(id): Path<String>) -> Answer {
 
 async fn upload(State(app): State<App>, request: Request) -> Answer {
     let mut form = form(request)?;
-    let mut expires_in = None;
+    let mut expires_in: Option<u64> = None;
     let mut received: Option<(Upload, String, String)> = None;
     while let Some(mut field) = next(&mut form).await? {
         match field.name().unwrap_or_default() {
@@ -237,14 +241,12 @@ async fn upload(State(app): State<App>, request: Request) -> Answer {
     let Some((upload, filename, mime_type)) = received else {
         return Err(ApiError::field("file", "Field required"));
     };
-    let now = app.clock().now();
-    let expires_at = expires_in.map(|seconds| rfc3339(now + Duration::from_secs(seconds)));
     let body = json!({
         "filename": filename,
         "mime_type": mime_type,
         "size_bytes": upload.size(),
         "downloadable": !app.options().strict,
-        "expires_at": expires_at,
+        "expires_in_seconds": expires_in,
     });
     Ok(json(&view(&app.runtime().keep(upload, None, body).await?)))
 }

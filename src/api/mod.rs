@@ -11,10 +11,12 @@
 pub mod agents;
 pub mod body;
 pub mod endpoint;
+pub mod environments;
 pub mod error;
 mod files;
 mod guard;
 pub mod key;
+pub mod models;
 pub mod openapi;
 pub mod page;
 pub mod path;
@@ -161,8 +163,14 @@ impl App {
 /// The table of all endpoints.
 #[must_use]
 pub fn endpoints() -> Vec<Endpoint> {
-    let tables =
-        [status::endpoints(), openapi::endpoints(), agents::endpoints(), files::endpoints()];
+    let tables = [
+        status::endpoints(),
+        openapi::endpoints(),
+        agents::endpoints(),
+        environments::endpoints(),
+        models::endpoints(),
+        files::endpoints(),
+    ];
     tables.into_iter().flatten().collect()
 }
 

@@ -46,7 +46,7 @@ pub fn describe(endpoints: &[Endpoint], prefix: &str) -> Value {
             | Answer::Stream(schema) => add(schema),
             Answer::Bytes | Answer::Text(_) => {}
         }
-        let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        let methods = paths.entry(endpoint.described_path()).or_insert_with(|| json!({}));
         methods[endpoint.method] = operation(endpoint);
     }
     json!({

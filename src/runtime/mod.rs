@@ -318,6 +318,16 @@ impl Runtime {
         Ok(route)
     }
 
+    /// The models that are known by name: the configured one, those that routes name, the usual one of each provider
+    /// with a key, and whatever the servers on this machine have. Sorted.
+    pub async fn models(&self) -> Vec<String> {
+        let mut models = self.shared.config.named_models();
+        models.extend(detected(&self.shared.catalog).await);
+        models.sort_unstable();
+        models.dedup();
+        models
+    }
+
     fn model(&self, id: &str) -> Result<(Route, Arc<dyn Model>), RuntimeError> {
         let route = self.shared.catalog.routes().resolve(id)?;
         let model = self.shared.catalog.model(&route)?;
@@ -628,6 +638,10 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
 /// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
 pub async fn local_models(config: &Config) -> Vec<String> {
     let Ok(catalog) = config.catalog() else { return Vec::new() };
+    detected(&catalog).await
+}
+
+async fn detected(catalog: &Catalog) -> Vec<String> {
     let found = catalog.detect_local(LOCAL_PROBE_TIMEOUT).await.into_iter();
     let names = found.flat_map(|server| {
         server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))
