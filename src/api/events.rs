@@ -6,42 +6,33 @@
 
 use std::collections::HashSet;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::body::Node;
 use super::error::{Answer, ApiError};
 use super::page::{Cursor, Page};
+use super::path::Ids;
 use super::query::Query;
+use super::sessions::find;
 use super::view::{self, wire};
 use super::{App, JsonBody, input, json_text, stream};
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::id::SessionId;
 use crate::limits::{EVENTS_PAGE_BYTES, SCAN_PAGE};
-use crate::runtime::{Reader, SessionRow, StoreError};
+use crate::runtime::{Reader, StoreError};
 
 /// Events of a page unless the client says otherwise, and at most.
 const LIMIT: (usize, usize) = (100, 1000);
 
-/// The session of that id.
-///
-/// # Errors
-/// 404 if there is none that was created over the protocol.
-pub(super) fn session(app: &App, id: &str) -> Result<SessionRow, ApiError> {
-    let missing = || ApiError::no_such("session", id);
-    let parsed: SessionId = id.parse().map_err(|_| missing())?;
-    let row = app.runtime().reader().session(&parsed)?;
-    row.filter(|row| row.agent_id.is_some()).ok_or_else(missing)
-}
-
 pub(super) async fn send(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Ids([id]): Ids<1>,
     JsonBody(body): JsonBody,
 ) -> Answer {
-    let row = session(&app, &id)?;
+    let row = find(&app, &id)?;
     let inputs = input::events(&Node::root(&body))?;
     let events = app.runtime().submit_all(&row.id, &inputs).await?;
     let echoes: Vec<_> = events.iter().map(wire).collect();
@@ -50,20 +41,20 @@ pub(super) async fn send(
 
 pub(super) async fn stream(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Ids([id]): Ids<1>,
     query: Query,
     headers: HeaderMap,
 ) -> Answer {
-    let row = session(&app, &id)?;
+    let row = find(&app, &id)?;
     stream::open(&app, &row.id, &query, &headers)
 }
 
 pub(super) async fn list(
     State(app): State<App>,
-    Path(id): Path<String>,
+    Ids([id]): Ids<1>,
     query: Query,
 ) -> Answer {
-    let row = session(&app, &id)?;
+    let row = find(&app, &id)?;
     let wanted = Wanted::of(&query)?;
     let order = Order::of(&query)?;
     page(app, row.id, order, wanted, &query).await
@@ -225,40 +216,102 @@ impl Walk<'_> {
 
     /// The oldest first. What waits comes last, once the log was seen to its end: it waits there as long as nothing was
     /// appended since, because whatever takes it up appends.
-    fn ascend(&mut self, mut place: Place) -> Result<Option<Place>, StoreError> {
-        let first = place.seq.saturating_sub(u64::from(place.within > 0));
-        let (mut seen, mut skip) = (first, place.within);
+    fn ascend(&mut self, from: Place) -> Result<Option<Place>, StoreError> {
+        let Place { seq: mut seen, within: mut skip, mut waited } = from;
         loop {
-            let waiting = loop {
-                let page = self.reader.scan(self.id, seen, SCAN_PAGE)?;
-                if page.is_empty() {
-                    let waiting = self.reader.queued(self.id)?;
-                    if self.reader.scan(self.id, seen, 1)?.is_empty() {
-                        break waiting;
-                    }
+            let page = self.reader.scan(self.id, seen, SCAN_PAGE)?;
+            if page.is_empty() {
+                let waiting = self.reader.queued(self.id)?;
+                if !self.reader.scan(self.id, seen, 1)?.is_empty() {
                     continue;
                 }
-                for event in page {
-                    seen = event.seq;
-                    let inputs = view::is_queued_place(&event.body);
-                    let shown = view::shown(self.reader, self.id, event)?;
-                    for (at, event) in shown.iter().enumerate().skip(std::mem::take(&mut skip)) {
-                        // On an earlier page already, when it waited.
-                        let repeats = inputs && event.seq <= place.waited;
-                        if !repeats && !self.take(event) {
-                            let (seq, within) = if at == 0 { (seen - 1, 0) } else { (seen, at) };
-                            return Ok(Some(Place { seq, within, waited: place.waited }));
-                        }
+                for event in waiting.iter().filter(|event| event.seq > from.waited) {
+                    if !self.take(event) {
+                        return Ok(Some(Place { seq: seen, within: 0, waited }));
+                    }
+                    waited = event.seq;
+                }
+                return Ok(None);
+            }
+            for event in page {
+                let seq = event.seq;
+                let inputs = !view::inputs(&event.body).is_empty();
+                let shown = view::shown(self.reader, self.id, event)?;
+                for (at, event) in shown.iter().enumerate().skip(std::mem::take(&mut skip)) {
+                    // On an earlier page already, when it waited.
+                    let repeats = inputs && event.seq <= from.waited;
+                    if !repeats && !self.take(event) {
+                        return Ok(Some(Place { seq: seq - 1, within: at, waited }));
                     }
                 }
-            };
-            for event in waiting.iter().filter(|event| event.seq > place.waited) {
-                if !self.take(event) {
-                    return Ok(Some(Place { seq: seen, within: 0, waited: place.waited }));
-                }
-                place.waited = event.seq;
+                seen = seq;
             }
-            return Ok(None);
         }
+    }
+
+    /// The youngest first: what waits, then the log from its end, or from the place down.
+    fn descend(&mut self, from: Option<Place>) -> Result<Option<Place>, StoreError> {
+        let (end, waiting) = match from {
+            None => self.end()?,
+            Some(Place { waited: 0, .. }) => (0, Vec::new()),
+            Some(place) => (place.seq, self.waited_at(place)?),
+        };
+        let mut waited = from.map_or(0, |place| place.waited);
+        for event in waiting.iter().rev() {
+            if !self.take(event) {
+                return Ok(Some(Place { seq: end, within: 0, waited }));
+            }
+            waited = event.seq;
+        }
+        let (mut below, mut within) = match from {
+            Some(Place { seq, within, waited: 0 }) => (seq + 1, within),
+            _ => (end + 1, usize::MAX),
+        };
+        while below > 1 {
+            let after = below.saturating_sub(SCAN_PAGE as u64 + 1);
+            let count = usize::try_from(below - 1 - after).expect("no more than a page");
+            let page = self.reader.scan(self.id, after, count)?;
+            for event in page.into_iter().rev() {
+                let seq = event.seq;
+                let shown = view::shown(self.reader, self.id, event)?;
+                let rest = std::mem::replace(&mut within, usize::MAX).min(shown.len());
+                for (at, event) in shown[..rest].iter().enumerate().rev() {
+                    if !self.take(event) {
+                        return Ok(Some(Place { seq, within: at + 1, waited: 0 }));
+                    }
+                }
+            }
+            below = after + 1;
+        }
+        Ok(None)
+    }
+
+    /// Where the log ends, and what waits there.
+    fn end(&self) -> Result<(Seq, Vec<Event>), StoreError> {
+        let head = || Ok::<_, StoreError>(self.reader.session(self.id)?.map_or(0, |row| row.head));
+        loop {
+            let end = head()?;
+            let waiting = self.reader.queued(self.id)?;
+            if head()? == end {
+                return Ok((end, waiting));
+            }
+        }
+    }
+
+    /// What waited when the log ended at a place, as far as it is still to be shown: it waits, or was taken up since.
+    fn waited_at(&self, place: Place) -> Result<Vec<Event>, StoreError> {
+        let (end, mut waited) = self.end()?;
+        let mut seen = place.seq;
+        while seen < end {
+            let page = self.reader.scan(self.id, seen, SCAN_PAGE)?;
+            let Some(last) = page.last() else { break };
+            seen = last.seq;
+            for event in page {
+                waited.extend(view::shown_inputs(self.reader, self.id, &event)?);
+            }
+        }
+        waited.retain(|event| event.seq < place.waited);
+        waited.sort_by_key(|event| event.seq);
+        Ok(waited)
     }
 }

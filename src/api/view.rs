@@ -81,6 +81,18 @@ pub fn shown(reader: &Reader, session: &SessionId, event: Event) -> Result<Vec<E
     if event.body.audience() == Audience::Public && !is_queued(&event.body) {
         return Ok(vec![event]);
     }
+    shown_inputs(reader, session, &event)
+}
+
+/// The inputs that this event takes up.
+///
+/// # Errors
+/// The store's.
+pub fn shown_inputs(
+    reader: &Reader,
+    session: &SessionId,
+    event: &Event,
+) -> Result<Vec<Event>, StoreError> {
     let mut shown = Vec::new();
     for id in inputs(&event.body) {
         let input = reader.event(session, id)?;

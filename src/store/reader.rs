@@ -127,6 +127,11 @@ impl Reader {
         self.with(|db| records::versions(db, kind, id, before, limit))
     }
 
+    /// The inputs of `session` that wait to be taken up, in order.
+    pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
+        self.with(|db| read::queued(db, session))
+    }
+
     /// The event of that id, if the session has it.
     pub fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Event>, StoreError> {
         self.with(|db| read::event_of(db, session, id))

@@ -74,7 +74,8 @@ pub fn changed(
     snapshot["tools"] = serde_json::json!(definition.tools);
     snapshot["mcp_servers"] = serde_json::json!(definition.mcp_servers);
     let runs = definition.runnable();
-    let agent = Agent { tools: runs.tools, ..agent.clone() };
+    let (tools, custom_tools) = (runs.tools, runs.custom_tools);
+    let agent = Agent { tools, custom_tools, ..agent.clone() };
     Ok((agent, snapshot))
 }
 

@@ -1,8 +1,8 @@
 //! From a stored agent to one that runs. What is stored but cannot run yet is not offered to the model.
 
 use super::stored::Definition;
-use super::tools::Policy;
-use crate::agent::{Agent, PermissionPolicy, ToolGrant, ToolName};
+use super::tools::{Policy, Tool};
+use crate::agent::{Agent, CustomTool, PermissionPolicy, ToolGrant, ToolName};
 use crate::limits::DEFAULT_MAX_TOKENS;
 
 impl Definition {
@@ -20,14 +20,22 @@ impl Definition {
             max_tokens: DEFAULT_MAX_TOKENS,
             system: self.system.clone(),
             tools: ToolName::ALL.into_iter().filter_map(grant).collect(),
+            custom_tools: self.tools.iter().filter_map(custom).collect(),
+            budget: None,
         }
     }
+}
+
+fn custom(tool: &Tool) -> Option<CustomTool> {
+    let Tool::Custom { name, description, input_schema } = tool else { return None };
+    let (name, description) = (name.clone(), description.clone());
+    Some(CustomTool { name, description, input_schema: input_schema.clone() })
 }
 
 fn policy(policy: Policy) -> PermissionPolicy {
     match policy {
         Policy::AlwaysAllow => PermissionPolicy::AlwaysAllow,
-        // Nobody judges yet: the user does.
-        Policy::AlwaysAsk | Policy::Auto => PermissionPolicy::AlwaysAsk,
+        Policy::AlwaysAsk => PermissionPolicy::AlwaysAsk,
+        Policy::Auto => PermissionPolicy::Auto,
     }
 }
