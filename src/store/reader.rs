@@ -96,6 +96,11 @@ impl Reader {
         self.with(|db| read::of_kind(db, session, kind))
     }
 
+    /// The event of that id, if the session has it.
+    pub fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Event>, StoreError> {
+        self.with(|db| read::event_of(db, session, id))
+    }
+
     /// The record of that kind and id, if there is one.
     pub fn record(&self, kind: &str, id: &str) -> Result<Option<Record>, StoreError> {
         self.with(|db| records::record(db, kind, id))
@@ -130,11 +135,6 @@ impl Reader {
     /// The inputs of `session` that wait to be taken up, in order.
     pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
         self.with(|db| read::queued(db, session))
-    }
-
-    /// The event of that id, if the session has it.
-    pub fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Event>, StoreError> {
-        self.with(|db| read::event_of(db, session, id))
     }
 
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
