@@ -186,7 +186,9 @@ impl From<RuntimeError> for ApiError {
             RuntimeError::BudgetCreateOnly => {
                 Self::invalid(error.to_string()).code("budget_create_only")
             }
-            RuntimeError::BudgetNotRaised => Self::invalid(error.to_string()).code("budget_not_raised"),
+            RuntimeError::BudgetNotRaised => {
+                Self::invalid(error.to_string()).code("budget_not_raised")
+            }
             RuntimeError::File(error) => error.into(),
             error @ (RuntimeError::Disk(_) | RuntimeError::Drive(_) | RuntimeError::Door(_)) => {
                 Self::internal(format!("the server could not go on: {error}"))

@@ -49,11 +49,7 @@ pub(super) async fn stream(
     stream::open(&app, &row.id, &query, &headers)
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    Ids([id]): Ids<1>,
-    query: Query,
-) -> Answer {
+pub(super) async fn list(State(app): State<App>, Ids([id]): Ids<1>, query: Query) -> Answer {
     let row = find(&app, &id)?;
     let wanted = Wanted::of(&query)?;
     let order = Order::of(&query)?;
@@ -72,7 +68,8 @@ async fn page(app: App, id: SessionId, order: Order, wanted: Wanted, query: &Que
     // A filter may look through the whole of a log.
     let read = tokio::task::spawn_blocking(move || {
         let reader = app.runtime().reader();
-        let mut walk = Walk { reader, id: &id, wanted, limit: page.limit, found: Vec::new(), bytes: 0 };
+        let mut walk =
+            Walk { reader, id: &id, wanted, limit: page.limit, found: Vec::new(), bytes: 0 };
         let next = match order {
             Order::Ascending => walk.ascend(place.unwrap_or(Place::BEGIN))?,
             Order::Descending => walk.descend(place)?,

@@ -22,6 +22,7 @@ pub mod models;
 pub mod openapi;
 pub mod page;
 pub mod path;
+mod patience;
 pub mod query;
 pub mod schema;
 pub mod serve;

@@ -27,10 +27,10 @@ use super::query::Query;
 use super::view::{self, wire};
 use crate::event::{Event, EventBody, Seq, rfc3339};
 use crate::id::{EventId, SessionId};
-use crate::limits::{
-    SCAN_PAGE, SHARED_FRAME_BYTES, STREAM_CATCH_UP, STREAM_FRAMES, STREAM_PING,
+use crate::limits::{SCAN_PAGE, SHARED_FRAME_BYTES, STREAM_CATCH_UP, STREAM_FRAMES, STREAM_PING};
+use crate::runtime::{
+    Feed, FeedItem, Preview, Reader, Runtime, RuntimeError, SessionStatus, StoreError,
 };
-use crate::runtime::{Feed, FeedItem, Preview, Reader, Runtime, RuntimeError, SessionStatus, StoreError};
 
 /// Most values of `event_deltas[]`: the protocol's bound.
 const MAX_DELTAS: usize = 100;
@@ -171,7 +171,11 @@ impl Follow {
         let Some(bytes) = frames_of(&shown) else { return Ok(None) };
         let count = shown.len() as u64;
         let large = bytes.len() > SHARED_FRAME_BYTES;
-        Ok(Some(if large { Frame::Stored { seq } } else { Frame::Events { seq, count, bytes, ends } }))
+        Ok(Some(if large {
+            Frame::Stored { seq }
+        } else {
+            Frame::Events { seq, count, bytes, ends }
+        }))
     }
 
     fn preview(&mut self, preview: Preview) -> Option<Frame> {

@@ -58,11 +58,7 @@ fn found(app: &App, session: &str, thread: &str) -> Result<SessionRow, ApiError>
     Err(ApiError::no_such("thread", thread))
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    Ids([session]): Ids<1>,
-    query: Query,
-) -> Answer {
+pub(super) async fn list(State(app): State<App>, Ids([session]): Ids<1>, query: Query) -> Answer {
     let row = find(&app, &session)?;
     let list = format!("threads {session}");
     // All fit on one page: whoever comes with a cursor has seen them.
@@ -81,9 +77,7 @@ pub(super) async fn retrieve(State(app): State<App>, Ids([session, thread]): Ids
 
 pub(super) async fn archive(State(app): State<App>, Ids([session, thread]): Ids<2>) -> Answer {
     found(&app, &session, &thread)?;
-    Err(ApiError::invalid(
-        "the primary thread ends with its session: archive the session instead",
-    ))
+    Err(ApiError::invalid("the primary thread ends with its session: archive the session instead"))
 }
 
 pub(super) async fn events(

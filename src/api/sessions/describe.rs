@@ -69,8 +69,7 @@ fn usage() -> Value {
 }
 
 fn session() -> Value {
-    let stats =
-        object([must("active_seconds", number()), must("duration_seconds", number())]);
+    let stats = object([must("active_seconds", number()), must("duration_seconds", number())]);
     tagged(
         "session",
         [

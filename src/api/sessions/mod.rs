@@ -359,7 +359,8 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
     };
     let page = Page::of(&query, list, DEFAULT_LIMIT, MAX_LIMIT)?;
     let filter = filter(&query, order)?;
-    let cursor = page.cursor.as_ref().map(|cursor| Mark::of(cursor, &filter.created)).transpose()?;
+    let cursor =
+        page.cursor.as_ref().map(|cursor| Mark::of(cursor, &filter.created)).transpose()?;
     // There are neither deployments nor memory stores here: no session is of one.
     let of_none = query.one("deployment_id").or(query.one("memory_store_id")).is_some();
     let of_none = of_none || query.one("agent_id").is_some() && filter.agent.is_none();

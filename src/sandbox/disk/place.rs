@@ -172,8 +172,10 @@ impl Place {
                 let uploads = self.uploads();
                 let made = DirBuilder::new().recursive(true).create(&uploads);
                 // Whatever this process masks: the session is to read it.
-                made.and_then(|()| std::fs::set_permissions(&uploads, Permissions::from_mode(0o755)))
-                    .map_err(fail(&uploads))?;
+                made.and_then(|()| {
+                    std::fs::set_permissions(&uploads, Permissions::from_mode(0o755))
+                })
+                .map_err(fail(&uploads))?;
                 [self.own(), self.workspace(), self.outputs()].iter().try_for_each(|path| own(path))
             }
         }
