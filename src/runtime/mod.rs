@@ -15,11 +15,12 @@ mod feed;
 mod history;
 mod instructions;
 mod network;
+pub mod packages;
 mod registries;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
@@ -43,9 +44,10 @@ use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
+pub use crate::sandbox::SandboxError;
 pub use crate::sandbox::View as SandboxView;
 use crate::sandbox::disk::Place;
-use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::sandbox::{self, LaunchError, PlanError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -53,6 +55,7 @@ use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
 use crate::store::{self, Append, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use drivers::Drivers;
+use packages::{BuildError, Builder, Lease, Provided, Watcher, unwatched};
 
 /// Why the runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +95,9 @@ pub enum RuntimeError {
     /// The sandbox has no way to the network, though it should.
     #[error("the network door: {0}")]
     Door(std::io::Error),
+    /// The environment's packages.
+    #[error(transparent)]
+    Packages(#[from] BuildError),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,
@@ -217,6 +223,7 @@ struct Shared {
     config: Config,
     catalog: Catalog,
     drivers: Drivers,
+    builder: Builder,
 }
 
 impl Runtime {
@@ -229,9 +236,12 @@ impl Runtime {
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
-        let clock = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let builder = Builder::new(&config, Arc::clone(&clock));
+        builder.sweep().map_err(BuildError::from)?;
         let drivers = Drivers::default();
-        Ok(Self { shared: Arc::new(Shared { store, clock, config, catalog, drivers }) })
+        let shared = Shared { store, clock, config, catalog, drivers, builder };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Looks at a data directory without taking it: works beside a running process.
@@ -240,6 +250,27 @@ impl Runtime {
     /// The store's: not there, of a newer version, unreadable.
     pub fn look(config: &Config) -> Result<Reader, RuntimeError> {
         Ok(Store::open_read_only(&config.data_dir)?)
+    }
+
+    /// The packages of an environment, built now if they are not there; nothing if it has none. They are in use while
+    /// the result lives.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub async fn provide_packages(
+        &self,
+        environment: &Environment,
+        watcher: &Watcher,
+    ) -> Result<Option<Provided>, RuntimeError> {
+        Ok(self.shared.builder.provide(environment, watcher).await?)
+    }
+
+    /// The environment that a session was created with.
+    ///
+    /// # Errors
+    /// If its definition cannot be read.
+    pub fn environment_of(&self, row: &SessionRow) -> Result<Environment, RuntimeError> {
+        Ok(definition(row.clone())?.environment)
     }
 
     /// The configuration.
@@ -411,6 +442,7 @@ impl Runtime {
                 definition.environment,
                 self.disk(id),
                 &self.shared.config.registries,
+                self.shared.builder.clone(),
             ),
             disk: self.disk(id),
             previews,
@@ -504,17 +536,36 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
 }
 
 /// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
+///
+/// The packages of the environment are in use as long as the launcher lives.
+fn launcher(
+    environment: Environment,
+    disk: Place,
+    registries: &Registries,
+    builder: Builder,
+) -> Launcher {
+    let leased: Arc<Mutex<Option<Arc<Lease>>>> = Arc::default();
     let registries = registries_of(&environment, registries);
     let policy = Policy::new(environment.networking.clone(), registries.hosts);
     Arc::new(move || -> Sandboxed {
         let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
         let variables = registries.variables.clone();
+        let (leased, builder) = (Arc::clone(&leased), builder.clone());
         Box::pin(async move {
             let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
             // Made with the session; one of an older version has none.
             disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-            let guest = sandbox::launch(&environment, &disk, &variables).await;
+            let known = leased.lock().expect("nothing panics under this lock").clone();
+            let lease = match known {
+                Some(lease) => Some(lease),
+                None => {
+                    let provided = builder.provide(&environment, &unwatched()).await;
+                    provided.map_err(|e| e.to_string())?.map(|found| Arc::new(found.lease))
+                }
+            };
+            leased.lock().expect("nothing panics under this lock").clone_from(&lease);
+            let view = lease.as_ref().map(|lease| &lease.view);
+            let guest = sandbox::launch(&environment, &disk, view, &variables).await;
             let guest = guest.map_err(|e| e.to_string())?;
             let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
             let door = door.map_err(|e| format!("network door: {e}"))?;
@@ -585,14 +636,16 @@ pub fn sandbox_exec(
     registries: &Registries,
     argv: &[String],
     data_dir: Option<&Path>,
+    packages: Option<&Lease>,
 ) -> Result<Executed, RuntimeError> {
     check_workspace(&environment.workspace)?;
     data_dir.map_or(Ok(()), |data_dir| check_apart(environment, data_dir))?;
-    let Registries { hosts, variables } = registries_of(environment, registries);
+    let Registries { hosts, variables, .. } = registries_of(environment, registries);
     let policy = Policy::new(environment.networking.clone(), hosts);
+    let view = packages.map(|lease| &lease.view);
     let mut keeper = None;
     let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
-    let code = sandbox::run_command(environment, argv, &variables, &mut door)?;
+    let code = sandbox::run_command(environment, argv, view, &variables, &mut door)?;
     let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
     Ok(Executed { code, network: network.map_err(RuntimeError::Door)? })
 }
@@ -631,14 +684,22 @@ pub fn profile_source(named: &str) -> std::io::Result<ProfileSource> {
     if !named.contains('/') && path.extension().is_none_or(|extension| extension != "toml") {
         return Ok(ProfileSource::BuiltIn(named.to_owned()));
     }
+    let text = read_bounded(path, MAX_PROFILE_BYTES)?;
+    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
+}
+
+/// A definition that a person has written.
+///
+/// # Errors
+/// The system's, or that it has more than `most` bytes.
+pub fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path)?.take(MAX_PROFILE_BYTES + 1);
-    let size = { file }.read_to_string(&mut text)?;
-    if size as u64 > MAX_PROFILE_BYTES {
-        let reason = format!("it has more than {MAX_PROFILE_BYTES} bytes");
+    let size = std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if size as u64 > most {
+        let reason = format!("it has more than {most} bytes");
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
     }
-    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
+    Ok(text)
 }
 
 /// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.

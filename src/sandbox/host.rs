@@ -62,6 +62,7 @@ impl Host {
             found: found(profile, environment, disk)?,
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
+            packages: None,
         })
     }
 }
@@ -100,7 +101,7 @@ fn allowed_below(environment: &Environment, source: &Path, target: &Path) -> Vec
 }
 
 /// What a directory that is to be the root is.
-fn root_of(path: &Path) -> Root {
+pub(super) fn root_of(path: &Path) -> Root {
     let unusable = |problem| Root::Unusable { path: path.to_owned(), problem };
     let Ok(real) = path.canonicalize() else { return unusable("is not there") };
     if !real.is_dir() {

@@ -17,6 +17,7 @@ mod landlock;
 mod mechanism;
 mod mounts;
 pub mod network;
+pub mod packages;
 pub mod plan;
 mod private;
 pub mod probe;
@@ -35,12 +36,14 @@ pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
 pub use plan::{Plan, PlanError};
 pub use show::{View, size};
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use crate::environment::Environment;
 use disk::Place;
-use guest::exec;
+use guest::{Job, exec};
+use packages::view::View as Packages;
 use plan::Host;
 use profile::Profile;
 
@@ -49,8 +52,18 @@ use profile::Profile;
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
 pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
+    plan_with(environment, disk, None)
+}
+
+fn plan_with(
+    environment: &Environment,
+    disk: Option<&Place>,
+    packages: Option<&Packages>,
+) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    plan::plan(&profile, environment, &gather(&profile, environment, disk)?)
+    let mut host = gather(&profile, environment, disk)?;
+    host.packages = packages.cloned();
+    plan::plan(&profile, environment, &host)
 }
 
 /// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
@@ -80,18 +93,21 @@ pub enum SandboxError {
 }
 
 /// Starts a sandbox of the best tier that this machine gives and the environment accepts. What was refused on the way
-/// down is among its layers. `variables` are for its commands, besides the profile's.
+/// down is among its layers. `packages` are those of the environment, `variables` are for its commands, besides the
+/// profile's.
 ///
 /// # Errors
 /// If the machine gives none of them; the error is that of the best.
 pub async fn launch(
     environment: &Environment,
     disk: &Place,
+    packages: Option<&Packages>,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
+        let environment = Environment { tier, ..environment.clone() };
+        let mut plan = plan_with(&environment, Some(disk), packages)?;
         plan.env.extend_from_slice(variables);
         match Guest::launch(&plan).await {
             Ok(guest) => return Ok(guest.after(refused.as_ref())),
@@ -110,15 +126,19 @@ pub async fn launch(
 pub fn run_command(
     environment: &Environment,
     argv: &[String],
+    packages: Option<&Packages>,
     variables: &[(String, String)],
     door: &mut dyn FnMut(OwnedFd),
 ) -> Result<u8, SandboxError> {
     let mut refused: Option<LaunchError> = None;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
+        let mut plan = plan_with(&Environment { tier, ..environment.clone() }, None, packages)?;
         plan.env.extend_from_slice(variables);
-        match exec(plan, argv.to_vec(), door) {
-            Ok(code) => return Ok(code),
+        let job = Job { argv: argv.to_vec(), streams, door: &mut *door, watch: None };
+        match exec(plan, job) {
+            Ok(code) => return Ok(code.expect("nobody watches it")),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
             Err(e) => refused = refused.or(Some(e)),
         }

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use changes::{Change, ChangeKind, Choice, Outcome};
 pub use place::Place;
+pub(super) use restore::remove_all;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, SealReport};
 
