@@ -179,9 +179,9 @@ pub const DIFF_BYTES: u64 = 32 * 1024 * 1024;
 pub const MAX_PACKAGES: usize = 500;
 /// Characters of one package: a Go module's path and its version.
 pub const MAX_PACKAGE_CHARS: usize = 200;
-/// Size of an environment's packages: a machine-learning framework with its own CUDA is 6 GiB. `max_gib` of
+/// Size of an environment's packages: a machine-learning framework with its own CUDA is 6 GiB. `max_mib` of
 /// `[package_managers]` in the config file changes it.
-pub const PACKAGES_MAX_GIB: u64 = 16;
+pub const PACKAGES_MAX_MIB: u64 = 16 * 1024;
 /// Time for all packages of an environment: an hour of compiling crates on a small machine. `max_minutes` changes it.
 pub const PACKAGES_MAX_MINUTES: u64 = 60;
 /// Time without a byte from a registry, a line of output or work of the processor, after which a package manager hangs:

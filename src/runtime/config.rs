@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
-use crate::limits::{PACKAGES_MAX_GIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
+use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
@@ -175,7 +175,7 @@ struct FilePackageManagers {
     #[serde(default)]
     hosts: Vec<HostRule>,
     /// Largest that the packages of an environment may be, with what is needed to build them.
-    max_gib: Option<NonZeroU32>,
+    max_mib: Option<NonZeroU32>,
     /// Longest that they may take.
     max_minutes: Option<NonZeroU32>,
     /// Longest that nothing may happen meanwhile.
@@ -197,7 +197,7 @@ impl PackageBounds {
     fn of(file: &FilePackageManagers) -> Self {
         let or = |given: Option<NonZeroU32>, own: u64| given.map_or(own, |n| n.get().into());
         Self {
-            bytes: or(file.max_gib, PACKAGES_MAX_GIB) << 30,
+            bytes: or(file.max_mib, PACKAGES_MAX_MIB) << 20,
             time: Duration::from_secs(or(file.max_minutes, PACKAGES_MAX_MINUTES) * 60),
             silence: Duration::from_secs(or(
                 file.max_silence_seconds,

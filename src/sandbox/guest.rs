@@ -22,6 +22,7 @@ use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::network::{self, Network};
+use super::packages::view::View as Packages;
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
@@ -249,6 +250,12 @@ impl Guest {
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         let asks = Mutex::new(asks);
         Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
+    }
+
+    /// The same, with the packages that it shows among its layers.
+    pub(super) fn with(mut self, packages: Option<&Packages>) -> Self {
+        self.layers.extend(packages.map(Packages::layer));
+        self
     }
 
     /// The same, with what was refused before it among its layers.

@@ -110,7 +110,7 @@ pub async fn launch(
         let mut plan = plan_with(&environment, Some(disk), packages)?;
         plan.env.extend_from_slice(variables);
         match Guest::launch(&plan).await {
-            Ok(guest) => return Ok(guest.after(refused.as_ref())),
+            Ok(guest) => return Ok(guest.with(packages).after(refused.as_ref())),
             Err(e) => refused = refused.or(Some(e)),
         }
     }

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod egress;
 mod faults;
+mod packages;
 mod profiles;
 mod real_model;
 mod sandbox;

@@ -101,8 +101,7 @@ fn install(
     let patience = settings.bounds.patience();
     furnish(&directory, settings.key, manager, patience)?;
     let layer = draft.layer();
-    let python = None;
-    let view = View::of(&layer, Access::ReadWrite, python);
+    let view = View::of(&layer, Access::ReadWrite, None);
     let view = view.map_err(prepare("look through", &layer))?;
     let keyrings = Path::new(KEYRINGS);
     let shown = (manager == Manager::Apt && keyrings.is_dir()).then(|| ExtraMount {
@@ -151,7 +150,7 @@ fn install(
         pump.join().expect("the log does not panic");
         ended
     });
-    match ended? {
+    match ended?.filter(|_| guard.ends_well()) {
         Some(0) => resolved(&directory).map_err(|reason| BuildError::Unresolved {
             manager,
             reason,
@@ -363,6 +362,13 @@ impl<'a> Guard<'a> {
 
     fn allows(&mut self, pid: u32) -> bool {
         self.excess = self.too_long().or_else(|| self.silent(pid)).or_else(|| self.too_large());
+        self.excess.is_none()
+    }
+
+    /// Whether what is there now may stay.
+    fn ends_well(&mut self) -> bool {
+        self.measure_at = Instant::now();
+        self.excess = self.too_large();
         self.excess.is_none()
     }
 

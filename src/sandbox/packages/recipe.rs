@@ -17,7 +17,7 @@ need() { command -v "$1" > /dev/null || { echo "$1" > missing; exit 90; }; }
 /// Downloads what the machine lacks and unpacks it: without root, no maintainer script can run, nor should one here.
 /// Paths outside of `/usr` are led into it, where Debian has everything now.
 const APT: &str = r#"need apt-get; need dpkg-deb; need tar
-mkdir -p state/lists/partial cache/archives/partial "$L"
+mkdir -p state/lists/partial cache/archives/partial etc/apt.conf.d etc/preferences.d etc/sources.list.d "$L"
 for d in bin sbin lib lib32 lib64 libx32; do mkdir -p "$L/usr/$d"; ln -s "usr/$d" "$L/$d"; done
 apt-get -q update -o APT::Update::Error-Mode=any
 apt-get -q install --download-only --yes -- "$@"

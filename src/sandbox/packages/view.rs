@@ -58,6 +58,14 @@ impl View {
         Ok(Self { source: source.to_owned(), access, managers, etc, python })
     }
 
+    /// What it is, as a layer of a sandbox.
+    #[must_use]
+    pub fn layer(&self) -> String {
+        let key = self.source.parent().and_then(Path::file_name).unwrap_or_default();
+        let managers: Vec<_> = self.managers.iter().map(|manager| manager.as_str()).collect();
+        format!("packages {} ({})", key.to_string_lossy(), managers.join(", "))
+    }
+
     /// The directory that lies over `/usr`, if one does.
     #[must_use]
     pub fn system(&self) -> Option<PathBuf> {
@@ -89,8 +97,11 @@ impl View {
 
     /// Directories of programs, to be looked at after those of the session's own.
     pub fn bins(&self) -> impl Iterator<Item = String> {
-        let own = self.managers.iter().filter(|manager| **manager != Manager::Apt);
-        own.map(|manager| format!("{PLACE}/{manager}/bin"))
+        self.managers.iter().map(|manager| match manager {
+            // All else of it is where the machine's own programs are.
+            Manager::Apt => "/usr/games".to_owned(),
+            _ => format!("{PLACE}/{manager}/bin"),
+        })
     }
 
     /// The variables by which languages find what is installed. What a session installs itself comes first.
@@ -157,7 +168,7 @@ mod tests {
         );
         assert_eq!(view.system(), Some("/d/layer/apt/usr".into()));
         let bins: Vec<_> = view.bins().collect();
-        assert_eq!(bins, ["/packages/gem/bin", "/packages/npm/bin", "/packages/pip/bin"]);
+        assert_eq!(bins, ["/usr/games", "/packages/gem/bin", "/packages/npm/bin", "/packages/pip/bin"]);
         let variables = view.variables(Path::new("/home/agent"));
         let shown: Vec<_> =
             variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
