@@ -56,7 +56,7 @@ pub(super) fn build(
     for manager in settings.environment.packages.managers() {
         let packages = settings.environment.packages.of(manager).count();
         (settings.watcher)(Progress::Installing { manager, packages });
-        log.line(&format!("== {manager}\n"));
+        log.begin(manager);
         let start = Instant::now();
         let found = match install(&draft, settings, &log, manager, began) {
             Ok(found) => found,
@@ -276,6 +276,12 @@ impl<'a> Log<'a> {
     fn new(file: File, watcher: &'a (dyn Fn(Progress<'_>) + Send + Sync)) -> Self {
         let (bytes, last) = (AtomicU64::new(0), Mutex::default());
         Self { file: Mutex::new(file), bytes, last, watcher }
+    }
+
+    /// What comes now is another manager's.
+    fn begin(&self, manager: Manager) {
+        self.line(&format!("== {manager}\n"));
+        self.last.lock().expect("nothing panics under this lock").clear();
     }
 
     /// Keeps a line. Where the disk is full it is lost; the guard ends the build then.

@@ -62,14 +62,16 @@ go version -m "$L"/bin/* | awk '$1 == "mod" || $1 == "dep" { print $2, $3 }' | s
 const NPM: &str = r#"need node; need npm
 npm install --global --prefix "$L" --loglevel http --fetch-timeout "${PATIENCE}000" --fetch-retries 2 -- "$@"
 npm ls --global --prefix "$L" --all --parseable --long |
-  sed -n 's/^[^:]*:\(.*\)@\([^@:]*\).*$/\1 \2/p' | sort -u > resolved
+  sed -n 's/^[^:]*:\(.[^:]*\)@\([^@:]\{1,\}\).*$/\1 \2/p' | sort -u > resolved
 "#;
 
+/// The interpreter itself, not what chooses one and would take note of what was installed.
 const PIP: &str = r#"need python3
-python3 -m pip --version > /dev/null 2>&1 || { echo 'pip of python3' > missing; exit 90; }
-python3 -m pip install --no-input --progress-bar off --no-warn-script-location --timeout "$PATIENCE" --retries 2 \
+python=$(python3 -c 'import sys; print(sys.executable)')
+"$python" -m pip --version > /dev/null 2>&1 || { echo 'pip of python3' > missing; exit 90; }
+"$python" -m pip install --no-input --progress-bar off --no-warn-script-location --timeout "$PATIENCE" --retries 2 \
   --target "$L" -- "$@"
-python3 -m pip list --path "$L" --format freeze | sed -n 's/==/ /p' > resolved
+"$python" -m pip list --path "$L" --format freeze | sed -n 's/==/ /p' > resolved
 "#;
 
 /// The shell's program for installing packages of a manager.

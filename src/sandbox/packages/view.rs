@@ -168,7 +168,10 @@ mod tests {
         );
         assert_eq!(view.system(), Some("/d/layer/apt/usr".into()));
         let bins: Vec<_> = view.bins().collect();
-        assert_eq!(bins, ["/usr/games", "/packages/gem/bin", "/packages/npm/bin", "/packages/pip/bin"]);
+        assert_eq!(
+            bins,
+            ["/usr/games", "/packages/gem/bin", "/packages/npm/bin", "/packages/pip/bin"]
+        );
         let variables = view.variables(Path::new("/home/agent"));
         let shown: Vec<_> =
             variables.iter().map(|(name, value)| format!("{name}={value}")).collect();

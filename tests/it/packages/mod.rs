@@ -117,9 +117,9 @@ fn shelf(casemate: &Casemate) -> Vec<String> {
     let entries = std::fs::read_dir(casemate.data_dir().join("packages")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut ends: Vec<_> = names
+        .filter(|name| name != "nowhere")
         .map(|name| match name.split_once('.') {
             Some((_, end)) => format!(".{end}"),
-            None if name == "nowhere" => name,
             None => "KEY".to_owned(),
         })
         .collect();
