@@ -60,7 +60,7 @@ go version -m "$L"/bin/* | awk '$1 == "mod" || $1 == "dep" { print $2, $3 }' | s
 "#;
 
 const NPM: &str = r#"need node; need npm
-npm install --global --prefix "$L" --loglevel http --fetch-timeout "${PATIENCE}000" --fetch-retries 2 -- "$@"
+npm install --global --prefix "$L" --loglevel http -- "$@"
 npm ls --global --prefix "$L" --all --parseable --long |
   sed -n 's/^[^:]*:\(.[^:]*\)@\([^@:]\{1,\}\).*$/\1 \2/p' | sort -u > resolved
 "#;
@@ -111,6 +111,11 @@ pub fn variables(manager: Manager, directory: &str, patience: u64) -> Vec<(&'sta
         ],
         Manager::Npm => vec![
             ("NPM_CONFIG_CACHE", here("cache")),
+            ("NPM_CONFIG_FETCH_TIMEOUT", format!("{patience}000")),
+            ("NPM_CONFIG_FETCH_RETRIES", "2".to_owned()),
+            // Its own ten seconds to a minute are more than most servers take to come back.
+            ("NPM_CONFIG_FETCH_RETRY_MINTIMEOUT", "1000".to_owned()),
+            ("NPM_CONFIG_FETCH_RETRY_MAXTIMEOUT", "5000".to_owned()),
             ("NPM_CONFIG_AUDIT", "false".to_owned()),
             ("NPM_CONFIG_FUND", "false".to_owned()),
             ("NPM_CONFIG_UPDATE_NOTIFIER", "false".to_owned()),

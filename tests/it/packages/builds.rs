@@ -152,6 +152,7 @@ fn what_scripts_read_is_this() {
     let lock: Value =
         serde_json::from_str(&std::fs::read_to_string(place.join("lock.json")).unwrap()).unwrap();
     let listed = shop.list(&casemate, As::Me);
+    let built = plain(built);
     let removed = shop.run(&casemate, As::Me, &["env", "rm", &key[..6], "--json"]);
     let mut removed = json_of(removed);
     assert_eq!((&removed["removed"], removed["bytes"].is_u64()), (&json!([key]), true));
@@ -159,7 +160,7 @@ fn what_scripts_read_is_this() {
     assert_eq!(shelf(&casemate), [] as [&str; 0]);
     insta::assert_snapshot!(
         serde_json::to_string_pretty(&json!({
-            "env build --json": plain(built),
+            "env build --json": built,
             "lock.json": plain(lock),
             "env list --json": listed.into_iter().map(plain).collect::<Vec<_>>(),
             "env rm --json": removed,

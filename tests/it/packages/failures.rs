@@ -54,7 +54,7 @@ fn a_package_that_is_not_there_is_named_with_the_end_of_the_log() {
             assert_eq!(shop.list(&casemate, who), [] as [Value; 0]);
         };
         one("apt", "nosuchpackage", 100, "Unable to locate package nosuchpackage");
-        one("npm", "nosuchpackage", 1, "404 Not Found");
+        one("npm", "nosuchpackage", 1, "code E404");
         one(
             "pip",
             "nosuchpackage==1.0",
