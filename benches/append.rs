@@ -139,9 +139,12 @@ impl Stored {
                 title: None,
                 workspace: dir.to_owned(),
                 definition: serde_json::json!({"system": "x".repeat(2_000)}),
+                origin: None,
+                metadata: std::collections::BTreeMap::new(),
+                budget: None,
                 created_at,
             };
-            runtime.block_on(store.create_session(new)).map(|row| row.id)
+            runtime.block_on(store.create_session(new, Vec::new())).map(|row| row.id)
         });
         let ids = ids.collect::<Result<_, _>>()?;
         Ok(Self(store, ids))

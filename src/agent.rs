@@ -3,11 +3,16 @@
 //! Field names and bounds are those of the Managed Agents `agent` object.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::event::Budget;
 
 /// Longest agent name in characters.
 pub const MAX_NAME_CHARS: usize = 256;
 /// Longest system prompt in characters.
 pub const MAX_SYSTEM_CHARS: usize = 100_000;
+/// Longest name of a custom tool.
+pub const MAX_TOOL_NAME_CHARS: usize = 128;
 /// The one toolset there is.
 pub const TOOLSET: &str = "agent_toolset_20260401";
 
@@ -83,6 +88,8 @@ pub enum PermissionPolicy {
     AlwaysAllow,
     /// Wait for the user.
     AlwaysAsk,
+    /// Judge each call; wait for the user where nobody can tell.
+    Auto,
 }
 
 /// How hard the model thinks, where its provider lets one say so.
@@ -124,6 +131,17 @@ pub struct ToolGrant {
     pub permission_policy: PermissionPolicy,
 }
 
+/// A tool that the client has: the session waits while the client runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustomTool {
+    /// 1 to 128 of `[A-Za-z0-9_-]`, and not the name of a built-in tool.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its input, of type `object`.
+    pub input_schema: Map<String, Value>,
+}
+
 /// A checked agent definition. Made by [`AgentParams::validate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -139,6 +157,12 @@ pub struct Agent {
     pub system: Option<String>,
     /// The enabled tools, in the order of [`ToolName::ALL`].
     pub tools: Vec<ToolGrant>,
+    /// The client's own tools, in the order in which it named them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_tools: Vec<CustomTool>,
+    /// What its sessions may use unless they say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 impl Agent {
@@ -153,6 +177,8 @@ impl Agent {
             max_tokens: crate::limits::DEFAULT_MAX_TOKENS,
             system: None,
             tools: ToolName::ALL.map(grant).into(),
+            custom_tools: Vec::new(),
+            budget: None,
         }
     }
 
@@ -160,6 +186,18 @@ impl Agent {
     #[must_use]
     pub fn grant(&self, name: &str) -> Option<ToolGrant> {
         self.tools.iter().copied().find(|grant| grant.name.as_str() == name)
+    }
+
+    /// The client's tool of that name.
+    #[must_use]
+    pub fn custom_tool(&self, name: &str) -> Option<&CustomTool> {
+        self.custom_tools.iter().find(|tool| tool.name == name)
+    }
+
+    /// The names of all its tools.
+    pub fn tool_names(&self) -> impl Iterator<Item = &str> {
+        let built_in = self.tools.iter().map(|grant| grant.name.as_str());
+        built_in.chain(self.custom_tools.iter().map(|tool| tool.name.as_str()))
     }
 }
 
@@ -177,8 +215,10 @@ pub struct AgentParams {
     pub max_tokens: Option<u32>,
     /// See [`Agent::system`].
     pub system: Option<String>,
-    /// Toolsets; absent means all six tools, always allowed, and an empty list means none.
-    pub tools: Option<Vec<ToolsetParams>>,
+    /// A toolset and custom tools; absent means all six tools, always allowed, and an empty list means none.
+    pub tools: Option<Vec<ToolParams>>,
+    /// What its sessions may use.
+    pub limits: Option<Budget>,
 }
 
 /// `model` as written: an id, or an object.
@@ -201,18 +241,22 @@ pub struct ModelObject {
     pub effort: Option<Effort>,
 }
 
-/// One entry of `tools`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// One entry of `tools`: the toolset has configs, a custom tool has the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ToolsetParams {
-    /// Must be [`TOOLSET`].
+pub struct ToolParams {
+    /// [`TOOLSET`] or `custom`.
     pub r#type: String,
-    /// For every tool without an entry of its own.
-    #[serde(default)]
-    pub default_config: ToolConfig,
-    /// Per tool.
-    #[serde(default)]
-    pub configs: Vec<NamedToolConfig>,
+    /// For every tool of the set without an entry of its own.
+    pub default_config: Option<ToolConfig>,
+    /// Per tool of the set.
+    pub configs: Option<Vec<NamedToolConfig>>,
+    /// See [`CustomTool::name`].
+    pub name: Option<String>,
+    /// See [`CustomTool::description`].
+    pub description: Option<String>,
+    /// See [`CustomTool::input_schema`].
+    pub input_schema: Option<Map<String, Value>>,
 }
 
 /// Settings of a tool.
@@ -277,27 +321,75 @@ impl AgentParams {
         if max_tokens == 0 {
             return Err(bad("max_tokens", "must be at least 1"));
         }
-        let tools = match self.tools {
-            None => Agent::with_model("").tools,
-            Some(sets) => resolve_tools(&sets)?,
+        let (tools, custom_tools) = match self.tools {
+            None => (Agent::with_model("").tools, Vec::new()),
+            Some(tools) => resolve_tools(tools)?,
         };
-        Ok(Agent { name, model, effort, max_tokens, system: self.system, tools })
+        let (system, budget) = (self.system, self.limits);
+        Ok(Agent { name, model, effort, max_tokens, system, tools, custom_tools, budget })
     }
 }
 
-fn resolve_tools(sets: &[ToolsetParams]) -> Result<Vec<ToolGrant>, AgentError> {
-    let set = match sets {
-        [] => return Ok(Vec::new()),
-        [set] => set,
-        [_, ..] => return Err(bad("tools[1]", "only one toolset can be given")),
-    };
-    if set.r#type != TOOLSET {
-        let problem = format!("`{}` is not supported; the toolset is `{TOOLSET}`", set.r#type);
-        return Err(bad("tools[0].type", problem));
+type Tools = (Vec<ToolGrant>, Vec<CustomTool>);
+
+fn resolve_tools(params: Vec<ToolParams>) -> Result<Tools, AgentError> {
+    let mut grants: Option<Vec<ToolGrant>> = None;
+    let mut custom: Vec<CustomTool> = Vec::new();
+    for (i, params) in params.into_iter().enumerate() {
+        let field = format!("tools[{i}]");
+        match params.r#type.as_str() {
+            TOOLSET if grants.is_some() => {
+                return Err(bad(field, "only one toolset can be given"));
+            }
+            TOOLSET => grants = Some(resolve_toolset(&field, &params)?),
+            "custom" => {
+                let tool = resolve_custom(&field, params)?;
+                if custom.iter().any(|other| other.name == tool.name) {
+                    let problem = format!("`{}` has two entries", tool.name);
+                    return Err(bad(format!("{field}.name"), problem));
+                }
+                custom.push(tool);
+            }
+            other => {
+                let problem = format!("`{other}` is not supported; it is `{TOOLSET}` or `custom`");
+                return Err(bad(format!("{field}.type"), problem));
+            }
+        }
     }
+    Ok((grants.unwrap_or_default(), custom))
+}
+
+fn resolve_custom(field: &str, params: ToolParams) -> Result<CustomTool, AgentError> {
+    let at = |name: &str| format!("{field}.{name}");
+    let missing = |name: &str| bad(at(name), "must be given");
+    if params.default_config.is_some() || params.configs.is_some() {
+        return Err(bad(field, "a custom tool has neither `default_config` nor `configs`"));
+    }
+    let name = params.name.ok_or_else(|| missing("name"))?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > MAX_TOOL_NAME_CHARS || !name.chars().all(plain) {
+        return Err(bad(at("name"), "must have 1 to 128 letters, digits, `_` or `-`"));
+    }
+    if ToolName::parse(&name).is_some() || name.starts_with("mcp__") {
+        return Err(bad(at("name"), format!("`{name}` is the name of another kind of tool")));
+    }
+    let description = params.description.ok_or_else(|| missing("description"))?;
+    let input_schema = params.input_schema.ok_or_else(|| missing("input_schema"))?;
+    if input_schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(bad(at("input_schema.type"), "must be `object`"));
+    }
+    Ok(CustomTool { name, description, input_schema })
+}
+
+fn resolve_toolset(at: &str, set: &ToolParams) -> Result<Vec<ToolGrant>, AgentError> {
+    if set.name.is_some() || set.description.is_some() || set.input_schema.is_some() {
+        return Err(bad(at, "a toolset has only `default_config` and `configs`"));
+    }
+    let default = set.default_config.unwrap_or_default();
+    let configs = set.configs.as_deref().unwrap_or_default();
     let mut seen = Vec::new();
-    for (i, config) in set.configs.iter().enumerate() {
-        let field = format!("tools[0].configs[{i}].name");
+    for (i, config) in configs.iter().enumerate() {
+        let field = format!("{at}.configs[{i}].name");
         let Some(name) = ToolName::parse(&config.name) else {
             let names = ToolName::ALL.map(ToolName::as_str).join(", ");
             return Err(bad(field, format!("`{}` is not one of {names}", config.name)));
@@ -308,11 +400,11 @@ fn resolve_tools(sets: &[ToolsetParams]) -> Result<Vec<ToolGrant>, AgentError> {
         seen.push(name);
     }
     let grant = |name: ToolName| {
-        let own = set.configs.iter().find(|config| config.name == name.as_str());
-        let enabled = own.and_then(|c| c.enabled).or(set.default_config.enabled).unwrap_or(true);
+        let own = configs.iter().find(|config| config.name == name.as_str());
+        let enabled = own.and_then(|c| c.enabled).or(default.enabled).unwrap_or(true);
         let policy = own
             .and_then(|c| c.permission_policy)
-            .or(set.default_config.permission_policy)
+            .or(default.permission_policy)
             .unwrap_or(PermissionPolicy::AlwaysAllow);
         enabled.then_some(ToolGrant { name, permission_policy: policy })
     };

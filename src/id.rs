@@ -101,6 +101,8 @@ ids! {
     SessionId = "sesn_", "a session id";
     /// Names a thread of a session.
     ThreadId = "sthr_", "a thread id";
+    /// Names an uploaded or harvested file.
+    FileId = "file_", "a file id";
     /// Names one event of a session's log.
     EventId = "sevt_", "an event id";
 }

@@ -2,7 +2,8 @@
 //!
 //! | layer | modules | may import | must not know |
 //! |---|---|---|---|
-//! | 5 doors | [`cli`] | runtime, vocabulary | SQL, vendors, Linux |
+//! | 5 doors | [`cli`] | api, runtime, vocabulary | SQL, vendors, Linux |
+//! | 5 doors | [`api`] | runtime, vocabulary | SQL, vendors, Linux, terminals |
 //! | 4 | [`runtime`] | session and below | terminals |
 //! | 3 | [`session`] | tool, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
 //! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
@@ -13,6 +14,7 @@
 //! committed before it is acted upon; tools see the world only from inside of the sandbox.
 
 pub mod agent;
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod egress;

@@ -68,6 +68,12 @@ pub const DEFAULT_MAX_TURNS: u32 = 200;
 pub const NO_PROGRESS_REPEATS: usize = 5;
 /// Tokens that an answer may have unless the agent says otherwise.
 pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
+/// Largest budget in cents: its picodollars fit into 64 bits, and into the store's signed ones.
+pub const MAX_BUDGET_CENTS: u64 = 900_000_000;
+/// How often an input is admitted anew because the session moved meanwhile. Each time somebody else came first.
+pub const ADMISSION_ATTEMPTS: u32 = 1000;
+/// Most inputs of one request, and of a session's beginning.
+pub const MAX_INPUTS: usize = 1000;
 
 /// Largest frame between host and guest: an image or PDF of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
@@ -195,3 +201,25 @@ pub const PACKAGES_LOG_BYTES: u64 = 32 * 1024 * 1024;
 pub const PACKAGES_LOG_LINES: usize = 12;
 /// Packages that a lock file lists: what `npm` needs for one large application is some thousands.
 pub const PACKAGES_RESOLVED: usize = 50_000;
+/// Largest JSON body of a request: the protocol's bound.
+pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Time for a request's body to arrive: 32 MiB over a bad line.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for a request's head to arrive, and for a kept connection to say something again.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest head of a request; a cursor and a key take one of them.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// Most headers of a request; the official clients send about 20.
+pub const MAX_HEADERS: usize = 100;
+/// Most connections at once; further ones wait to be accepted. Below the usual limit of open files.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// Time that open connections have to finish when the server stops.
+pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Tries of a change that names no version, each upon what another has changed first; further ones would starve others.
+pub const RECORD_CHANGE_ATTEMPTS: usize = 16;
+/// Largest uploaded file: that of the hosted service.
+pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
+/// Silence allowed within an upload.
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest file name in characters that is kept: what the usual file systems hold.
+pub const MAX_FILE_NAME_CHARS: usize = 255;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
+use crate::api::serve::Address;
 use crate::environment::networking::HostRule;
 use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
@@ -88,6 +89,10 @@ pub enum Command {
     Fork(ForkArgs),
     /// Show what a session reached of the network, and what it was refused
     Net(NetArgs),
+    /// Serve the Managed Agents protocol over HTTP, for the official SDKs
+    Serve(ServeArgs),
+    /// Print the key that clients of the server need
+    Key,
     /// Run a command of your own in the sandbox, or look at what it is
     Sandbox(SandboxArgs),
     /// Build the packages of environments ahead, look at them, or remove them
@@ -100,6 +105,39 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them into a directory
     Man(ManArgs),
+}
+
+/// `casemate serve`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate serve
+  casemate serve --listen unix:/run/user/1000/casemate.sock
+  ANTHROPIC_BASE_URL=http://127.0.0.1:4180 ANTHROPIC_API_KEY=$(casemate key) python app.py
+
+The address goes to standard output, the log to standard error, one JSON object a line.")]
+pub struct ServeArgs {
+    /// ADDRESS:PORT or unix:PATH; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4180")]
+    pub listen: Address,
+    /// Listen on an address that other machines reach; whoever has the key runs agents here
+    #[arg(long)]
+    pub public: bool,
+    /// Answer to this name in the Host header too; `*` to every name
+    #[arg(long, value_name = "NAME")]
+    pub allowed_host: Vec<String>,
+    /// Answer to pages of this origin too, such as https://app.example
+    #[arg(long, value_name = "ORIGIN")]
+    pub allowed_origin: Vec<String>,
+    /// Put all paths below PATH, such as /casemate
+    #[arg(long, value_name = "PATH", value_parser = values::prefix)]
+    pub prefix: Option<String>,
+    /// Refuse what the hosted service refuses: a missing beta header, an unknown beta
+    #[arg(long)]
+    pub strict: bool,
+    /// Send model ids that match GLOB to PROVIDER; repeatable
+    #[arg(long = "route", value_name = "GLOB=PROVIDER[/MODEL]", action = ArgAction::Append)]
+    pub routes: Vec<Route>,
 }
 
 /// `casemate run`.

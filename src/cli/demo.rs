@@ -9,7 +9,6 @@ use super::run::{agent, follow};
 use super::sandbox;
 use super::terminal::{neutralise, shell_word};
 use crate::agent::Agent;
-use crate::limits::DEFAULT_MAX_TURNS;
 use crate::runtime::{
     Config, Input, Runtime, SessionSpec, fresh_directory, local_models, new_file,
 };
@@ -28,11 +27,12 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
     let config = context.config(&[])?;
     let mut flags = WatchArgs { output: OutputFormat::Text, routes: Vec::new() };
     flags.routes.clear();
+    let agent = Agent::with_model(format!("scripted:{}", script.display()));
+    let environment = sandbox::environment(&PlaceArgs::in_directory(Some(directory.clone())))?;
     let spec = SessionSpec {
-        agent: Agent::with_model(format!("scripted:{}", script.display())),
-        environment: sandbox::environment(&PlaceArgs::in_directory(Some(directory.clone())))?,
         title: Some(format!("demo: {TASK}")),
-        max_turns: DEFAULT_MAX_TURNS,
+        initial: vec![Input::text(TASK)],
+        ..SessionSpec::new(agent, environment)
     };
     say(
         context,
@@ -43,7 +43,6 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
     )?;
     let runtime = Runtime::open(config.clone())?;
     let row = runtime.create_session(spec).await?;
-    runtime.submit(&row.id, Input::Message(TASK.to_owned())).await?;
     let status = follow(context, &runtime, &row, 0, &flags, true).await;
     runtime.shutdown().await;
     let status = status?;

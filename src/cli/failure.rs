@@ -220,6 +220,7 @@ impl From<RuntimeError> for Failure {
             }
             E::Disk(error) => Self::failed_to(&error),
             E::Packages(error) => error.into(),
+            E::File(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
             }
@@ -231,6 +232,13 @@ impl From<RuntimeError> for Failure {
             | E::EmptyMessage
             | E::MessageTooLarge { .. }
             | E::NotWaiting { .. }
+            | E::ReasonForAllowing(_)
+            | E::MisplacedInstruction
+            | E::TooManyInputs { .. }
+            | E::BudgetReached(_)
+            | E::BudgetCreateOnly
+            | E::BudgetNotRaised
+            | E::NoThread(_)
             | E::Terminated(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),

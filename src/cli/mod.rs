@@ -21,6 +21,7 @@ pub mod output;
 pub mod render;
 mod run;
 mod sandbox;
+mod serve;
 mod sessions;
 pub mod terminal;
 mod watch;
@@ -65,6 +66,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Rewind(args) => block_on(history::rewind(context, args)),
         Command::Fork(args) => block_on(history::fork(context, args)),
         Command::Net(args) => net::run(context, &args),
+        Command::Serve(args) => serve::run(context, args),
+        Command::Key => serve::key(context),
         Command::Sandbox(args) => sandbox::run(context, args.command),
         Command::Env(args) => block_on(env::run(context, args.command)),
         Command::Doctor(args) => block_on(doctor::run(context, args)),

@@ -27,16 +27,15 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, 
     let mut environment = sandbox::environment(&args.place)?;
     environment.workspace_mode = args.workspace_mode.unwrap_or_default();
     let spec = SessionSpec {
-        agent,
-        environment,
         title: Some(args.title.unwrap_or_else(|| title(&task))),
         max_turns: args.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
+        initial: vec![Input::text(task)],
+        ..SessionSpec::new(agent, environment)
     };
     let runtime = Runtime::open(config)?;
     // Kept in use until the session ends.
     let packages = runtime.provide_packages(&spec.environment, &context.packages_watcher()).await?;
     let row = runtime.create_session(spec).await?;
-    runtime.submit(&row.id, Input::Message(task)).await?;
     let status = follow(context, &runtime, &row, 0, &args.watch, args.yes).await;
     drop(packages);
     runtime.shutdown().await;
@@ -194,11 +193,11 @@ fn inputs(
     let mut inputs = confirmations(standing, args);
     let (program, id) = (context.program(), &row.id);
     if let Some(message) = args.message() {
-        inputs.push(Input::Message(message.to_owned()));
+        inputs.push(Input::text(message));
     } else if inputs.is_empty() {
         match standing {
             Standing::Working => {}
-            Standing::Stopped => inputs.push(Input::Message(GO_ON.to_owned())),
+            Standing::Stopped => inputs.push(Input::text(GO_ON)),
             Standing::Waiting(_) if context.interactive(args.watch.output) => {}
             Standing::Waiting(calls) => {
                 let wait = if calls.len() == 1 { "waits" } else { "wait" };

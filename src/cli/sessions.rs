@@ -21,7 +21,10 @@ pub(super) async fn run(
     match command {
         SessionsCommand::List { json, limit } => {
             let rows = match Runtime::look(&config) {
-                Ok(reader) => reader.sessions(&SessionFilter::default(), limit as usize)?,
+                Ok(reader) => {
+                    let all = SessionFilter { include_archived: true, ..SessionFilter::default() };
+                    reader.sessions(&all, limit as usize)?
+                }
                 Err(error) if error.is_no_store() => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
@@ -89,6 +92,7 @@ fn state(row: &SessionRow) -> &'static str {
         (Some(StopReason::EndTurn), "idle") => "done",
         (Some(StopReason::RequiresAction { .. }), "idle") => "needs input",
         (Some(StopReason::RetriesExhausted), "idle") => "gave up",
+        (Some(StopReason::BudgetReached), "idle") => "budget used",
         (Some(StopReason::Refusal), "idle") => "refused",
         (None, "idle") => "new",
         (_, other) => other,

@@ -1,5 +1,6 @@
 //! Watching a session until it is idle: its feed to the renderer, Ctrl-C and typed lines to the session.
 
+use std::collections::BTreeSet;
 use std::io::BufRead as _;
 use std::time::Duration;
 
@@ -32,8 +33,8 @@ struct Watcher<'a> {
     id: &'a SessionId,
     renderer: &'a mut Renderer,
     presence: Presence,
-    /// Messages in the log that no model request has taken up.
-    queued: usize,
+    /// Messages in the log that no turn has taken up.
+    queued: BTreeSet<EventId>,
     /// Calls that the person is being asked about, first first.
     asking: Vec<EventId>,
     /// What was answered so far: the session is told when the last answer is in.
@@ -67,7 +68,7 @@ pub(super) async fn watch(
         id,
         renderer,
         presence,
-        queued: 0,
+        queued: BTreeSet::new(),
         asking: Vec::new(),
         answers: Vec::new(),
         interrupted: false,
@@ -76,6 +77,7 @@ pub(super) async fn watch(
         tokio::select! {
             item = feed.next() => match item? {
                 FeedItem::Preview(preview) => watcher.renderer.preview(&preview)?,
+                FeedItem::Deleted => return Err(Failure::new(ExitStatus::Failed, format!("session {id} was deleted"))),
                 FeedItem::Event(event) => {
                     if watcher.event(&event).await? {
                         return Ok(());
@@ -88,7 +90,7 @@ pub(super) async fn watch(
                 }
                 watcher.interrupted = true;
                 watcher.leave_question()?;
-                runtime.submit(id, Input::Interrupt).await?;
+                runtime.submit(id, Input::Interrupt { thread: None }).await?;
             }
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => return Ok(()),
@@ -113,14 +115,18 @@ impl Watcher<'_> {
     async fn event(&mut self, event: &Event) -> Result<bool, Failure> {
         self.renderer.event(event)?;
         match &event.body {
-            EventBody::UserMessage { .. } => self.queued += 1,
-            EventBody::ModelRequestStart {} => self.queued = 0,
+            EventBody::UserMessage { .. } => {
+                self.queued.insert(event.id.clone());
+            }
+            EventBody::TakenUp { event_ids } | EventBody::Flushed { event_ids } => {
+                self.queued.retain(|id| !event_ids.contains(id));
+            }
             EventBody::StatusIdle {
                 stop_reason: StopReason::RequiresAction { event_ids }, ..
             } => {
                 return self.asked(event_ids).await;
             }
-            EventBody::StatusIdle { .. } => return Ok(self.queued == 0),
+            EventBody::StatusIdle { .. } => return Ok(self.queued.is_empty()),
             EventBody::StatusTerminated {} => return Ok(true),
             _ => {}
         }
@@ -149,7 +155,7 @@ impl Watcher<'_> {
         let line = line.trim();
         if self.asking.is_empty() {
             if !line.is_empty() {
-                self.runtime.submit(self.id, Input::Message(line.to_owned())).await?;
+                self.runtime.submit(self.id, Input::text(line)).await?;
                 self.renderer.heard(line)?;
             }
             return Ok(());

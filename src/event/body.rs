@@ -1,9 +1,12 @@
 //! What can happen in a session: one variant per fact, named as on the wire.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ContentBlock, Seq, Usage};
+use super::{Budget, ContentBlock, Cost, Seq, Usage, UsageSnapshot};
+use crate::agent::Agent;
 use crate::id::{EventId, SessionId, ThreadId};
 
 /// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
@@ -18,7 +21,11 @@ pub enum EventBody {
     },
     /// The user stops the turn and keeps the session.
     #[serde(rename = "user.interrupt")]
-    UserInterrupt {},
+    UserInterrupt {
+        /// The thread that is meant; all of them if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_thread_id: Option<ThreadId>,
+    },
     /// The user answers a tool call that waits for permission.
     #[serde(rename = "user.tool_confirmation")]
     UserToolConfirmation {
@@ -29,6 +36,24 @@ pub enum EventBody {
         /// What the model is told about a refusal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deny_message: Option<String>,
+    },
+    /// The client answers a call of a tool of its own.
+    #[serde(rename = "user.custom_tool_result")]
+    UserCustomToolResult {
+        /// The `agent.custom_tool_use` event.
+        custom_tool_use_id: EventId,
+        /// What the tool returned.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Vec<ContentBlock>>,
+        /// Whether it failed; it did not if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+    },
+    /// The client instructs the model in the middle of a conversation. Queued like a message.
+    #[serde(rename = "system.message")]
+    SystemMessage {
+        /// The instruction.
+        content: Vec<ContentBlock>,
     },
 
     /// The model says something.
@@ -52,6 +77,14 @@ pub enum EventBody {
         /// How the policy came to it; absent if the call was refused before any policy applied.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evaluation: Option<Evaluation>,
+    },
+    /// The model calls a tool that the client has; the answer is a `user.custom_tool_result`.
+    #[serde(rename = "agent.custom_tool_use")]
+    AgentCustomToolUse {
+        /// The tool's name.
+        name: String,
+        /// The arguments.
+        input: Map<String, Value>,
     },
     /// The answer to a tool call; exactly one for each call.
     #[serde(rename = "agent.tool_result")]
@@ -103,17 +136,51 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_details: Option<RefusalDetails>,
     },
+    /// A thread waits for a model server.
+    #[serde(rename = "session.thread_status_rescheduled")]
+    ThreadStatusRescheduled {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// The name of its agent.
+        agent_name: String,
+    },
+    /// A thread has ended for good.
+    #[serde(rename = "session.thread_status_terminated")]
+    ThreadStatusTerminated {
+        /// The thread.
+        session_thread_id: ThreadId,
+        /// The name of its agent.
+        agent_name: String,
+    },
+    /// The session was changed; only what changed is there.
+    #[serde(rename = "session.updated")]
+    SessionUpdated {
+        /// The whole agent as clients see it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<Value>,
+        /// The title, or none.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        title: Option<Option<String>>,
+        /// All of the metadata.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<BTreeMap<String, String>>,
+        /// The budget, or none.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+        budget: Option<Option<Budget>>,
+    },
     /// Something went wrong outside of a tool.
     #[serde(rename = "session.error")]
     SessionError {
         /// What, and whether the session goes on by itself.
         error: ErrorDetail,
     },
-    /// The session's token counts so far.
+    /// What the session used so far; right before each `session.status_idle`.
     #[serde(rename = "session.usage")]
     SessionUsage {
         /// Summed over the session.
-        usage: Usage,
+        usage: UsageSnapshot,
+        /// What it may use.
+        budget: Option<Budget>,
     },
 
     /// A request to the model begins.
@@ -156,6 +223,38 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refusal: Option<RefusalDetails>,
     },
+    /// Queued inputs are taken up, here and in this order: this is where clients see them.
+    #[serde(rename = "internal.taken_up")]
+    TakenUp {
+        /// The inputs.
+        event_ids: Vec<EventId>,
+    },
+    /// Queued inputs are dropped, because the turn that they waited for was given up.
+    #[serde(rename = "internal.flushed")]
+    Flushed {
+        /// The inputs.
+        event_ids: Vec<EventId>,
+    },
+    /// What a request to the model costs by the prices in force. Absent where that is nothing.
+    #[serde(rename = "internal.metered")]
+    Metered {
+        /// The `span.model_request_start` event.
+        model_request_start_id: EventId,
+        /// Its cost.
+        cost: Cost,
+    },
+    /// The agent is another one from the next turn on; committed together with `session.updated`.
+    #[serde(rename = "internal.agent_replaced")]
+    AgentReplaced {
+        /// The whole of it.
+        agent: Box<Agent>,
+    },
+    /// The session is read-only from now on.
+    #[serde(rename = "internal.archived")]
+    Archived {},
+    /// A process goes on with what another left running.
+    #[serde(rename = "internal.resumed")]
+    Resumed {},
     /// A tool call is about to have its first effect.
     #[serde(rename = "internal.tool_started")]
     ToolStarted {
@@ -283,11 +382,14 @@ impl EventBody {
         use EventBody as E;
         match self {
             E::UserMessage { .. }
-            | E::UserInterrupt {}
+            | E::UserInterrupt { .. }
             | E::UserToolConfirmation { .. }
+            | E::UserCustomToolResult { .. }
+            | E::SystemMessage { .. }
             | E::AgentMessage { .. }
             | E::AgentThinking {}
             | E::AgentToolUse { .. }
+            | E::AgentCustomToolUse { .. }
             | E::AgentToolResult { .. }
             | E::StatusRunning {}
             | E::StatusIdle { .. }
@@ -295,6 +397,9 @@ impl EventBody {
             | E::StatusTerminated {}
             | E::ThreadStatusRunning { .. }
             | E::ThreadStatusIdle { .. }
+            | E::ThreadStatusRescheduled { .. }
+            | E::ThreadStatusTerminated { .. }
+            | E::SessionUpdated { .. }
             | E::SessionError { .. }
             | E::SessionUsage { .. }
             | E::ModelRequestStart {}
@@ -302,6 +407,12 @@ impl EventBody {
             E::Thinking { .. }
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
+            | E::TakenUp { .. }
+            | E::Flushed { .. }
+            | E::Metered { .. }
+            | E::AgentReplaced { .. }
+            | E::Archived {}
+            | E::Resumed {}
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
@@ -322,11 +433,14 @@ impl EventBody {
         use EventBody as E;
         match self {
             E::UserMessage { .. } => "user.message",
-            E::UserInterrupt {} => "user.interrupt",
+            E::UserInterrupt { .. } => "user.interrupt",
             E::UserToolConfirmation { .. } => "user.tool_confirmation",
+            E::UserCustomToolResult { .. } => "user.custom_tool_result",
+            E::SystemMessage { .. } => "system.message",
             E::AgentMessage { .. } => "agent.message",
             E::AgentThinking {} => "agent.thinking",
             E::AgentToolUse { .. } => "agent.tool_use",
+            E::AgentCustomToolUse { .. } => "agent.custom_tool_use",
             E::AgentToolResult { .. } => "agent.tool_result",
             E::StatusRunning {} => "session.status_running",
             E::StatusIdle { .. } => "session.status_idle",
@@ -334,6 +448,9 @@ impl EventBody {
             E::StatusTerminated {} => "session.status_terminated",
             E::ThreadStatusRunning { .. } => "session.thread_status_running",
             E::ThreadStatusIdle { .. } => "session.thread_status_idle",
+            E::ThreadStatusRescheduled { .. } => "session.thread_status_rescheduled",
+            E::ThreadStatusTerminated { .. } => "session.thread_status_terminated",
+            E::SessionUpdated { .. } => "session.updated",
             E::SessionError { .. } => "session.error",
             E::SessionUsage { .. } => "session.usage",
             E::ModelRequestStart {} => "span.model_request_start",
@@ -341,6 +458,12 @@ impl EventBody {
             E::Thinking { .. } => "internal.thinking",
             E::RedactedThinking { .. } => "internal.redacted_thinking",
             E::ModelStop { .. } => "internal.model_stop",
+            E::TakenUp { .. } => "internal.taken_up",
+            E::Flushed { .. } => "internal.flushed",
+            E::Metered { .. } => "internal.metered",
+            E::AgentReplaced { .. } => "internal.agent_replaced",
+            E::Archived {} => "internal.archived",
+            E::Resumed {} => "internal.resumed",
             E::ToolStarted { .. } => "internal.tool_started",
             E::EgressRefused { .. } => "internal.egress_refused",
             E::EgressUsage { .. } => "internal.egress_usage",
@@ -386,6 +509,39 @@ pub enum Evaluation {
     AlwaysAllow,
     /// The tool always asks.
     AlwaysAsk,
+    /// Each call is judged by itself.
+    Auto {
+        /// The judgement.
+        evaluated_permission: Judgement,
+    },
+}
+
+/// What was judged of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Judgement {
+    /// Run it.
+    Allow,
+    /// Wait for a confirmation.
+    Ask {
+        /// Why.
+        reason_code: ReasonCode,
+    },
+    /// Refuse it.
+    Deny {
+        /// Why.
+        reason_code: ReasonCode,
+    },
+}
+
+/// Why a call was judged so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// Nobody could tell.
+    Indeterminate,
+    /// It could do much harm.
+    HighRisk,
 }
 
 /// Why a session is idle.
@@ -401,6 +557,8 @@ pub enum StopReason {
     },
     /// The turn was given up; a `session.error` before says why.
     RetriesExhausted,
+    /// The budget is used up.
+    BudgetReached,
     /// The model refused.
     Refusal,
 }
@@ -455,4 +613,11 @@ pub enum RetryStatus {
     Exhausted,
     /// The session is over.
     Terminal,
+}
+
+/// A member that is there, if only as null.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    given: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(given).map(Some)
 }

@@ -1,5 +1,7 @@
 //! Content blocks of messages and tool results, in the protocol's own shape.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// One block of content.
@@ -23,7 +25,47 @@ pub enum ContentBlock {
         /// A name for the model.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         title: Option<String>,
+        /// What the model should know about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
     },
+    /// Something that the client found.
+    SearchResult {
+        /// Where.
+        source: String,
+        /// Its name.
+        title: String,
+        /// What it says.
+        content: Vec<SearchText>,
+        /// Whether the model is to quote it.
+        citations: Citations,
+    },
+}
+
+/// A piece of a search result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchText {
+    /// Always `text`.
+    pub r#type: SearchTextKind,
+    /// The text.
+    pub text: String,
+}
+
+/// The one kind of piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchTextKind {
+    /// Text.
+    Text,
+}
+
+/// How the model is to refer to a search result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Citations {
+    /// Whether it is to quote it.
+    pub enabled: bool,
 }
 
 /// The bytes of an image.
@@ -41,6 +83,11 @@ pub enum ImageSource {
     Url {
         /// An http or https URL.
         url: String,
+    },
+    /// A file that the client uploaded.
+    File {
+        /// Its id.
+        file_id: String,
     },
 }
 
@@ -67,6 +114,11 @@ pub enum DocumentSource {
         /// An http or https URL.
         url: String,
     },
+    /// A file that the client uploaded.
+    File {
+        /// Its id.
+        file_id: String,
+    },
 }
 
 impl ContentBlock {
@@ -76,13 +128,17 @@ impl ContentBlock {
     }
 }
 
-/// The text blocks of `content`, joined by newlines; other blocks are named in brackets.
+/// The text blocks of `content`, joined by newlines; other blocks are named in brackets, with their words if they have any.
 #[must_use]
 pub fn text_of(content: &[ContentBlock]) -> String {
     let texts = content.iter().map(|block| match block {
-        ContentBlock::Text { text } => text.as_str(),
-        ContentBlock::Image { .. } => "[image]",
-        ContentBlock::Document { .. } => "[document]",
+        ContentBlock::Text { text } => Cow::Borrowed(text.as_str()),
+        ContentBlock::Image { .. } => Cow::Borrowed("[image]"),
+        ContentBlock::Document { .. } => Cow::Borrowed("[document]"),
+        ContentBlock::SearchResult { source, title, content, .. } => {
+            let said: Vec<_> = content.iter().map(|piece| piece.text.as_str()).collect();
+            Cow::Owned(format!("[{title}: {source}]\n{}", said.join("\n")))
+        }
     });
     texts.collect::<Vec<_>>().join("\n")
 }

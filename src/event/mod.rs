@@ -7,15 +7,21 @@
 //! How to add one: a variant in `body.rs`, its arm in `audience` and `kind`, its snapshot, its arm in `session::state`.
 
 mod body;
+mod budget;
 mod content;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use body::{
-    Audience, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody, Permission,
-    RefusalDetails, RetryStatus, StopReason,
+    Audience, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody, Judgement, Permission,
+    ReasonCode, RefusalDetails, RetryStatus, StopReason,
 };
-pub use content::{ContentBlock, DocumentSource, ImageSource, text_of};
-pub use usage::Usage;
+pub use budget::{Budget, BudgetKind, Cost, Money, Used};
+pub use content::{
+    Citations, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind, text_of,
+};
+pub use usage::{Activity, CacheCreation, ServerToolUse, Usage, UsageSnapshot, millis_between};
 
 use crate::clock::Timestamp;
 use crate::id::{EventId, SessionId};

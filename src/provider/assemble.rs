@@ -19,6 +19,8 @@ use crate::limits::{
 pub struct Answer {
     /// Its blocks in order; blank text is left out.
     pub blocks: Vec<AnswerBlock>,
+    /// The index that each block had in the stream.
+    pub indices: Vec<usize>,
     /// Why the model stopped. [`Stop::ToolUse`] if and only if it ended by itself and there is a tool call.
     pub stop: Stop,
     /// Its tokens.
@@ -188,7 +190,9 @@ impl Assembler {
         let trust = Trust { stop: &stop, last, grew_last: self.grew_last };
         let mut calls = 0;
         let mut blocks = Vec::with_capacity(self.blocks.len());
+        let mut indices = Vec::with_capacity(self.blocks.len());
         for (index, open) in self.blocks {
+            indices.push(index);
             match open {
                 Open::Text(text) if text.trim().is_empty() => {}
                 Open::Text(text) => blocks.push(AnswerBlock::Text(text)),
@@ -206,13 +210,15 @@ impl Assembler {
                     blocks.push(AnswerBlock::ToolCall { name, input });
                 }
             }
+            // A block that says nothing is left out.
+            indices.truncate(blocks.len());
         }
         let stop = match stop {
             Stop::EndTurn if calls > 0 => Stop::ToolUse,
             Stop::ToolUse if calls == 0 => Stop::EndTurn,
             stop => stop,
         };
-        Ok(Answer { blocks, stop, usage: self.usage })
+        Ok(Answer { blocks, indices, stop, usage: self.usage })
     }
 
     fn begin_call(&mut self, index: usize, given: String) -> Result<Pushed, ModelError> {
@@ -459,7 +465,8 @@ mod tests {
             AnswerBlock::Text("bc".into()),
         ];
         let usage = Usage { input_tokens: 7, output_tokens: 5, ..Usage::default() };
-        assert_eq!(answer, Ok(Answer { blocks, stop: Stop::EndTurn, usage }));
+        let indices = vec![0, 1, 3, 4];
+        assert_eq!(answer, Ok(Answer { blocks, indices, stop: Stop::EndTurn, usage }));
     }
 
     #[test]

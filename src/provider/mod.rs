@@ -81,6 +81,11 @@ pub struct Message {
 pub enum Block {
     /// Text, image or document.
     Content(ContentBlock),
+    /// An instruction of the client's in the middle of the conversation; in a user message.
+    System {
+        /// The instruction.
+        text: String,
+    },
     /// A thinking block, carried back as it came.
     Thinking {
         /// The text.
@@ -225,6 +230,16 @@ impl Stop {
             other => Self::Other(other.to_owned()),
         }
     }
+}
+
+/// An instruction for a provider that takes none in the middle of a conversation: the user's words, marked.
+fn marked_instruction(text: &str) -> String {
+    format!("<system>\n{text}\n</system>")
+}
+
+/// What a model is told of an uploaded file whose bytes it is not given.
+fn unseen(kind: &str, file_id: &str) -> String {
+    format!("[{kind} {file_id}, which this model cannot see]")
 }
 
 /// Longest tool name that every provider takes.

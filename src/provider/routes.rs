@@ -127,6 +127,13 @@ impl Rule {
         let glob = Glob::new(glob).map_err(bad)?.compile_matcher();
         Ok(Self { glob, target: target.to_owned() })
     }
+
+    /// The one id that matches, where the glob is no more than an id.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        let glob = self.glob.glob().glob();
+        (!glob.contains(['*', '?', '[', '{', '\\'])).then_some(glob)
+    }
 }
 
 impl FromStr for Rule {
@@ -441,6 +448,9 @@ mod tests {
     #[test]
     fn rules_are_read_from_text() {
         assert!("a*=ollama/b".parse::<Rule>().is_ok());
+        for (rule, id) in [("fast=ollama", Some("fast")), ("f*=ollama", None), ("{a,b}=x", None)] {
+            assert_eq!(rule.parse::<Rule>().expect("a rule").id(), id, "{rule}");
+        }
         let error = "a[=ollama".parse::<Rule>().expect_err("a broken glob");
         assert!(error.to_string().starts_with("the route `a[` cannot be read"), "{error}");
     }

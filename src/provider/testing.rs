@@ -25,7 +25,7 @@ fn image() -> ContentBlock {
 fn pdf() -> ContentBlock {
     let source =
         DocumentSource::Base64 { media_type: "application/pdf".into(), data: "JVBE".into() };
-    ContentBlock::Document { source, title: Some("a.pdf".into()) }
+    ContentBlock::Document { source, title: Some("a.pdf".into()), context: None }
 }
 
 fn result(id: &str, content: Vec<ContentBlock>, is_error: bool) -> Block {

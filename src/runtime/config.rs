@@ -285,14 +285,23 @@ impl Config {
     /// The model of a run that names none: the file's, or that of the first key that is set.
     #[must_use]
     pub fn default_model(&self) -> Option<String> {
+        self.model.clone().or_else(|| self.usual_models().next())
+    }
+
+    /// The models that these settings name: the default one, the usual one of each vendor whose key is set, and every
+    /// route that is for one id alone.
+    pub(super) fn named_models(&self) -> Vec<String> {
+        let routes = self.routes.iter().filter_map(Rule::id).map(str::to_owned);
+        self.model.iter().cloned().chain(self.usual_models()).chain(routes).collect()
+    }
+
+    fn usual_models(&self) -> impl Iterator<Item = String> {
+        let known = [("anthropic", ANTHROPIC_MODEL), ("openai", OPENAI_MODEL)];
         let has_key = |name: &str| {
             self.providers.iter().any(|provider| provider.name == name && provider.key.is_some())
         };
-        self.model.clone().or_else(|| {
-            let known = [("anthropic", ANTHROPIC_MODEL), ("openai", OPENAI_MODEL)];
-            let found = known.into_iter().find(|(provider, _)| has_key(provider));
-            found.map(|(provider, model)| format!("{provider}/{model}"))
-        })
+        let usable = known.into_iter().filter(move |(provider, _)| has_key(provider));
+        usable.map(|(provider, model)| format!("{provider}/{model}"))
     }
 
     /// The providers, built-in and own.

@@ -60,6 +60,12 @@ impl Drivers {
         self.with(id, |channel| channel.is_driven())
     }
 
+    /// How many sessions somebody works on.
+    pub(super) fn driven(&self) -> usize {
+        let channels = self.0.lock().expect("nothing panics under this lock");
+        channels.values().filter(|channel| channel.is_driven()).count()
+    }
+
     /// Stops the step that the session performs, if any.
     pub(super) fn interrupt(&self, id: &SessionId) {
         self.with(id, |channel| channel.interrupt.trip());
@@ -83,6 +89,16 @@ impl Drivers {
             let work = drive(parts, id.clone(), Arc::clone(&channel.wake), channel.fault.clone());
             channel.task = Some(tokio::spawn(work));
         });
+    }
+
+    /// Ends the session's task, and waits until it is gone.
+    pub(super) async fn retire(&self, id: &SessionId) {
+        let task = self.with(id, |channel| channel.task.take());
+        if let Some(task) = task {
+            task.abort();
+            // Cancelled is what it should be; a panic was reported where it happened.
+            drop(task.await);
+        }
     }
 
     /// Ends all tasks, wherever they are, and waits until they are gone.

@@ -14,11 +14,14 @@ use crate::store::{Store, StoreError};
 
 /// What a feed yields.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all that a feed yields are events")]
 pub enum FeedItem {
     /// A committed fact. None is missed, none repeated, in order.
     Event(Event),
     /// A piece of an answer. May be lost.
     Preview(Preview),
+    /// The session was deleted: there is nothing more to come.
+    Deleted,
 }
 
 /// Why a feed ends.
@@ -71,6 +74,9 @@ impl Feed {
             if let Some(event) = self.next_committed()? {
                 return Ok(FeedItem::Event(event));
             }
+            if self.head.has_changed().is_err() && self.is_deleted()? {
+                return Ok(FeedItem::Deleted);
+            }
             let fault = self.fault.borrow_and_update().clone();
             if let Some(error) = fault {
                 return Err(FeedError::Driver(error));
@@ -83,7 +89,8 @@ impl Feed {
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => self.moved().await,
                 },
-                () = changed(&mut self.head) => {}
+                // A closed head is looked into above.
+                _ = self.head.changed() => {}
                 () = changed(&mut self.fault) => {}
             }
         }
@@ -91,9 +98,14 @@ impl Feed {
 
     async fn moved(&mut self) {
         tokio::select! {
-            () = changed(&mut self.head) => {}
+            _ = self.head.changed() => {}
             () = changed(&mut self.fault) => {}
         }
+    }
+
+    /// Whether the log is gone rather than its store.
+    fn is_deleted(&self) -> Result<bool, StoreError> {
+        Ok(self.store.reader().session(&self.session)?.is_none())
     }
 
     fn next_committed(&mut self) -> Result<Option<Event>, StoreError> {

@@ -12,7 +12,7 @@ use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Outcome, P
 use crate::session::Definition;
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::rewind::{Moment, moment};
-use crate::store::{Append, Author, NewSession, Reader, SessionRow, StoreError};
+use crate::store::{Append, Author, NewSession, Origin, Reader, SessionRow, StoreError};
 
 /// A moment at which a session's files were sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Runtime {
     /// fails or is cut, the next start of the session ends it.
     pub async fn rewind(&self, id: &SessionId, to: &EventId) -> Result<Rewound, RuntimeError> {
         let still = self.still(id).await?;
-        let Moment { position, seal, closing } = still.moment(to)?;
+        let Moment { position, seal, closing, .. } = still.moment(to, self.now())?;
         let now = self.seal_now(&still).await?;
         let undo = NewEvent::now(self.now(), now.1);
         let (home, work) = seal.unwrap_or(now.0);
@@ -160,7 +160,7 @@ impl Runtime {
             still.log.extend(self.write(id, vec![NewEvent::now(self.now(), body)]).await?);
         }
         let at = at.unwrap_or(&still.log.last().expect("a seal was just made").id).clone();
-        let moment = still.moment(&at)?;
+        let moment = still.moment(&at, self.now())?;
         let new = SessionId::mint(self.now());
         let place = self.disk(&new);
         let made = self.branch(&still, &at, &moment, new, title).await;
@@ -196,6 +196,9 @@ impl Runtime {
             title,
             workspace: still.row.workspace.clone(),
             definition: serde_json::to_value(&definition).expect("a definition is JSON"),
+            origin: still.origin_at(moment.position),
+            metadata: still.row.metadata.clone(),
+            budget: moment.budget.clone(),
             created_at: self.now(),
         };
         let forked = EventBody::Forked { from: still.row.id.clone(), at: at.clone(), home, work };
@@ -261,11 +264,24 @@ impl Still {
         paths.iter().map(inner).collect()
     }
 
-    fn moment(&self, to: &EventId) -> Result<Moment, RuntimeError> {
-        moment(Arc::clone(&self.definition), &self.log, to).ok_or_else(|| RuntimeError::NoEvent {
-            session: self.row.id.clone(),
-            event: to.clone(),
-        })
+    fn moment(&self, to: &EventId, now: Timestamp) -> Result<Moment, RuntimeError> {
+        let definition = Arc::clone(&self.definition);
+        let missing = || {
+            let (session, event) = (self.row.id.clone(), to.clone());
+            RuntimeError::NoEvent { session, event }
+        };
+        moment(definition, &self.log, to, now).ok_or_else(missing)
+    }
+
+    /// The stored definitions that the session is made of, as they were then.
+    fn origin_at(&self, position: Seq) -> Option<Origin> {
+        let mut origin = self.definition.origin.clone()?;
+        for event in self.log.iter().filter(|event| event.seq <= position) {
+            if let EventBody::SessionUpdated { agent: Some(agent), .. } = &event.body {
+                origin.agent = agent.clone();
+            }
+        }
+        Some(origin)
     }
 
     /// The newest seals that the log up to there speaks of.

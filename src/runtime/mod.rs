@@ -6,31 +6,39 @@
 //! runtime stops all work, and every session resumes from its log.
 //! How to add an ability: a method on [`Runtime`]; doors stay thin.
 
+mod admission;
 mod changes;
 pub mod config;
 mod disks;
 pub mod doctor;
 mod drivers;
 mod feed;
+pub mod files;
 mod history;
 mod instructions;
 mod network;
 pub mod packages;
+mod records;
 mod registries;
+mod update;
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
-pub use crate::store::{SessionRow, SessionStatus};
+pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
+pub use admission::{Input, Unanswerable};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
 pub use network::{NetworkUse, Refused, Used};
+pub use records::{Record, RecordFilter};
 pub use registries::Registries;
+pub use update::SessionPatch;
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -39,9 +47,12 @@ pub use crate::egress::Report;
 use crate::egress::policy::Policy;
 use crate::environment::networking::Networking;
 use crate::environment::{Environment, ProfileSource, Tier};
-use crate::event::{Confirmation, ContentBlock, Event, EventBody, NewEvent, Seq, StopReason};
+use crate::event::{Budget, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
-use crate::limits::{LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, MAX_TASK_BYTES, SHUTDOWN_GRACE};
+use crate::limits::{
+    ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_INPUTS, MAX_PROFILE_BYTES,
+    MAX_TASK_BYTES, SHUTDOWN_GRACE,
+};
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::SandboxError;
@@ -52,8 +63,9 @@ use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
-use crate::store::{self, Append, Author, NewSession, Store};
+use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
+use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Lease, Provided, Watcher, unwatched};
 
@@ -89,6 +101,9 @@ pub enum RuntimeError {
     /// The session's own disk.
     #[error("could not {0}")]
     Disk(#[from] DiskError),
+    /// A stored file.
+    #[error("could not {0}")]
+    File(#[from] files::FileError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),
@@ -113,14 +128,43 @@ pub enum RuntimeError {
         /// The calls.
         waiting: Vec<EventId>,
     },
-    /// The call does not wait for an answer.
-    #[error("{call} does not wait for an answer{}", hint(.waiting))]
+    /// The call does not wait for such an answer.
+    #[error("{call} {why}{}", hint(.waiting))]
     NotWaiting {
         /// What was answered.
         call: EventId,
+        /// Why it cannot be.
+        why: Unanswerable,
         /// What waits.
         waiting: Vec<EventId>,
     },
+    /// A reason goes with a refusal only.
+    #[error("a message for the model goes with a denial, and {0} is allowed")]
+    ReasonForAllowing(EventId),
+    /// An instruction that is not where it can be.
+    #[error("a system message must be the last of its request, and there can be one")]
+    MisplacedInstruction,
+    /// More than one request may bring.
+    #[error("{count} inputs at once; at most {MAX_INPUTS} can be sent")]
+    TooManyInputs {
+        /// How many there were.
+        count: usize,
+    },
+    /// The budget is used up.
+    #[error(
+        "the budget of session {0} is reached: raise or remove it; until then only user.tool_confirmation, \
+         user.custom_tool_result, user.tool_result and user.interrupt can be sent"
+    )]
+    BudgetReached(SessionId),
+    /// A budget for a session that was created without one.
+    #[error("a budget can only be set when a session is created")]
+    BudgetCreateOnly,
+    /// A budget that is used up already.
+    #[error("budget.max_list_cost must be greater than the session's consumed list cost")]
+    BudgetNotRaised,
+    /// No such thread.
+    #[error("the session has no thread {0}")]
+    NoThread(ThreadId),
     /// The session has ended for good.
     #[error("session {0} has ended; start a new one")]
     Terminated(SessionId),
@@ -165,24 +209,6 @@ fn hint(waiting: &[EventId]) -> String {
     if waiting.is_empty() { String::new() } else { format!("; these do: {}", join(waiting)) }
 }
 
-/// What a client says to a session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Input {
-    /// The user says something.
-    Message(String),
-    /// Stop the turn, keep the session.
-    Interrupt,
-    /// The answer to a call that waits.
-    Confirm {
-        /// The `agent.tool_use` event.
-        call: EventId,
-        /// The answer.
-        result: Confirmation,
-        /// For the model, with a refusal.
-        message: Option<String>,
-    },
-}
-
 /// How a session stands while nobody drives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -209,6 +235,31 @@ pub struct SessionSpec {
     pub title: Option<String>,
     /// Most model requests for one message.
     pub max_turns: u32,
+    /// The stored agent and environment that it is made of.
+    pub origin: Option<Origin>,
+    /// The client's own words about it.
+    pub metadata: BTreeMap<String, String>,
+    /// What it may use; what its agent says if absent.
+    pub budget: Option<Budget>,
+    /// What it is told at once: then it works as soon as it is there.
+    pub initial: Vec<Input>,
+}
+
+impl SessionSpec {
+    /// A session that is told nothing yet.
+    #[must_use]
+    pub fn new(agent: Agent, environment: Environment) -> Self {
+        Self {
+            agent,
+            environment,
+            title: None,
+            max_turns: DEFAULT_MAX_TURNS,
+            origin: None,
+            metadata: BTreeMap::new(),
+            budget: None,
+            initial: Vec::new(),
+        }
+    }
 }
 
 /// The running program behind every door. Cheap to clone.
@@ -220,6 +271,7 @@ pub struct Runtime {
 struct Shared {
     store: Store,
     clock: Arc<dyn Clock>,
+    opened_at: Timestamp,
     config: Config,
     catalog: Catalog,
     drivers: Drivers,
@@ -235,12 +287,14 @@ impl Runtime {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
+        files::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
+        let opened_at = clock.now();
         let drivers = Drivers::default();
-        let shared = Shared { store, clock, config, catalog, drivers, builder };
+        let shared = Shared { store, clock, opened_at, config, catalog, drivers, builder };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -294,16 +348,27 @@ impl Runtime {
         Ok(route)
     }
 
+    /// The models that are known by name: the configured one, those that routes name, the usual one of each provider
+    /// with a key, and whatever the servers on this machine have. Sorted.
+    pub async fn models(&self) -> Vec<String> {
+        let mut models = self.shared.config.named_models();
+        models.extend(detected(&self.shared.catalog).await);
+        models.sort_unstable();
+        models.dedup();
+        models
+    }
+
     fn model(&self, id: &str) -> Result<(Route, Arc<dyn Model>), RuntimeError> {
         let route = self.shared.catalog.routes().resolve(id)?;
         let model = self.shared.catalog.model(&route)?;
         Ok((route, model))
     }
 
-    /// Creates an idle session. Nothing runs until it is given a message.
+    /// Creates a session together with what it is told at once; without that it is idle until it is told something.
     ///
     /// # Errors
-    /// Anything that would keep its first turn from running: route, key, workspace, profile, store.
+    /// Anything that would keep its first turn from running: route, key, workspace, profile, store; an input that it
+    /// cannot take. There is no session then.
     pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
@@ -312,7 +377,6 @@ impl Runtime {
         sandbox::plan_for(&spec.environment, None)?;
         let now = self.shared.clock.now();
         let id = SessionId::mint(now);
-        self.make_disk(&id, &spec.environment).await?;
         let date = now.to_string();
         let instructions = instructions::find(
             &spec.environment.workspace,
@@ -326,22 +390,35 @@ impl Runtime {
                 .then_some(&spec.environment.networking),
         };
         let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
-        let workspace = spec.environment.workspace.clone();
+        let budget = spec.budget.or_else(|| spec.agent.budget.clone());
         let definition = Definition {
             agent: spec.agent,
             environment: spec.environment,
             thread: ThreadId::mint(now),
             system,
             max_turns: spec.max_turns,
+            budget: budget.clone(),
+            origin: spec.origin.clone(),
         };
+        let admission = Admission::to_new(self.reader(), &id, &definition, now);
+        let Admitted { append, .. } = admission.admit(&spec.initial)?;
+        self.make_disk(&id, &definition.environment).await?;
+        let works = !append.events.is_empty();
         let new = NewSession {
             id,
             title: spec.title,
-            workspace,
+            workspace: definition.environment.workspace.clone(),
             definition: serde_json::to_value(definition).expect("a definition is JSON"),
+            origin: spec.origin,
+            metadata: spec.metadata,
+            budget,
             created_at: now,
         };
-        Ok(self.shared.store.create_session(new).await?)
+        let row = self.shared.store.create_session(new, append).await?;
+        if works {
+            self.drive(&row.id)?;
+        }
+        Ok(row)
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -355,6 +432,7 @@ impl Runtime {
 
     /// Puts inputs into the session's log together: all of them, or none. The answer to the last call that waits and
     /// a message go together; one after the other, the message would come too early or the session be off already.
+    /// An input that changes nothing, such as an interrupt of an idle session, is echoed with position 0 and not recorded.
     ///
     /// # Errors
     /// An input that the session cannot take now; nothing is stored then.
@@ -363,62 +441,59 @@ impl Runtime {
         id: &SessionId,
         inputs: &[Input],
     ) -> Result<Vec<Event>, RuntimeError> {
-        let row = self.row(id)?;
-        if row.status == SessionStatus::Terminated {
-            return Err(RuntimeError::Terminated(row.id));
-        }
-        let mut waiting = match row.stop_reason {
-            Some(StopReason::RequiresAction { event_ids }) if row.status == SessionStatus::Idle => {
-                event_ids
+        for _ in 0..ADMISSION_ATTEMPTS {
+            let row = self.row(id)?;
+            if row.status == SessionStatus::Terminated {
+                return Err(RuntimeError::Terminated(row.id));
             }
-            _ => Vec::new(),
+            let definition = definition(row.clone())?;
+            let now = self.shared.clock.now();
+            let admitted = Admission::to(self.reader(), &row, &definition, now).admit(inputs)?;
+            match self.append(id, admitted).await {
+                Err(StoreError::Moved { .. }) => {}
+                Err(StoreError::Ended { session }) => {
+                    return Err(RuntimeError::Terminated(session));
+                }
+                appended => {
+                    let events = appended?;
+                    self.drive(id)?;
+                    return Ok(events);
+                }
+            }
+        }
+        Err(RuntimeError::Busy(id.clone()))
+    }
+
+    /// Puts admitted inputs into the log and has them acted upon; one event for each input.
+    async fn append(
+        &self,
+        id: &SessionId,
+        Admitted { append, echoes, interrupts }: Admitted,
+    ) -> Result<Vec<Event>, StoreError> {
+        let mut recorded = Vec::new();
+        if !append.events.is_empty() {
+            recorded = self.shared.store.append(id, Author::Client, append).await?;
+        }
+        let echo = |new: NewEvent| {
+            let found = recorded.iter().find(|event| event.id == new.id).cloned();
+            found.unwrap_or_else(|| Event {
+                seq: 0,
+                id: new.id,
+                session: id.clone(),
+                created_at: new.created_at,
+                processed_at: new.processed_at,
+                body: new.body,
+            })
         };
-        let events = inputs.iter().map(|input| self.admit(input, &mut waiting));
-        let append = Append { events: events.collect::<Result<_, _>>()?, processed: Vec::new() };
-        let events = self.shared.store.append(id, Author::Client, append).await?;
-        if inputs.contains(&Input::Interrupt) {
+        let events = echoes.into_iter().map(echo).collect();
+        if interrupts {
             self.shared.drivers.interrupt(id);
         }
-        self.drive(id)?;
         Ok(events)
     }
 
     fn row(&self, id: &SessionId) -> Result<SessionRow, RuntimeError> {
         self.shared.store.reader().session(id)?.ok_or_else(|| RuntimeError::NoSession(id.clone()))
-    }
-
-    /// The event of an input that the session can take; an answer takes its call off those that wait.
-    fn admit(&self, input: &Input, waiting: &mut Vec<EventId>) -> Result<NewEvent, RuntimeError> {
-        let now = self.shared.clock.now();
-        match input {
-            Input::Message(text) => {
-                if text.trim().is_empty() {
-                    return Err(RuntimeError::EmptyMessage);
-                }
-                if text.len() > MAX_TASK_BYTES {
-                    return Err(RuntimeError::MessageTooLarge { bytes: text.len() });
-                }
-                if !waiting.is_empty() {
-                    return Err(RuntimeError::WaitsForConfirmation { waiting: waiting.clone() });
-                }
-                let content = vec![ContentBlock::text(text)];
-                Ok(NewEvent::queued(now, EventBody::UserMessage { content }))
-            }
-            Input::Interrupt => Ok(NewEvent::queued(now, EventBody::UserInterrupt {})),
-            Input::Confirm { call, result, message } => {
-                let Some(at) = waiting.iter().position(|waits| waits == call) else {
-                    let (call, waiting) = (call.clone(), waiting.clone());
-                    return Err(RuntimeError::NotWaiting { call, waiting });
-                };
-                waiting.remove(at);
-                let body = EventBody::UserToolConfirmation {
-                    tool_use_id: call.clone(),
-                    result: *result,
-                    deny_message: message.clone(),
-                };
-                Ok(NewEvent::now(now, body))
-            }
-        }
     }
 
     /// Sees to it that the session is being driven: after a crash this is all that resuming takes.
@@ -438,6 +513,7 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             model_id: route.model,
+            opened_at: self.shared.opened_at,
             launcher: launcher(
                 definition.environment,
                 self.disk(id),
@@ -477,7 +553,7 @@ impl Runtime {
             }
             match &event.body {
                 EventBody::UserMessage { .. } => interrupted = false,
-                EventBody::UserInterrupt {} => interrupted = true,
+                EventBody::UserInterrupt { .. } => interrupted = true,
                 _ => {}
             }
             session.apply(&event);
@@ -506,12 +582,13 @@ impl Runtime {
         Ok(changes::changed_since(&definition.environment, since))
     }
 
-    /// Deletes a session and its log.
+    /// Deletes a session and its log. Feeds of it end.
     ///
     /// # Errors
     /// If it is not there or is at work.
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
-        self.row(id)?;
+        self.check_still(&self.row(id)?)?;
+        self.shared.drivers.retire(id).await;
         self.shared.store.delete_session(id).await?;
         // Cut here, the next start sweeps it.
         Ok(self.disk(id).remove()?)
@@ -611,6 +688,10 @@ fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
 /// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
 pub async fn local_models(config: &Config) -> Vec<String> {
     let Ok(catalog) = config.catalog() else { return Vec::new() };
+    detected(&catalog).await
+}
+
+async fn detected(catalog: &Catalog) -> Vec<String> {
     let found = catalog.detect_local(LOCAL_PROBE_TIMEOUT).await.into_iter();
     let names = found.flat_map(|server| {
         server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))

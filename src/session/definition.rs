@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::environment::Environment;
+use crate::event::Budget;
 use crate::id::ThreadId;
+use crate::store::Origin;
 
 /// Everything about a session that its log does not say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// The agent as it was at creation.
     pub agent: Agent,
@@ -19,4 +21,10 @@ pub struct Definition {
     pub system: String,
     /// Most model requests for one user message.
     pub max_turns: u32,
+    /// What it may use, until `session.updated` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// The stored agent and environment that it was made of, as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }

@@ -64,7 +64,7 @@ impl Driver {
                 None => "The user did not allow this call.".to_owned(),
             };
         }
-        let names: Vec<_> = agent.tools.iter().map(|grant| grant.name.as_str()).collect();
+        let names: Vec<_> = agent.tool_names().collect();
         match ToolName::parse(&call.name) {
             Some(_) => {
                 format!("The tool `{}` is disabled. Tools: {}.", call.name, names.join(", "))

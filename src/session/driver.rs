@@ -14,8 +14,8 @@ use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, recover};
-use crate::agent::Effect;
-use crate::clock::Clock;
+use crate::agent::{Agent, Effect};
+use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
@@ -38,6 +38,8 @@ pub struct Parts {
     pub model_id: String,
     /// The provider and model, as `PROVIDER/MODEL`.
     pub model_name: String,
+    /// When this process took the log over.
+    pub opened_at: Timestamp,
     /// Makes sandboxes.
     pub launcher: Launcher,
     /// Where the session's own disk lies.
@@ -101,6 +103,21 @@ fn changes_files(session: &Session, calls: &[EventId]) -> bool {
     calls.iter().any(|id| session.call(id).is_some_and(changes))
 }
 
+/// The agent's tools as the model sees them: the built-in ones, then the client's.
+fn tools_of(agent: &Agent) -> Arc<[ToolSpec]> {
+    let built_in = crate::tool::specs(agent).map(|tool| ToolSpec {
+        name: tool.name.as_str().to_owned(),
+        description: tool.description.to_owned(),
+        input_schema: tool.input_schema.clone(),
+    });
+    let custom = agent.custom_tools.iter().map(|tool| ToolSpec {
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        input_schema: tool.input_schema.clone().into(),
+    });
+    built_in.chain(custom).collect()
+}
+
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
 
@@ -126,14 +143,13 @@ pub struct Driver {
     pub(super) guest: GuestSlot,
     pub(super) attempts: Attempts,
     pub(super) system: Arc<str>,
-    pub(super) tools: Arc<[ToolSpec]>,
+    /// The tools as the model sees them, and of which definition.
+    tools: (Arc<Definition>, Arc<[ToolSpec]>),
     disk: DiskSlot,
     lineage: Lineage,
     epoch: Epoch,
     /// Where the log ends; clients move it too.
     head: watch::Receiver<Seq>,
-    /// Inputs that were taken up and are not marked yet.
-    unmarked: Vec<EventId>,
 }
 
 impl Driver {
@@ -150,39 +166,30 @@ impl Driver {
         let definition = Arc::new(definition);
         let guest = GuestSlot::new(parts.launcher.clone());
         let system = Arc::from(definition.system.as_str());
-        let tools = crate::tool::specs(&definition.agent)
-            .map(|tool| ToolSpec {
-                name: tool.name.as_str().to_owned(),
-                description: tool.description.to_owned(),
-                input_schema: tool.input_schema.clone(),
-            })
-            .collect();
+        let tools = (Arc::clone(&definition), tools_of(&definition.agent));
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
         let head = parts.store.head(&id)?;
-        let (attempts, unmarked) = (Attempts::default(), Vec::new());
-        let mut driver = Self {
-            parts,
-            id,
-            session,
-            guest,
-            attempts,
-            system,
-            tools,
-            disk,
-            lineage,
-            epoch,
-            head,
-            unmarked,
-        };
+        let attempts = Attempts::default();
+        let mut driver =
+            Self { parts, id, session, guest, attempts, system, tools, disk, lineage, epoch, head };
         driver.carry_out(rewinds.last()).await?;
         driver.catch_up(None)?;
-        let repairs = recover::repairs(&driver.session);
+        let repairs = recover::repairs(&driver.session, driver.parts.opened_at);
         driver.commit_bodies(repairs).await?;
         Ok(driver)
+    }
+
+    /// The tools of the agent as it is now.
+    pub(super) fn tools(&mut self) -> Arc<[ToolSpec]> {
+        let definition = self.session.definition();
+        if !Arc::ptr_eq(definition, &self.tools.0) {
+            self.tools = (Arc::clone(definition), tools_of(&definition.agent));
+        }
+        Arc::clone(&self.tools.1)
     }
 
     /// A rewind that was cut is ended before anything else.
@@ -204,6 +211,7 @@ impl Driver {
     /// If the log cannot be kept; nothing that was acknowledged is lost.
     pub async fn run(&mut self) -> Result<(), DriveError> {
         let mut facts = Vec::new();
+        let mut sealed = false;
         self.catch_up(None)?;
         loop {
             // A head is raised a moment after the append is answered, and a token may be tripped in between.
@@ -217,16 +225,29 @@ impl Driver {
                 Ok(()) => (step, intent),
                 Err(failure) => self.without_sandbox(&facts, failure),
             };
-            if self.wants_seal(&step, &facts) {
+            if !sealed && self.wants_seal(&step, &facts) {
                 facts.extend(self.seal(&facts).await);
+                sealed = true;
             }
-            facts.extend(self.at_once(intent));
-            self.commit(std::mem::take(&mut facts)).await?;
+            let intent = self.at_once(intent);
+            if step.ends_turn() {
+                facts.splice(0..0, self.news());
+                if !self.commit_here([&facts[..], &intent[..]].concat()).await? {
+                    continue;
+                }
+                facts.clear();
+            } else {
+                facts.extend(intent);
+                self.commit(std::mem::take(&mut facts)).await?;
+            }
+            sealed = false;
             let performed = match &step {
                 Step::Rest => return Ok(()),
                 Step::Sample => self.sample(&token).await,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
-                Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Performed::default(),
+                Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
+                    Performed::default()
+                }
             };
             facts = performed.facts;
             if let Some(pause) = performed.pause {
@@ -258,7 +279,9 @@ impl Driver {
                 let ahead = self.session.ahead(facts);
                 changes_files(&ahead, calls) && !ahead.files().clean
             }
-            Step::Settle(_) | Step::Stop | Step::GiveUp(_) => self.session.turn().wrote,
+            Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
+                self.session.turn().wrote
+            }
             Step::Rest | Step::Sample => false,
         }
     }
@@ -288,21 +311,21 @@ impl Driver {
     fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {
         let ahead = self.session.ahead(facts);
         let step = step::next_step(&ahead);
-        let intent = step::intent(&ahead, &step);
+        let intent = step::intent(&ahead, &step, self.parts.clock.now());
         (step, intent)
     }
 
     /// Brings the sandbox up while the model thinks, and waits for it where tools are about to run.
     async fn ready_for(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Sample if self.tools.is_empty() => Ok(()),
+            Step::Sample if self.session.definition().agent.tools.is_empty() => Ok(()),
             Step::Sample => {
                 self.guest.warm();
                 Ok(())
             }
             Step::Run(calls) if self.wants_guest(calls) => self.guest.get().await.map(drop),
             Step::Run(_) => Ok(()),
-            Step::Rest | Step::Settle(_) | Step::Stop | Step::GiveUp(_) => Ok(()),
+            Step::Rest | Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => Ok(()),
         }
     }
 
@@ -321,7 +344,7 @@ impl Driver {
         let ahead = self.session.ahead(facts);
         let step = step::no_sandbox(&failure);
         let mut intent = vec![EventBody::SandboxFailed { message: failure }];
-        intent.extend(step::intent(&ahead, &step));
+        intent.extend(step::intent(&ahead, &step, self.parts.clock.now()));
         (step, intent)
     }
 
@@ -345,56 +368,68 @@ impl Driver {
         self.commit(facts).await
     }
 
-    /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
-        // First, because it came first, and because a turn ends with its idle event.
+    /// What was noticed beside the steps.
+    fn news(&mut self) -> Vec<NewEvent> {
         let mut news: Vec<_> = self.guest.news().collect();
         news.extend(self.attempts.in_background(self.guest.report()));
-        let facts: Vec<_> = self.at_once(news).into_iter().chain(facts).collect();
+        self.at_once(news)
+    }
+
+    /// Appends the facts and applies them, together with what clients appended before them.
+    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+        // First, because it came first.
+        let mut news = self.news();
+        news.extend(facts);
+        self.append(news, None).await
+    }
+
+    /// Appends the facts only if nobody said anything meanwhile; otherwise listens, and is to decide again.
+    async fn commit_here(&mut self, facts: Vec<NewEvent>) -> Result<bool, DriveError> {
+        match self.append(facts, Some(self.session.head())).await {
+            Ok(()) => Ok(true),
+            Err(DriveError::Store(StoreError::Moved { .. })) => {
+                self.catch_up(None)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn append(&mut self, facts: Vec<NewEvent>, at: Option<Seq>) -> Result<(), DriveError> {
         if facts.is_empty() {
             return Ok(());
         }
-        let starts = facts.iter().any(|fact| matches!(fact.body, EventBody::ModelRequestStart {}));
-        if starts {
-            self.unmarked.extend(self.session.unmarked().cloned());
-        }
-        // An interrupt is obeyed by the commit that ends its turn: marked before, it would be marked twice.
-        if facts.iter().any(|fact| matches!(fact.body, EventBody::StatusIdle { .. })) {
-            self.unmarked.extend(self.session.interrupts().iter().cloned());
-        }
         let now = self.parts.clock.now();
-        let processed = self.unmarked.drain(..).map(|id| (id, now)).collect();
-        let append = Append { events: facts, processed };
+        let ends_wait = facts.iter().flat_map(|fact| match &fact.body {
+            EventBody::TakenUp { event_ids } | EventBody::Flushed { event_ids } => &event_ids[..],
+            _ => &[],
+        });
+        let unmarked = ends_wait.filter(|id| self.session.is_unmarked(id));
+        let processed = unmarked.map(|id| (id.clone(), now)).collect();
+        let append = Append { events: facts, processed, at };
         let events = self.parts.store.append(&self.id, Author::Driver(self.epoch), append).await?;
         let first = events.first().map_or(0, |event| event.seq);
         if first != self.session.head() + 1 {
-            let late = self.catch_up(Some(first))?;
-            if starts {
-                self.unmarked.extend(late);
-            }
+            self.catch_up(Some(first))?;
         }
         events.iter().for_each(|event| self.session.apply(event));
         Ok(())
     }
 
-    /// Applies what others appended, up to but not including `until`; returns the messages among it.
-    fn catch_up(&mut self, until: Option<u64>) -> Result<Vec<EventId>, DriveError> {
-        let mut messages = Vec::new();
+    /// Applies what others appended, up to but not including `until`.
+    fn catch_up(&mut self, until: Option<u64>) -> Result<(), DriveError> {
         loop {
             let next = self.session.head() + 1;
             let room =
                 until.map_or(SCAN_PAGE, |until| usize::try_from(until - next).unwrap_or(SCAN_PAGE));
             let wanted = room.min(SCAN_PAGE);
             if wanted == 0 {
-                return Ok(messages);
+                return Ok(());
             }
             let page: Vec<Event> =
                 self.parts.store.reader().scan(&self.id, self.session.head(), wanted)?;
             let last = page.len() < wanted;
             for event in page {
-                if matches!(event.body, EventBody::UserMessage { .. }) {
-                    messages.push(event.id.clone());
-                }
                 if self.lineage.holds(event.seq) {
                     self.session.apply(&event);
                 } else {
@@ -402,7 +437,7 @@ impl Driver {
                 }
             }
             if last {
-                return Ok(messages);
+                return Ok(());
             }
         }
     }

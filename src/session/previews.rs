@@ -10,6 +10,8 @@ use crate::limits::PREVIEW_QUEUE;
 pub enum Preview {
     /// The model thinks; the text is for the owner's eyes only.
     Thinking {
+        /// The id that the `agent.thinking` event will have.
+        event: EventId,
         /// More text; may be empty.
         text: String,
     },

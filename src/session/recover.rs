@@ -3,6 +3,7 @@
 use super::state::{CallState, Session};
 use super::step::error_result;
 use crate::agent::Effect;
+use crate::clock::Timestamp;
 use crate::event::{EventBody, Usage};
 
 /// What the model is told of a call that was under way when the process ended.
@@ -11,10 +12,15 @@ pub const OUTCOME_UNKNOWN: &str = "The runtime restarted while this call ran; it
      variables and background jobs are gone.";
 
 /// The facts that are missing. A request without an end gets one (asking again only costs tokens); a started call that
-/// changes things gets a result that says so. A call that only reads, or never started, simply runs.
+/// changes things gets a result that says so. A call that only reads, or never started, simply runs. What another
+/// process left running before this one was opened is said to go on, so that the time between does not count as work.
 #[must_use]
-pub fn repairs(session: &Session) -> Vec<EventBody> {
+pub fn repairs(session: &Session, opened_at: Timestamp) -> Vec<EventBody> {
     let mut facts = Vec::new();
+    let activity = session.activity();
+    if activity.running_since.is_some() && activity.last_fact_at < Some(opened_at) {
+        facts.push(EventBody::Resumed {});
+    }
     if let Some(start) = session.request() {
         facts.push(EventBody::ModelRequestEnd {
             model_request_start_id: start.clone(),

@@ -6,7 +6,8 @@ use super::Definition;
 use super::lineage::{Lineage, Rewind};
 use super::state::{Call, CallState, Session, Status};
 use super::step::{close_calls, idle_group};
-use crate::event::{Event, EventBody, Seq, StopReason, Usage};
+use crate::clock::Timestamp;
+use crate::event::{Budget, Event, EventBody, Seq, StopReason, Usage};
 use crate::id::EventId;
 
 /// What the model is told of a call that had not ended at the moment to which the user went back.
@@ -20,13 +21,20 @@ pub struct Moment {
     pub position: Seq,
     /// What home and workspace were, if they were ever sealed.
     pub seal: Option<(u64, u64)>,
+    /// What the session might use.
+    pub budget: Option<Budget>,
     /// What makes the conversation whole there, and idle.
     pub closing: Vec<EventBody>,
 }
 
 /// The moment right after the event `to`, if the log has it. An answer of the model counts as one event.
 #[must_use]
-pub fn moment(definition: Arc<Definition>, log: &[Event], to: &EventId) -> Option<Moment> {
+pub fn moment(
+    definition: Arc<Definition>,
+    log: &[Event],
+    to: &EventId,
+    now: Timestamp,
+) -> Option<Moment> {
     let named = log.iter().find(|event| event.id == *to)?.seq;
     let rewinds: Vec<_> = log.iter().filter_map(Rewind::of).collect();
     let lineage = Lineage::to(named, &rewinds);
@@ -42,7 +50,8 @@ pub fn moment(definition: Arc<Definition>, log: &[Event], to: &EventId) -> Optio
         session.apply(event);
     }
     let seal = seal_at(&session, rest);
-    Some(Moment { position: session.head(), seal, closing: closing(&session) })
+    let (position, budget) = (session.head(), session.budget().cloned());
+    Some(Moment { position, seal, budget, closing: closing(&session, now) })
 }
 
 /// The seal that holds the files of that moment: one that comes before anything that could change them, or the last.
@@ -65,7 +74,7 @@ fn seal_at<'e>(session: &Session, rest: impl Iterator<Item = &'e Event>) -> Opti
 }
 
 /// Ends what is open, and leaves the session idle as it was, or as if its turn had ended there.
-fn closing(session: &Session) -> Vec<EventBody> {
+fn closing(session: &Session, now: Timestamp) -> Vec<EventBody> {
     let mut facts = Vec::new();
     if let Some(start) = session.request() {
         facts.push(EventBody::ModelRequestEnd {
@@ -82,6 +91,6 @@ fn closing(session: &Session) -> Vec<EventBody> {
     if !waits && session.calls().iter().any(Call::is_open) {
         facts.extend(close_calls(session, TAKEN_BACK));
     }
-    facts.extend(idle_group(session, &reason));
+    facts.extend(idle_group(session, &reason, now));
     facts
 }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
@@ -30,22 +31,9 @@ enum Outcome {
     NoSandbox(String, Usage),
 }
 
-/// Ids of the messages that are being shown, by block; a block that stays blank becomes no message.
+/// Ids of the events that are being shown, by block.
 #[derive(Default)]
-struct Shown(BTreeMap<usize, (EventId, bool)>);
-
-impl Shown {
-    fn piece(&mut self, index: usize, text: &str, mint: impl FnOnce() -> EventId) -> EventId {
-        let (id, says_something) = self.0.entry(index).or_insert_with(|| (mint(), false));
-        *says_something |= !text.trim().is_empty();
-        id.clone()
-    }
-
-    /// The ids of the blocks that became messages, in order.
-    fn messages(self) -> impl Iterator<Item = EventId> {
-        self.0.into_values().filter(|(_, says_something)| *says_something).map(|(id, _)| id)
-    }
-}
+struct Shown(BTreeMap<usize, EventId>);
 
 impl Driver {
     pub(super) async fn sample(&mut self, token: &CancellationToken) -> Performed {
@@ -81,8 +69,8 @@ impl Driver {
     }
 
     async fn stream(&mut self, token: &CancellationToken, shown: &mut Shown) -> Outcome {
-        let request =
-            prompt::request(&self.session, &self.parts.model_id, &self.system, &self.tools);
+        let tools = self.tools();
+        let request = prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
         let mut deltas = self.parts.model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
@@ -110,26 +98,25 @@ impl Driver {
         }
     }
 
-    /// Shows a piece. A message's id is minted with its first piece, so that previews can name it.
+    /// Shows a piece. An event's id is minted with its first piece, so that previews can name it.
     fn preview(&self, pushed: Pushed, shown: &mut Shown) {
+        let mut id = |index| {
+            let mint = || EventId::mint(self.parts.clock.now());
+            shown.0.entry(index).or_insert_with(mint).clone()
+        };
         let preview = match pushed {
-            Pushed::Text { index, text } => {
-                let event = shown.piece(index, &text, || EventId::mint(self.parts.clock.now()));
-                Preview::Message { event, text }
-            }
-            Pushed::Thinking { text, .. } => Preview::Thinking { text },
+            Pushed::Text { index, text } => Preview::Message { event: id(index), text },
+            Pushed::Thinking { index, text } => Preview::Thinking { event: id(index), text },
             Pushed::ToolCall { name, .. } => Preview::ToolUse { name },
             Pushed::Quiet => return,
         };
         self.parts.previews.send(preview);
     }
 
-    fn facts_of(&self, answer: Answer, shown: Shown) -> Vec<NewEvent> {
+    fn facts_of(&self, answer: Answer, mut shown: Shown) -> Vec<NewEvent> {
         let mut facts = Vec::new();
-        let mut ids = shown.messages();
-        for block in answer.blocks {
-            let id = if matches!(block, AnswerBlock::Text(_)) { ids.next() } else { None };
-            self.block_facts(block, id, &mut facts);
+        for (block, index) in answer.blocks.into_iter().zip(answer.indices) {
+            self.block_facts(block, shown.0.remove(&index), &mut facts);
         }
         let refusal = match &answer.stop {
             Stop::Refusal { category, explanation } => Some(RefusalDetails {
@@ -147,46 +134,47 @@ impl Driver {
         facts
     }
 
-    fn block_facts(&self, block: AnswerBlock, id: Option<EventId>, facts: &mut Vec<NewEvent>) {
-        let now = self.parts.clock.now();
-        let mut push = |body| facts.push(NewEvent::now(now, body));
+    /// `shown` is the id under which the block was shown.
+    fn block_facts(&self, block: AnswerBlock, shown: Option<EventId>, facts: &mut Vec<NewEvent>) {
+        let first = facts.len();
         match block {
             AnswerBlock::Text(text) => {
-                let body = EventBody::AgentMessage { content: vec![ContentBlock::text(text)] };
-                let mut fact = NewEvent::now(now, body);
-                if let Some(id) = id {
-                    fact.id = id;
-                }
-                facts.push(fact);
+                let content = vec![ContentBlock::text(text)];
+                facts.extend(self.at_once(vec![EventBody::AgentMessage { content }]));
             }
             AnswerBlock::Thinking { thinking, signature } => {
-                push(EventBody::AgentThinking {});
-                push(EventBody::Thinking { thinking, signature });
+                let thought = EventBody::Thinking { thinking, signature };
+                facts.extend(self.at_once(vec![EventBody::AgentThinking {}, thought]));
             }
             AnswerBlock::RedactedThinking { data } => {
-                push(EventBody::AgentThinking {});
-                push(EventBody::RedactedThinking { data });
+                let thought = EventBody::RedactedThinking { data };
+                facts.extend(self.at_once(vec![EventBody::AgentThinking {}, thought]));
             }
             AnswerBlock::ToolCall { name, input } => {
-                let verdict = policy::evaluate(&self.session.definition().agent, &name);
                 let (input, problem) = match input {
                     Ok(input) => (input, None),
-                    Err(bad) => (serde_json::Map::new(), Some(bad)),
+                    Err(bad) => (Map::new(), Some(bad)),
                 };
-                let call = NewEvent::now(
-                    now,
-                    EventBody::AgentToolUse {
-                        name,
-                        input,
-                        evaluated_permission: verdict.permission,
-                        evaluation: verdict.evaluation,
-                    },
-                );
-                let result = problem.map(|bad| error_result(&call.id, &bad.to_string()));
-                facts.push(call);
-                facts.extend(result.map(|body| NewEvent::now(now, body)));
+                let body = self.call(name, input, problem.is_some());
+                facts.extend(self.at_once(vec![body]));
+                let id = &facts[first].id;
+                let result = problem.map(|bad| error_result(id, &bad.to_string()));
+                facts.extend(self.at_once(result.into_iter().collect()));
             }
         }
+        if let Some(id) = shown {
+            facts[first].id = id;
+        }
+    }
+
+    /// A client is not asked to run what the model did not say right: such a call is refused here, whoever runs it.
+    fn call(&self, name: String, input: Map<String, Value>, is_bad: bool) -> EventBody {
+        let agent = &self.session.definition().agent;
+        if agent.custom_tool(&name).is_some() && !is_bad {
+            return EventBody::AgentCustomToolUse { name, input };
+        }
+        let policy::Verdict { permission, evaluation } = policy::evaluate(agent, &name);
+        EventBody::AgentToolUse { name, input, evaluated_permission: permission, evaluation }
     }
 
     /// The facts of a failed request: its end, and whether the session tries again by itself.
@@ -211,7 +199,14 @@ impl Driver {
         };
         let mut bodies = vec![end, EventBody::SessionError { error: detail }];
         if pause.is_some() {
-            bodies.push(EventBody::StatusRescheduled {});
+            let definition = self.session.definition();
+            bodies.extend([
+                EventBody::ThreadStatusRescheduled {
+                    session_thread_id: definition.thread.clone(),
+                    agent_name: definition.agent.name.clone(),
+                },
+                EventBody::StatusRescheduled {},
+            ]);
         }
         Performed { facts: self.at_once(bodies), pause }
     }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Definition;
-use crate::agent::{Effect, ToolName};
+use crate::agent::{Agent, Effect, ToolName};
+use crate::clock::Timestamp;
 use crate::event::{
-    Confirmation, ContentBlock, Event, EventBody, Permission, RefusalDetails, RetryStatus, Seq,
-    StopReason, Usage,
+    Activity, Budget, Confirmation, ContentBlock, Cost, ErrorDetail, Event, EventBody, Permission,
+    RefusalDetails, RetryStatus, Seq, StopReason, Usage, UsageSnapshot, Used, millis_between,
+    text_of,
 };
 use crate::id::EventId;
 use crate::provider::{Block, Message, Role};
@@ -48,6 +50,15 @@ pub enum CallState {
     },
 }
 
+/// Who runs a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// The session, in its sandbox.
+    Sandbox,
+    /// The client.
+    Client,
+}
+
 /// A tool call of the model's last answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
@@ -57,6 +68,8 @@ pub struct Call {
     pub name: String,
     /// The arguments.
     pub input: Map<String, Value>,
+    /// Who runs it.
+    pub runner: Runner,
     /// How far it has come.
     pub state: CallState,
 }
@@ -84,8 +97,8 @@ pub struct Turn {
     pub failures: u32,
     /// The user wants it to stop.
     pub interrupted: bool,
-    /// It was given up; a `session.error` says why.
-    pub given_up: bool,
+    /// It was given up; the last `session.error` says why.
+    pub given_up: Option<RetryStatus>,
     /// A call that may change files was started.
     pub wrote: bool,
     /// Why the model stopped last, in the Messages API's words.
@@ -95,11 +108,13 @@ pub struct Turn {
     last_result: u64,
 }
 
-/// A message that waits to be taken up.
+/// An input that waits to be taken up.
 #[derive(Debug, Clone)]
 struct Queued {
     id: EventId,
-    content: Vec<ContentBlock>,
+    /// The event before it.
+    after: Seq,
+    said: Vec<Block>,
     /// It was taken up before; a rewind put it back.
     marked: bool,
 }
@@ -115,6 +130,22 @@ pub struct Files {
     pub unsealed: Option<String>,
 }
 
+impl Files {
+    fn sealed(home: u64, work: u64) -> Self {
+        Self { seal: Some((home, work)), clean: true, unsealed: None }
+    }
+}
+
+impl CallState {
+    fn of(permission: Permission) -> Self {
+        match permission {
+            Permission::Allow => Self::Ready,
+            Permission::Ask => Self::Waiting,
+            Permission::Deny => Self::Denied(None),
+        }
+    }
+}
+
 /// A session's state.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -126,11 +157,20 @@ pub struct Session {
     answer: Vec<Block>,
     calls: Vec<Call>,
     queue: VecDeque<Queued>,
-    interrupts: Vec<EventId>,
+    interrupts: Vec<Queued>,
+    /// What was taken up for the next request.
+    taken_up: Vec<Block>,
     request: Option<EventId>,
     turn: Turn,
+    /// Why the thread stopped: it may have ended its turn where the session ended its budget.
+    thread_stop: Option<StopReason>,
     refusal: Option<RefusalDetails>,
     usage: Usage,
+    cost: Cost,
+    tool_ms: u64,
+    activity: Activity,
+    budget: Option<Budget>,
+    archived: bool,
     files: Files,
 }
 
@@ -139,6 +179,7 @@ impl Session {
     #[must_use]
     pub fn new(definition: Arc<Definition>) -> Self {
         Self {
+            budget: definition.budget.clone(),
             definition,
             head: 0,
             status: Status::Idle,
@@ -148,10 +189,16 @@ impl Session {
             calls: Vec::new(),
             queue: VecDeque::new(),
             interrupts: Vec::new(),
+            taken_up: Vec::new(),
             request: None,
             turn: Turn::default(),
+            thread_stop: None,
             refusal: None,
             usage: Usage::default(),
+            cost: Cost::default(),
+            tool_ms: 0,
+            activity: Activity::default(),
+            archived: false,
             files: Files::default(),
         }
     }
@@ -211,20 +258,28 @@ impl Session {
         self.calls.iter().find(|call| call.id == *id)
     }
 
-    /// The inputs that wait to be taken up: messages, then interrupts.
+    /// The messages that wait to be taken up, in order.
     pub fn queued(&self) -> impl Iterator<Item = &EventId> {
         self.queue.iter().map(|queued| &queued.id)
     }
 
-    /// Those of them that were never taken up.
-    pub(super) fn unmarked(&self) -> impl Iterator<Item = &EventId> {
-        self.queue.iter().filter(|queued| !queued.marked).map(|queued| &queued.id)
+    /// The interrupts that this turn has to obey.
+    pub fn interrupts(&self) -> impl Iterator<Item = &EventId> {
+        self.interrupts.iter().map(|queued| &queued.id)
     }
 
-    /// The interrupts that this turn has to obey.
-    #[must_use]
-    pub fn interrupts(&self) -> &[EventId] {
-        &self.interrupts
+    /// The messages whose turn the interrupts end before it asked the model: those that came before them.
+    pub(super) fn interrupted_messages(&self) -> impl Iterator<Item = &EventId> {
+        let first = self.interrupts.first().map_or(0, |interrupt| interrupt.after);
+        let begun = self.turn.requests == 0;
+        let before = self.queue.iter().filter(move |queued| begun && queued.after < first);
+        before.map(|queued| &queued.id)
+    }
+
+    /// Whether an input waits that was never taken up.
+    pub(super) fn is_unmarked(&self, id: &EventId) -> bool {
+        let mut waiting = self.queue.iter().chain(&self.interrupts);
+        waiting.any(|queued| queued.id == *id && !queued.marked)
     }
 
     /// The model request that has no end yet.
@@ -251,6 +306,54 @@ impl Session {
         self.usage
     }
 
+    /// What it used up to its last event, in the shape of `session.usage`.
+    #[must_use]
+    pub fn usage_by(&self, now: Timestamp) -> UsageSnapshot {
+        UsageSnapshot::new(self.usage, self.cost, self.activity.total_ms(now))
+    }
+
+    /// How long it worked.
+    #[must_use]
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
+    }
+
+    /// What it used of what a budget limits, up to its last event.
+    #[must_use]
+    pub fn used(&self) -> Used {
+        let now = self.activity.last_fact_at.unwrap_or_default();
+        Used {
+            cost: self.cost,
+            tokens: self.usage.total(),
+            active_ms: self.activity.total_ms(now),
+            tool_ms: self.tool_ms,
+        }
+    }
+
+    /// Whether nothing more may be asked of the model.
+    #[must_use]
+    pub fn is_over_budget(&self) -> bool {
+        self.budget.as_ref().is_some_and(|budget| budget.is_reached(&self.used()))
+    }
+
+    /// Whether it was stopped by its budget before the turn was over.
+    #[must_use]
+    pub fn is_cut_by_budget(&self) -> bool {
+        self.status == Status::Idle && self.thread_stop == Some(StopReason::BudgetReached)
+    }
+
+    /// Whether it is read-only.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.archived
+    }
+
     /// What is known of its files.
     #[must_use]
     pub fn files(&self) -> &Files {
@@ -263,13 +366,11 @@ impl Session {
         !self.answer.is_empty()
     }
 
-    /// Passes over an event that a rewind made history: only its tokens still count.
+    /// Passes over an event that a rewind made history: only what it used still counts, and what clients changed.
     pub fn skip(&mut self, event: &Event) {
         assert_eq!(event.seq, self.head + 1, "the log of {} has a gap", event.session);
         self.head = event.seq;
-        if let EventBody::ModelRequestEnd { model_usage, .. } = event.body {
-            self.usage += model_usage;
-        }
+        self.count(event.created_at, &event.body);
     }
 
     /// Takes the next event of the log.
@@ -279,7 +380,8 @@ impl Session {
     pub fn apply(&mut self, event: &Event) {
         assert_eq!(event.seq, self.head + 1, "the log of {} has a gap", event.session);
         self.head = event.seq;
-        self.apply_body(&event.id, &event.body, event.processed_at.is_some());
+        let marked = event.processed_at.is_some();
+        self.apply_body(&event.id, event.created_at, &event.body, marked);
     }
 
     /// The state as if these facts were in the log.
@@ -287,37 +389,79 @@ impl Session {
     pub(super) fn ahead(&self, facts: &[crate::event::NewEvent]) -> Self {
         let mut session = self.clone();
         for fact in facts {
-            session.apply_body(&fact.id, &fact.body, fact.processed_at.is_some());
+            let marked = fact.processed_at.is_some();
+            session.apply_body(&fact.id, fact.created_at, &fact.body, marked);
         }
         session
     }
 
-    fn apply_body(&mut self, id: &EventId, body: &EventBody, marked: bool) {
+    /// What counts whether or not the event does.
+    fn count(&mut self, at: Timestamp, body: &EventBody) {
         use EventBody as E;
         match body {
+            E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
+            E::Metered { cost, .. } => self.cost += *cost,
+            // What lies between a result and the fact before it is the time of the tool.
+            E::AgentToolResult { .. } => {
+                let since = self.activity.last_fact_at.unwrap_or(at);
+                self.tool_ms = self.tool_ms.saturating_add(millis_between(since, at));
+            }
+            E::SessionUpdated { budget: Some(budget), .. } => self.budget.clone_from(budget),
+            E::AgentReplaced { agent } => {
+                let agent = Agent::clone(agent);
+                self.definition = Arc::new(Definition { agent, ..(*self.definition).clone() });
+            }
+            _ => {}
+        }
+        self.activity.apply(at, body);
+    }
+
+    fn apply_body(&mut self, id: &EventId, at: Timestamp, body: &EventBody, marked: bool) {
+        use EventBody as E;
+        self.count(at, body);
+        match body {
             E::UserMessage { content } => {
-                let (id, content) = (id.clone(), content.clone());
-                self.queue.push_back(Queued { id, content, marked });
+                let said = content.iter().cloned().map(Block::Content).collect();
+                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
                 // The user may have changed files since the last turn.
                 self.files.clean = false;
             }
-            E::UserInterrupt {} => self.interrupt(id),
+            E::SystemMessage { content } => {
+                let said = vec![Block::System { text: text_of(content) }];
+                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+            }
+            E::UserInterrupt { .. } => self.interrupt(id, marked),
             E::UserToolConfirmation { tool_use_id, result, deny_message } => {
                 self.confirm(tool_use_id, *result, deny_message.clone());
             }
+            E::UserCustomToolResult { custom_tool_use_id, content, is_error } => {
+                let content = content.as_deref().unwrap_or_default();
+                self.custom_result(custom_tool_use_id, content, is_error.unwrap_or(false));
+            }
+            E::TakenUp { event_ids } => self.take_up(event_ids),
+            E::Flushed { event_ids } => self.queue.retain(|queued| !event_ids.contains(&queued.id)),
             E::AgentMessage { content } => {
                 self.answer.extend(content.iter().cloned().map(Block::Content));
             }
             E::StatusTerminated {} => self.status = Status::Terminated,
-            // Told to clients; the state does not depend on them.
+            E::Archived {} => self.archived = true,
+            // Told to clients, or counted; the rest of the state does not depend on them.
             E::AgentThinking {}
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }
-            | E::ThreadStatusIdle { .. }
+            | E::ThreadStatusRescheduled { .. }
+            | E::ThreadStatusTerminated { .. }
+            | E::SessionUpdated { .. }
+            | E::AgentReplaced { .. }
+            | E::Metered { .. }
+            | E::Resumed {}
             | E::SessionUsage { .. } => {}
+            E::ThreadStatusIdle { stop_reason, .. } => {
+                self.thread_stop = Some(stop_reason.clone());
+            }
             E::Thinking { thinking, signature } => self
                 .answer
                 .push(Block::Thinking { thinking: thinking.clone(), signature: signature.clone() }),
@@ -325,62 +469,84 @@ impl Session {
                 self.answer.push(Block::RedactedThinking { data: data.clone() });
             }
             E::AgentToolUse { name, input, evaluated_permission, .. } => {
-                self.tool_use(id, name, input, *evaluated_permission);
+                let state = CallState::of(*evaluated_permission);
+                self.tool_use(id, name, input, Runner::Sandbox, state);
+            }
+            E::AgentCustomToolUse { name, input } => {
+                self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
             }
             E::ToolStarted { tool_use_id } => {
                 self.call_mut(tool_use_id).state = CallState::Started;
                 self.turn.wrote = true;
                 self.files.clean = false;
             }
-            E::Sealed { home, work, .. } => {
-                let seal = Some((*home, *work));
-                self.files = Files { seal, clean: true, unsealed: None };
-            }
+            E::Sealed { home, work, .. }
+            | E::Rewound { home, work, .. }
+            | E::Forked { home, work, .. } => self.files = Files::sealed(*home, *work),
             // The session's files are others than those of its last seal.
             E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
-            E::Rewound { home, work, .. } | E::Forked { home, work, .. } => {
-                let seal = Some((*home, *work));
-                self.files = Files { seal, clean: true, unsealed: None };
-            }
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
             }
-            E::StatusRunning {} => self.status = Status::Running,
+            E::StatusRunning {} => {
+                self.status = Status::Running;
+                self.thread_stop = None;
+            }
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
-            E::SessionError { error } => match error.retry_status {
-                RetryStatus::Retrying => self.turn.failures += 1,
-                RetryStatus::Exhausted | RetryStatus::Terminal => self.turn.given_up = true,
-            },
+            E::SessionError { error } => self.failed(error),
             E::ModelRequestStart {} => self.request_start(id),
             E::ModelStop { reason, refusal, .. } => {
                 self.turn.stop = Some(reason.clone());
                 self.refusal.clone_from(refusal);
             }
-            E::ModelRequestEnd { model_request_start_id, is_error, model_usage } => {
+            E::ModelRequestEnd { model_request_start_id, is_error, .. } => {
                 assert_eq!(
                     self.request.as_ref(),
                     Some(model_request_start_id),
                     "an end without its start"
                 );
-                self.request_end(*is_error, *model_usage);
+                self.request_end(*is_error);
             }
         }
     }
 
-    fn interrupt(&mut self, id: &EventId) {
+    fn failed(&mut self, error: &ErrorDetail) {
+        match error.retry_status {
+            RetryStatus::Retrying => self.turn.failures += 1,
+            status @ (RetryStatus::Exhausted | RetryStatus::Terminal) => {
+                self.turn.given_up = Some(status);
+            }
+        }
+    }
+
+    fn interrupt(&mut self, id: &EventId, marked: bool) {
         let works = matches!(self.status, Status::Running | Status::Rescheduling);
         // A session that waits for a confirmation is idle, but its open calls can be stopped.
         if works || self.calls.iter().any(Call::is_open) {
             self.turn.interrupted = true;
-            self.interrupts.push(id.clone());
+            let said = Vec::new();
+            self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
+        }
+    }
+
+    /// A message that is taken up begins a turn, or goes on with one in its own words.
+    fn take_up(&mut self, ids: &[EventId]) {
+        self.interrupts.retain(|queued| !ids.contains(&queued.id));
+        for id in ids {
+            let Some(at) = self.queue.iter().position(|queued| queued.id == *id) else { continue };
+            self.taken_up.extend(self.queue.remove(at).into_iter().flat_map(|queued| queued.said));
+            let Turn { failures, interrupted, .. } = self.turn;
+            self.turn = Turn { failures, interrupted, ..Turn::default() };
         }
     }
 
     fn confirm(&mut self, id: &EventId, result: Confirmation, message: Option<String>) {
         // Of two clients that answer the same call, the first wins.
-        let waiting = |call: &&mut Call| call.id == *id && call.state == CallState::Waiting;
+        let waiting = |call: &&mut Call| {
+            call.id == *id && call.runner == Runner::Sandbox && call.state == CallState::Waiting
+        };
         if let Some(call) = self.calls.iter_mut().find(waiting) {
             call.state = match result {
                 Confirmation::Allow => CallState::Ready,
@@ -389,29 +555,29 @@ impl Session {
         }
     }
 
+    fn custom_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
+        // Of two clients that answer the same call, the first wins.
+        let open = |call: &Call| call.id == *id && call.runner == Runner::Client && call.is_open();
+        if self.calls.iter().any(open) {
+            self.tool_result(id, content, is_error);
+        }
+    }
+
     fn tool_use(
         &mut self,
         id: &EventId,
         name: &str,
         input: &Map<String, Value>,
-        permission: Permission,
+        runner: Runner,
+        state: CallState,
     ) {
         self.answer.push(Block::ToolUse {
             id: id.as_str().to_owned(),
             name: name.to_owned(),
             input: input.clone(),
         });
-        let state = match permission {
-            Permission::Allow => CallState::Ready,
-            Permission::Ask => CallState::Waiting,
-            Permission::Deny => CallState::Denied(None),
-        };
-        self.calls.push(Call {
-            id: id.clone(),
-            name: name.to_owned(),
-            input: input.clone(),
-            state,
-        });
+        let (id, name, input) = (id.clone(), name.to_owned(), input.clone());
+        self.calls.push(Call { id, name, input, runner, state });
     }
 
     fn tool_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
@@ -432,12 +598,14 @@ impl Session {
         self.status = Status::Idle;
         self.stop_reason = Some(reason.clone());
         self.interrupts.clear();
-        if !matches!(reason, StopReason::RequiresAction { .. }) {
+        // Where the thread says more than the session, it counts.
+        let reason = self.thread_stop.as_ref().unwrap_or(reason);
+        if !matches!(reason, StopReason::RequiresAction { .. } | StopReason::BudgetReached) {
             self.turn = Turn::default();
         }
     }
 
-    /// Everything that waited goes into the conversation: results first, in the order of the calls, then messages.
+    /// What there is to say goes into the conversation: results first, in the order of the calls, then messages.
     fn request_start(&mut self, id: &EventId) {
         assert_eq!(self.request, None, "a request within a request");
         self.request = Some(id.clone());
@@ -449,19 +617,14 @@ impl Session {
             let tool_use_id = call.id.as_str().to_owned();
             blocks.push(Block::ToolResult { tool_use_id, content, is_error });
         }
-        if !self.queue.is_empty() {
-            self.turn = Turn { failures: self.turn.failures, ..Turn::default() };
-        }
-        let said = self.queue.drain(..).flat_map(|queued| queued.content);
-        blocks.extend(said.map(Block::Content));
+        blocks.append(&mut self.taken_up);
         self.push(Role::User, blocks);
         self.turn.requests += 1;
         self.turn.stop = None;
     }
 
-    fn request_end(&mut self, is_error: bool, usage: Usage) {
+    fn request_end(&mut self, is_error: bool) {
         self.request = None;
-        self.usage += usage;
         let answer = std::mem::take(&mut self.answer);
         if is_error {
             assert!(answer.is_empty(), "a failed request has no answer");

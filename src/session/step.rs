@@ -1,10 +1,15 @@
 //! The whole policy of the loop: given a session, what comes next. Pure.
 
-use super::state::{Call, CallState, Session, Status};
+use super::Definition;
+use super::state::{Call, CallState, Runner, Session, Status};
 use crate::agent::Effect;
+use crate::clock::Timestamp;
 use crate::event::{ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};
 use crate::id::EventId;
 use crate::limits::{GUEST_PARALLEL_CALLS, NO_PROGRESS_REPEATS};
+
+/// What the model is told of a call that the user stopped.
+const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +26,19 @@ pub enum Step {
     Stop,
     /// The turn cannot go on: say why, answer open calls, end the turn.
     GiveUp(ErrorDetail),
+    /// The session cannot go on: answer open calls, end it.
+    Terminate,
+}
+
+impl Step {
+    /// Whether the step ends the turn: then it must have seen every input that is there.
+    #[must_use]
+    pub fn ends_turn(&self) -> bool {
+        match self {
+            Self::Settle(_) | Self::Stop | Self::GiveUp(_) | Self::Terminate => true,
+            Self::Rest | Self::Sample | Self::Run(_) => false,
+        }
+    }
 }
 
 /// Decides. Called with a session that has no request under way.
@@ -33,8 +51,10 @@ pub fn next_step(session: &Session) -> Step {
     if session.turn().interrupted {
         return Step::Stop;
     }
-    if session.turn().given_up {
-        return Step::Settle(StopReason::RetriesExhausted);
+    match session.turn().given_up {
+        Some(RetryStatus::Terminal) => return Step::Terminate,
+        Some(_) => return Step::Settle(StopReason::RetriesExhausted),
+        None => {}
     }
     if session.calls().iter().any(Call::is_open) {
         return next_call(session);
@@ -42,13 +62,18 @@ pub fn next_step(session: &Session) -> Step {
     if wants_sample(session) { sample_or_give_up(session) } else { end_of_turn(session) }
 }
 
-/// Calls run in the model's order; calls that only read run together with their neighbours.
+/// Calls run in the model's order; calls that only read run together with their neighbours. What the client runs is no
+/// part of that order, and once the client is waited for, nothing runs before all its answers are in.
 fn next_call(session: &Session) -> Step {
-    let mut open = session.calls().iter().filter(|call| call.is_open()).peekable();
-    let first = open.peek().expect("the caller saw an open call");
-    if first.state == CallState::Waiting {
+    let waits = |call: &Call| call.state == CallState::Waiting;
+    if session.status() == Status::Idle && session.calls().iter().any(waits) {
         return wait_for_user(session);
     }
+    let ours = |call: &&Call| call.is_open() && call.runner == Runner::Sandbox;
+    let mut open = session.calls().iter().filter(ours).peekable();
+    let Some(first) = open.peek().filter(|call| !waits(call)) else {
+        return wait_for_user(session);
+    };
     if first.effect() != Effect::Reads {
         return Step::Run(vec![first.id.clone()]);
     }
@@ -79,11 +104,16 @@ fn wants_sample(session: &Session) -> bool {
         Some("refusal") => false,
         Some(_) => !session.calls().is_empty(),
     };
-    session.status() != Status::Idle && owed
+    (session.status() != Status::Idle || session.is_cut_by_budget()) && owed
 }
 
 fn sample_or_give_up(session: &Session) -> Step {
     let turn = session.turn();
+    if session.is_over_budget() {
+        let told = session.stop_reason() == Some(&StopReason::BudgetReached);
+        let rests = session.status() == Status::Idle && told;
+        return if rests { Step::Rest } else { Step::Settle(StopReason::BudgetReached) };
+    }
     let fresh = session.queued().next().is_some();
     if !fresh && turn.requests >= session.definition().max_turns {
         let limit = session.definition().max_turns;
@@ -145,12 +175,14 @@ fn end_of_turn(session: &Session) -> Step {
 }
 
 /// What a step must have in the log before it is performed; for steps that end the turn, all there is to it.
+/// `now` is when it is said.
 #[must_use]
-pub fn intent(session: &Session, step: &Step) -> Vec<EventBody> {
+pub fn intent(session: &Session, step: &Step, now: Timestamp) -> Vec<EventBody> {
     match step {
         Step::Rest => Vec::new(),
         Step::Sample => {
             let mut facts = wake(session);
+            facts.extend(taken_up(session.queued()));
             facts.push(EventBody::ModelRequestStart {});
             facts
         }
@@ -163,20 +195,51 @@ pub fn intent(session: &Session, step: &Step) -> Vec<EventBody> {
             );
             facts
         }
-        Step::Settle(reason) => idle_group(session, reason),
+        Step::Settle(reason) => idle_group(session, reason, now),
         Step::Stop => {
-            let mut facts =
-                close_calls(session, "The user interrupted the turn before this call ended.");
-            facts.extend(idle_group(session, &StopReason::EndTurn));
+            let mut facts = close_calls(session, INTERRUPTED);
+            let messages = session.interrupted_messages();
+            facts.extend(taken_up(messages.chain(session.interrupts())));
+            facts.extend(idle_group(session, &StopReason::EndTurn, now));
             facts
         }
         Step::GiveUp(error) => {
             let mut facts = close_calls(session, "This call was not run: the turn was given up.");
             facts.push(EventBody::SessionError { error: error.clone() });
-            facts.extend(idle_group(session, &StopReason::RetriesExhausted));
+            facts.extend(idle_group(session, &StopReason::RetriesExhausted, now));
+            facts
+        }
+        Step::Terminate => {
+            let mut facts = close_calls(session, "This call was not run: the session has ended.");
+            facts.extend(flushed(session));
+            facts.extend(end_group(session));
             facts
         }
     }
+}
+
+/// The facts that end a session for good.
+#[must_use]
+pub fn end_group(session: &Session) -> Vec<EventBody> {
+    let definition = session.definition();
+    vec![
+        EventBody::ThreadStatusTerminated {
+            session_thread_id: definition.thread.clone(),
+            agent_name: definition.agent.name.clone(),
+        },
+        EventBody::StatusTerminated {},
+    ]
+}
+
+fn taken_up<'e>(ids: impl Iterator<Item = &'e EventId>) -> Option<EventBody> {
+    let event_ids: Vec<_> = ids.cloned().collect();
+    (!event_ids.is_empty()).then_some(EventBody::TakenUp { event_ids })
+}
+
+/// What waited for a turn that is given up is not run later.
+fn flushed(session: &Session) -> Option<EventBody> {
+    let event_ids: Vec<_> = session.queued().cloned().collect();
+    (!event_ids.is_empty()).then_some(EventBody::Flushed { event_ids })
 }
 
 /// A call that only reads may run twice, so nobody needs to know whether it began.
@@ -189,7 +252,12 @@ fn wake(session: &Session) -> Vec<EventBody> {
     if session.status() == Status::Running {
         return Vec::new();
     }
-    let definition = session.definition();
+    running_pair(session.definition())
+}
+
+/// The facts that begin a turn.
+#[must_use]
+pub fn running_pair(definition: &Definition) -> Vec<EventBody> {
     vec![
         EventBody::StatusRunning {},
         EventBody::ThreadStatusRunning {
@@ -216,18 +284,25 @@ pub fn error_result(id: &EventId, text: &str) -> EventBody {
     }
 }
 
-pub(super) fn idle_group(session: &Session, reason: &StopReason) -> Vec<EventBody> {
+/// The facts that end a turn, or let it wait.
+pub(super) fn idle_group(session: &Session, reason: &StopReason, now: Timestamp) -> Vec<EventBody> {
     let definition = session.definition();
     let refused = *reason == StopReason::Refusal;
     let details = if refused { session.refusal().cloned() } else { None };
-    vec![
+    // The turn may be over together with the budget: the thread says the one, the session the other.
+    let over = *reason == StopReason::EndTurn && session.is_over_budget();
+    let of_session = if over { StopReason::BudgetReached } else { reason.clone() };
+    let given_up = *reason == StopReason::RetriesExhausted;
+    let mut facts: Vec<_> = flushed(session).into_iter().filter(|_| given_up).collect();
+    facts.extend([
         EventBody::ThreadStatusIdle {
             session_thread_id: definition.thread.clone(),
             agent_name: definition.agent.name.clone(),
             stop_reason: reason.clone(),
             stop_details: details.clone(),
         },
-        EventBody::SessionUsage { usage: session.usage() },
-        EventBody::StatusIdle { stop_reason: reason.clone(), stop_details: details },
-    ]
+        EventBody::SessionUsage { usage: session.usage_by(now), budget: session.budget().cloned() },
+        EventBody::StatusIdle { stop_reason: of_session, stop_details: details },
+    ]);
+    facts
 }

@@ -29,6 +29,8 @@ fn definition() -> Arc<Definition> {
         thread: ThreadId::mint(from_millis(0)),
         system: "system".to_owned(),
         max_turns: 3,
+        budget: None,
+        origin: None,
     })
 }
 
@@ -71,6 +73,9 @@ impl Log {
         let name = format!("r{}", self.events.len());
         let running = self.session().status() == Status::Running;
         let log = if running { self } else { self.then(EventBody::StatusRunning {}) };
+        let event_ids: Vec<_> = log.session().queued().cloned().collect();
+        let log =
+            if event_ids.is_empty() { log } else { log.then(EventBody::TakenUp { event_ids }) };
         log.add(&name, EventBody::ModelRequestStart {})
     }
 
@@ -132,7 +137,7 @@ impl Log {
     /// Performs a step that is nothing but its intent.
     fn settles(mut self) -> Self {
         let session = self.session();
-        for body in intent(&session, &next_step(&session)) {
+        for body in intent(&session, &next_step(&session), from_millis(0)) {
             self = self.then(body);
         }
         self
@@ -190,7 +195,7 @@ fn only_calls_that_change_things_are_marked_as_started() {
     let log = called(&[("a", "read"), ("b", "bash")]);
     let marks = |log: &Log| {
         let session = log.session();
-        intent(&session, &next_step(&session)).len()
+        intent(&session, &next_step(&session), from_millis(0)).len()
     };
     assert_eq!(marks(&log), 0, "a read has no start mark");
     assert_eq!(marks(&log.results("a", "x")), 1, "a bash call has one");
@@ -225,12 +230,14 @@ fn a_refused_call_is_answered_without_a_start_mark() {
         Log::new().says("go").asks_model().calls("a", "bash", Permission::Deny).answers("tool_use");
     let session = log.session();
     assert_eq!(next_step(&session), run(&["a"]));
-    assert_eq!(intent(&session, &next_step(&session)), []);
+    assert_eq!(intent(&session, &next_step(&session), from_millis(0)), []);
 }
 
 #[test]
 fn an_interrupt_closes_open_calls_and_ends_the_turn() {
-    let log = called(&[("a", "bash"), ("b", "bash")]).starts("a").then(EventBody::UserInterrupt {});
+    let log = called(&[("a", "bash"), ("b", "bash")])
+        .starts("a")
+        .then(EventBody::UserInterrupt { session_thread_id: None });
     check(&log, &Step::Stop);
     let log = log.settles();
     check(&log, &Step::Rest);
@@ -238,7 +245,10 @@ fn an_interrupt_closes_open_calls_and_ends_the_turn() {
     assert!(session.calls().iter().all(|call| !call.is_open()));
     assert_eq!(session.stop_reason(), Some(&StopReason::EndTurn));
     // An interrupt of an idle session is nothing, and a message after it starts a turn.
-    check(&log.then(EventBody::UserInterrupt {}).says("again"), &Step::Sample);
+    check(
+        &log.then(EventBody::UserInterrupt { session_thread_id: None }).says("again"),
+        &Step::Sample,
+    );
 }
 
 #[test]
@@ -324,12 +334,12 @@ fn the_same_call_with_the_same_result_is_no_progress() {
 
 #[test]
 fn repairs_close_what_a_crash_left_open() {
-    let nothing = |log: &Log| assert_eq!(recover::repairs(&log.session()), []);
+    let nothing = |log: &Log| assert_eq!(recover::repairs(&log.session(), from_millis(0)), []);
     nothing(&Log::new());
     nothing(&called(&[("a", "bash")]));
     nothing(&called(&[("a", "read")]));
     let lost = called(&[("a", "bash"), ("b", "bash")]).starts("a");
-    match &recover::repairs(&lost.session())[..] {
+    match &recover::repairs(&lost.session(), from_millis(0))[..] {
         [EventBody::AgentToolResult { tool_use_id, is_error: true, content }] => {
             assert_eq!(*tool_use_id, id("a"));
             assert_eq!(*content, [ContentBlock::text(OUTCOME_UNKNOWN)]);
@@ -338,7 +348,7 @@ fn repairs_close_what_a_crash_left_open() {
     }
     let asked = Log::new().says("go").asks_model();
     assert!(matches!(
-        &recover::repairs(&asked.session())[..],
+        &recover::repairs(&asked.session(), from_millis(0))[..],
         [EventBody::ModelRequestEnd { is_error: true, .. }]
     ));
     check(&asked.ends(true), &Step::Sample);

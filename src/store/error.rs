@@ -111,6 +111,28 @@ pub enum StoreError {
         /// The session.
         session: SessionId,
     },
+    /// There is no such record.
+    #[error("find {id}: there is none")]
+    NoRecord {
+        /// What was named.
+        id: String,
+    },
+    /// There is such a record already.
+    #[error("store {id}: there is one already")]
+    RecordExists {
+        /// Its id.
+        id: String,
+    },
+    /// Somebody else changed the record first.
+    #[error("change {id}: its revision is {current}, not {given}")]
+    StaleRecord {
+        /// Its id.
+        id: String,
+        /// The revision that the change was made from.
+        given: u64,
+        /// The one that it has.
+        current: u64,
+    },
     /// No session's id begins or ends like that.
     #[error("find a session by `{given}`: no id begins or ends like that")]
     NoMatch {
@@ -143,6 +165,18 @@ pub enum StoreError {
         given: Epoch,
         /// The epoch in force.
         current: Epoch,
+    },
+    /// The log went on since the caller looked at it.
+    #[error("append to session {session}: its log has gone on")]
+    Moved {
+        /// The session.
+        session: SessionId,
+    },
+    /// The session has ended for good.
+    #[error("append to session {session}: it has ended")]
+    Ended {
+        /// The session.
+        session: SessionId,
     },
     /// The session has an event of that id already.
     #[error("append to session {session}: event {event} is in its log already")]

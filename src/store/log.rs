@@ -6,12 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use rusqlite::{ErrorCode, OptionalExtension, params};
 
-use super::row::{Author, Epoch, NewSession, Projection, SessionRow};
+use super::row::{Author, Epoch, NewSession, Projection, SessionRow, SessionStatus};
 use super::schema::Database;
 use super::writer::{Done, Effect};
 use super::{StoreError, checksum, read};
 use crate::clock::{Timestamp, from_millis};
-use crate::event::{Event, NewEvent, Seq};
+use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits;
 
@@ -22,11 +22,13 @@ pub struct Append {
     pub events: Vec<NewEvent>,
     /// Queued events of earlier appends that the session takes up now, and when.
     pub processed: Vec<(EventId, Timestamp)>,
+    /// Only if the log ends here: what was decided in its light still holds then.
+    pub at: Option<Seq>,
 }
 
 impl From<Vec<NewEvent>> for Append {
     fn from(events: Vec<NewEvent>) -> Self {
-        Self { events, processed: Vec::new() }
+        Self { events, ..Self::default() }
     }
 }
 
@@ -36,13 +38,14 @@ pub(super) struct Prepared {
     author: Author,
     events: Vec<(NewEvent, String)>,
     processed: Vec<(EventId, Timestamp)>,
+    at: Option<Seq>,
 }
 
 impl Prepared {
     pub(super) fn new(
         session: SessionId,
         author: Author,
-        Append { events, processed }: Append,
+        Append { events, processed, at }: Append,
     ) -> Result<Self, StoreError> {
         let count = events.len().max(processed.len());
         if count > limits::MAX_EVENTS_PER_APPEND {
@@ -56,7 +59,7 @@ impl Prepared {
             }
             Ok((event, body))
         });
-        Ok(Self { session, author, events: events.collect::<Result<_, _>>()?, processed })
+        Ok(Self { session, author, events: events.collect::<Result<_, _>>()?, processed, at })
     }
 
     /// The size of all bodies.
@@ -65,14 +68,31 @@ impl Prepared {
     }
 }
 
-pub(super) fn create(db: &Database, new: &NewSession) -> Result<Done<SessionRow>, StoreError> {
+pub(super) fn create(
+    db: &Database,
+    new: &NewSession,
+    events: Prepared,
+) -> Result<Done<SessionRow>, StoreError> {
+    db.atomically(|| {
+        insert_session(db, new)?;
+        append_all(db, events)?;
+        Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
+    })
+}
+
+fn existing(db: &Database, id: &SessionId) -> Result<SessionRow, StoreError> {
+    read::session(db, id)?.ok_or_else(|| StoreError::NoSession { session: id.clone() })
+}
+
+fn insert_session(db: &Database, new: &NewSession) -> Result<(), StoreError> {
     let failed = || db.failed("create a session");
-    let definition = new.definition.to_string();
+    let origin = new.origin.as_ref();
     let inserted = db
         .conn
         .prepare_cached(
-            "INSERT INTO session (id, title, workspace, created_at, definition)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO session (id, title, workspace, created_at, definition,
+                 agent_id, agent_version, environment_id, vault_ids, agent, metadata, budget)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )
         .and_then(|mut insert| {
             insert.insert(params![
@@ -80,7 +100,14 @@ pub(super) fn create(db: &Database, new: &NewSession) -> Result<Done<SessionRow>
                 new.title,
                 new.workspace.as_os_str().as_bytes(),
                 new.created_at.as_millisecond(),
-                definition,
+                json(&new.definition),
+                origin.map(|origin| origin.agent_id.as_str()),
+                origin.map(|origin| origin.agent_version),
+                origin.map(|origin| origin.environment_id.as_str()),
+                json(&origin.map(|origin| origin.vault_ids.as_slice()).unwrap_or_default()),
+                json(&origin.map(|origin| &origin.agent)),
+                json(&new.metadata),
+                json(&new.budget),
             ])
         });
     let key = match inserted {
@@ -91,12 +118,19 @@ pub(super) fn create(db: &Database, new: &NewSession) -> Result<Done<SessionRow>
         Err(error) => return Err(failed()(error)),
     };
     db.conn
-        .prepare_cached("INSERT INTO projection VALUES (?1, 0, 0, ?2, 'idle', NULL, 0, 0, 0, 0)")
+        .prepare_cached(
+            "INSERT INTO projection (session, epoch, head, updated_at, status, stop_reason,
+                 input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens)
+             VALUES (?1, 0, 0, ?2, 'idle', NULL, 0, 0, 0, 0)",
+        )
         .and_then(|mut insert| insert.execute(params![key, new.created_at.as_millisecond()]))
-        .map_err(failed())?;
-    let value = read::session(db, &new.id)?
-        .ok_or_else(|| StoreError::NoSession { session: new.id.clone() })?;
-    Ok(Done { value, effect: Effect::None })
+        .map(drop)
+        .map_err(failed())
+}
+
+/// A value of ours as JSON text.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("what is kept has string keys only")
 }
 
 /// The rows of the other log are taken as they are: no checksum names its session.
@@ -108,7 +142,7 @@ pub(super) fn fork(
     more: Prepared,
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
-        create(db, new)?;
+        insert_session(db, new)?;
         let copied = db
             .conn
             .prepare_cached(
@@ -127,9 +161,7 @@ pub(super) fn fork(
         }
         project_anew(db, new)?;
         append_all(db, more)?;
-        let value = read::session(db, &new.id)?
-            .ok_or_else(|| StoreError::NoSession { session: new.id.clone() })?;
-        Ok(Done { value, effect: Effect::None })
+        Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
     })
 }
 
@@ -185,7 +217,7 @@ pub(super) fn append(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, S
 }
 
 fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {
-    let Prepared { session, author, events, processed } = new;
+    let Prepared { session, author, events, processed, at } = new;
     let Some((key, current, mut projection)) = read::projection(db, &session)? else {
         return Err(StoreError::NoSession { session });
     };
@@ -193,7 +225,14 @@ fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreErr
         Author::Driver(given) if given != current => {
             return Err(StoreError::StaleEpoch { session, given, current });
         }
+        // Only what needs no further word can follow: that it is read-only now.
+        Author::Client if projection.status == SessionStatus::Terminated && !archives(&events) => {
+            return Err(StoreError::Ended { session });
+        }
         Author::Driver(_) | Author::Client => {}
+    }
+    if at.is_some_and(|at| at != projection.head) {
+        return Err(StoreError::Moved { session });
     }
     for (event, at) in processed {
         if !mark_processed(db, key, &event, at)? {
@@ -204,6 +243,7 @@ fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreErr
     for (new, body) in events {
         let created_at = from_millis(new.created_at.as_millisecond());
         projection.apply(created_at, &new.body);
+        update(db, key, &new.body)?;
         let event = Event {
             seq: projection.head,
             id: new.id,
@@ -220,6 +260,35 @@ fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreErr
     }
     project(db, key, &projection)?;
     Ok(Done { value, effect: Effect::Head(session, projection.head) })
+}
+
+fn archives(events: &[(NewEvent, String)]) -> bool {
+    events.iter().all(|(event, _)| matches!(event.body, EventBody::Archived {}))
+}
+
+/// What clients may change of a session changes in its row.
+fn update(db: &Database, key: i64, body: &EventBody) -> Result<(), StoreError> {
+    let EventBody::SessionUpdated { agent, title, metadata, budget } = body else {
+        return Ok(());
+    };
+    db.conn
+        .prepare_cached(
+            "UPDATE session SET title = iif(?2, ?3, title), agent = coalesce(?4, agent),
+                 metadata = coalesce(?5, metadata), budget = coalesce(?6, budget)
+             WHERE key = ?1",
+        )
+        .and_then(|mut update| {
+            update.execute(params![
+                key,
+                title.is_some(),
+                title.as_ref().and_then(Option::as_ref),
+                agent.as_ref().map(json),
+                metadata.as_ref().map(json),
+                budget.as_ref().map(json),
+            ])
+        })
+        .map(drop)
+        .map_err(db.failed("update a session"))
 }
 
 /// Whether the event was waiting.
@@ -284,10 +353,7 @@ fn clash(db: &Database, key: i64, event: &Event) -> Result<StoreError, StoreErro
 }
 
 fn project(db: &Database, key: i64, projection: &Projection) -> Result<(), StoreError> {
-    let stop_reason = projection
-        .stop_reason
-        .as_ref()
-        .map(|reason| serde_json::to_string(reason).expect("a stop reason has string keys only"));
+    let stop_reason = projection.stop_reason.as_ref().map(json);
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let usage = &projection.usage;
     let head: Seq = projection.head;
@@ -295,7 +361,9 @@ fn project(db: &Database, key: i64, projection: &Projection) -> Result<(), Store
         .prepare_cached(
             "UPDATE projection SET head = ?2, updated_at = ?3, status = ?4, stop_reason = ?5,
                  input_tokens = ?6, output_tokens = ?7,
-                 cache_creation_input_tokens = ?8, cache_read_input_tokens = ?9
+                 cache_creation_input_tokens = ?8, cache_read_input_tokens = ?9, cost = ?10,
+                 active_ms = ?11, running_since = ?12, last_fact_at = ?13, archived_at = ?14,
+                 terminated_at = ?15
              WHERE session = ?1",
         )
         .and_then(|mut update| {
@@ -309,6 +377,12 @@ fn project(db: &Database, key: i64, projection: &Projection) -> Result<(), Store
                 tokens(usage.output_tokens),
                 tokens(usage.cache_creation_input_tokens),
                 tokens(usage.cache_read_input_tokens),
+                tokens(projection.cost.as_picodollars()),
+                tokens(projection.activity.active_ms),
+                projection.activity.running_since.map(Timestamp::as_millisecond),
+                projection.activity.last_fact_at.map(Timestamp::as_millisecond),
+                projection.archived_at.map(Timestamp::as_millisecond),
+                projection.terminated_at.map(Timestamp::as_millisecond),
             ])
         })
         .map(drop)

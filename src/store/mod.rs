@@ -1,4 +1,4 @@
-//! The only door to SQLite: the log of every session, and one row per session that is a fold of it.
+//! The only door to SQLite: the log of every session, one row per session that is a fold of it, and records.
 //!
 //! Owns: the data directory and its lock, the schema and its migrations, the writer thread, the checkpoints, the
 //! sequence numbers, the epochs.
@@ -18,6 +18,7 @@ mod heads;
 mod log;
 mod read;
 mod reader;
+mod records;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -32,8 +33,13 @@ use tokio::sync::watch;
 pub use error::StoreError;
 pub use log::Append;
 pub use reader::Reader;
-pub use row::{Author, Epoch, NewSession, SessionFilter, SessionRow, SessionStatus};
+pub use records::{NewRecord, Record, RecordChange, RecordFilter};
+pub use row::{
+    Author, CreatedRange, Epoch, NewSession, Order, Origin, SessionFilter, SessionRow,
+    SessionStatus,
+};
 
+use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::id::SessionId;
 use heads::Heads;
@@ -101,9 +107,14 @@ impl Store {
         &self.0.reader
     }
 
-    /// Creates a session with an empty log.
-    pub async fn create_session(&self, new: NewSession) -> Result<SessionRow, StoreError> {
-        self.0.writer.write(0, move |db| log::create(db, &new)).await
+    /// Creates a session whose log begins with these events, if there are any; all or nothing.
+    pub async fn create_session(
+        &self,
+        new: NewSession,
+        events: impl Into<Append>,
+    ) -> Result<SessionRow, StoreError> {
+        let events = Prepared::new(new.id.clone(), Author::Client, events.into())?;
+        self.0.writer.write(events.bytes(), move |db| log::create(db, &new, events)).await
     }
 
     /// Creates a session whose log begins as that of `from` up to `last`, and goes on with `events`; all or nothing.
@@ -141,6 +152,41 @@ impl Store {
     pub async fn delete_session(&self, session: &SessionId) -> Result<(), StoreError> {
         let session = session.clone();
         self.0.writer.write(0, move |db| log::delete(db, session)).await
+    }
+
+    /// Makes a record.
+    pub async fn put_record(&self, new: NewRecord) -> Result<Record, StoreError> {
+        self.0.writer.write(0, move |db| records::put(db, &new)).await
+    }
+
+    /// Changes a record that still has `revision`.
+    pub async fn change_record(
+        &self,
+        kind: &'static str,
+        id: &str,
+        revision: u64,
+        change: RecordChange,
+    ) -> Result<Record, StoreError> {
+        let id = id.to_owned();
+        let write = move |db: &Database| records::change(db, kind, &id, revision, &change);
+        self.0.writer.write(0, write).await
+    }
+
+    /// Archives a record, unless it is archived already.
+    pub async fn archive_record(
+        &self,
+        kind: &'static str,
+        id: &str,
+        at: Timestamp,
+    ) -> Result<Record, StoreError> {
+        let id = id.to_owned();
+        self.0.writer.write(0, move |db| records::archive(db, kind, &id, at)).await
+    }
+
+    /// Removes a record and what was kept of it.
+    pub async fn delete_record(&self, kind: &'static str, id: &str) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.0.writer.write(0, move |db| records::delete(db, kind, &id)).await
     }
 
     /// The position of the session's last committed event, now and from now on: look at the value first, then wait for

@@ -3,55 +3,94 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::str::FromStr;
 
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::row::{Epoch, Projection, SessionFilter, SessionRow, SessionStatus};
+use super::row::{
+    CreatedRange, Epoch, Order, Projection, SessionFilter, SessionRow, SessionStatus,
+};
 use super::schema::Database;
 use super::{StoreError, checksum};
 use crate::clock::{Timestamp, from_millis};
-use crate::event::{Event, Seq, Usage};
-use crate::id::SessionId;
+use crate::event::{Activity, Cost, Event, Seq, Usage};
+use crate::id::{AgentId, EnvironmentId, EventId, SessionId};
 
 /// Matches shown of an ambiguous id.
 const MATCHES_SHOWN: usize = 4;
 
-const SESSION: &str = "SELECT id, title, workspace, created_at, definition,
-        epoch, head, updated_at, status, stop_reason,
-        input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
-    FROM session JOIN projection ON projection.session = session.key";
+/// The columns of a [`Projection`], which are 6 to 19 in every query that has them.
+const PROJECTION: &str = "head, updated_at, status, stop_reason,
+    input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,
+    cost, active_ms, running_since, last_fact_at, archived_at, terminated_at";
+
+/// A query of whole rows, with this after it.
+fn sessions_where(rest: &str) -> String {
+    format!(
+        "SELECT id, title, workspace, created_at, definition, epoch, {PROJECTION}, key,
+             agent_id, agent_version, environment_id, vault_ids, agent, metadata, budget
+         FROM session JOIN projection ON projection.session = session.key {rest}"
+    )
+}
 
 pub(super) fn session(db: &Database, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
     db.conn
-        .prepare_cached(&format!("{SESSION} WHERE id = ?1"))
+        .prepare_cached(&sessions_where("WHERE id = ?1"))
         .and_then(|mut select| select.query_row([id.as_str()], session_row).optional())
         .map_err(db.failed("read a session"))
 }
 
-/// Newest first by creation, whatever the clock said.
+/// In the order of creation, whatever the clock said.
 pub(super) fn sessions(
     db: &Database,
     filter: &SessionFilter,
     limit: usize,
 ) -> Result<Vec<SessionRow>, StoreError> {
-    let workspace = filter.workspace.as_ref().map(|path| path.as_os_str().as_bytes());
-    let status = filter.status.map(SessionStatus::as_str);
-    let sql = format!(
-        "{SESSION} WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR workspace = ?2)
-         ORDER BY key DESC LIMIT ?3"
-    );
+    let (compare, direction) = match filter.order {
+        Order::NewestFirst => ("<", "DESC"),
+        Order::OldestFirst => (">", "ASC"),
+    };
+    let sql = sessions_where(&format!(
+        "WHERE (?1 = '' OR instr(?1, ' ' || status || ' '))
+             AND (?2 IS NULL OR workspace = ?2)
+             AND (?3 IS NULL OR agent_id = ?3) AND (?4 IS NULL OR agent_version = ?4)
+             AND (?5 IS NULL OR environment_id = ?5)
+             AND (?6 OR archived_at IS NULL)
+             AND (?7 IS NULL OR created_at > ?7) AND (?8 IS NULL OR created_at >= ?8)
+             AND (?9 IS NULL OR created_at < ?9) AND (?10 IS NULL OR created_at <= ?10)
+             AND (?11 IS NULL OR key {compare} ?11)
+         ORDER BY key {direction} LIMIT ?12"
+    ));
+    let statuses: String =
+        filter.statuses.iter().map(|status| format!(" {} ", status.as_str())).collect();
+    let millis = |at: Option<Timestamp>| at.map(Timestamp::as_millisecond);
+    let CreatedRange { gt, gte, lt, lte } = filter.created;
     db.conn
         .prepare_cached(&sql)
         .and_then(|mut select| {
-            select.query_map(params![status, workspace, row_limit(limit)], session_row)?.collect()
+            let bound = params![
+                statuses,
+                filter.workspace.as_ref().map(|path| path.as_os_str().as_bytes()),
+                filter.agent.as_ref().map(AgentId::as_str),
+                filter.agent_version,
+                filter.environment.as_ref().map(EnvironmentId::as_str),
+                filter.include_archived,
+                millis(gt),
+                millis(gte),
+                millis(lt),
+                millis(lte),
+                filter.after.map(u64::cast_signed),
+                row_limit(limit),
+            ];
+            select.query_map(bound, session_row)?.collect()
         })
         .map_err(db.failed("list sessions"))
 }
 
 /// The session of that directory whose last event is the youngest.
 pub(super) fn latest(db: &Database, workspace: &Path) -> Result<Option<SessionRow>, StoreError> {
-    let sql = format!("{SESSION} WHERE workspace = ?1 ORDER BY updated_at DESC, key DESC LIMIT 1");
+    let sql = sessions_where("WHERE workspace = ?1 ORDER BY updated_at DESC, key DESC LIMIT 1");
     db.conn
         .prepare_cached(&sql)
         .and_then(|mut select| {
@@ -96,11 +135,10 @@ pub(super) fn projection(
     id: &SessionId,
 ) -> Result<Option<(i64, Epoch, Projection)>, StoreError> {
     db.conn
-        .prepare_cached(
-            "SELECT key, NULL, NULL, NULL, NULL, epoch, head, updated_at, status, stop_reason,
-                 input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens
-             FROM session JOIN projection ON projection.session = session.key WHERE id = ?1",
-        )
+        .prepare_cached(&format!(
+            "SELECT key, NULL, NULL, NULL, NULL, epoch, {PROJECTION}
+             FROM session JOIN projection ON projection.session = session.key WHERE id = ?1"
+        ))
         .and_then(|mut select| {
             let row = select.query_row([id.as_str()], |row| {
                 Ok((row.get(0)?, Epoch(unsigned(row, 5)?), projection_of(row)?))
@@ -167,6 +205,30 @@ pub(super) fn of_kind(db: &Database, id: &SessionId, kind: &str) -> Result<Vec<E
     Ok(events)
 }
 
+/// The event of that id, if the session has it.
+pub(super) fn event_of(
+    db: &Database,
+    session: &SessionId,
+    id: &EventId,
+) -> Result<Option<Event>, StoreError> {
+    let found = db
+        .conn
+        .prepare_cached(
+            "SELECT seq, id, created_at, processed_at, checksum, body FROM event
+             WHERE id = ?2 AND session = (SELECT key FROM session WHERE id = ?1)",
+        )
+        .and_then(|mut select| {
+            let row = select.query_row(params![session.as_str(), id.as_str()], |row| {
+                let seq = unsigned(row, 0)?;
+                Ok((seq, event(row, session, seq)?))
+            });
+            row.optional()
+        })
+        .map_err(db.failed("read an event"))?;
+    let damaged = |seq, what| StoreError::DamagedEvent { session: session.clone(), seq, what };
+    found.map(|(seq, event)| event.map_err(|what| damaged(seq, what))).transpose()
+}
+
 /// The event at `seq`, or how it is damaged.
 fn event(
     row: &Row<'_>,
@@ -198,22 +260,38 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         title: row.get(1)?,
         workspace: OsString::from_vec(row.get(2)?).into(),
         created_at: timestamp(row, 3)?,
-        definition: parsed(4, serde_json::from_str(row.get_ref(4)?.as_str()?))?,
+        definition: json(row, 4)?,
         epoch: Epoch(unsigned(row, 5)?),
         head: projection.head,
         updated_at: projection.updated_at,
         status: projection.status,
         stop_reason: projection.stop_reason,
         usage: projection.usage,
+        cost: projection.cost,
+        active_ms: projection.activity.active_ms,
+        running_since: projection.activity.running_since,
+        archived_at: projection.archived_at,
+        terminated_at: projection.terminated_at,
+        place: unsigned(row, 20)?,
+        agent_id: id(row, 21)?,
+        agent_version: row.get(22)?,
+        environment_id: id(row, 23)?,
+        vault_ids: json(row, 24)?,
+        agent: json(row, 25)?,
+        metadata: json(row, 26)?,
+        budget: json(row, 27)?,
     })
 }
 
-/// Reads the columns from 6 on, which all queries of sessions have at the same places.
+/// Reads the columns of [`PROJECTION`].
 fn projection_of(row: &Row<'_>) -> rusqlite::Result<Projection> {
     let status = row.get_ref(8)?.as_str()?;
     let stop_reason = match row.get_ref(9)?.as_str_or_null()? {
         Some(json) => Some(parsed(9, serde_json::from_str(json))?),
         None => None,
+    };
+    let moment = |column| -> rusqlite::Result<Option<Timestamp>> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(from_millis))
     };
     Ok(Projection {
         head: unsigned(row, 6)?,
@@ -226,7 +304,27 @@ fn projection_of(row: &Row<'_>) -> rusqlite::Result<Projection> {
             cache_creation_input_tokens: unsigned(row, 12)?,
             cache_read_input_tokens: unsigned(row, 13)?,
         },
+        cost: Cost::picodollars(unsigned(row, 14)?),
+        activity: Activity {
+            active_ms: unsigned(row, 15)?,
+            running_since: moment(16)?,
+            last_fact_at: moment(17)?,
+        },
+        archived_at: moment(18)?,
+        terminated_at: moment(19)?,
     })
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    parsed(column, serde_json::from_str(row.get_ref(column)?.as_str()?))
+}
+
+fn id<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
+where
+    T::Err: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let text = row.get_ref(column)?.as_str_or_null()?;
+    text.map(|text| parsed(column, text.parse())).transpose()
 }
 
 fn parsed<T, E>(column: usize, value: Result<T, E>) -> rusqlite::Result<T>

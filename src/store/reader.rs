@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::records::{self, Record, RecordFilter};
 use super::row::{Projection, SessionFilter, SessionRow};
 use super::schema::Database;
 use super::{StoreError, directory, read};
 use crate::event::{Event, Seq};
-use crate::id::SessionId;
+use crate::id::{EventId, SessionId};
 use crate::limits;
 
 /// Reads the store. The calls block, for well under a millisecond unless a page has to come from the disk, so that
@@ -43,7 +44,7 @@ impl Reader {
         self.with(|db| read::session(db, id))
     }
 
-    /// The sessions that `filter` chooses, the newest first.
+    /// The sessions that `filter` chooses, in its order.
     pub fn sessions(
         &self,
         filter: &SessionFilter,
@@ -95,19 +96,50 @@ impl Reader {
         self.with(|db| read::of_kind(db, session, kind))
     }
 
+    /// The event of that id, if the session has it.
+    pub fn event(&self, session: &SessionId, id: &EventId) -> Result<Option<Event>, StoreError> {
+        self.with(|db| read::event_of(db, session, id))
+    }
+
+    /// The record of that kind and id, if there is one.
+    pub fn record(&self, kind: &str, id: &str) -> Result<Option<Record>, StoreError> {
+        self.with(|db| records::record(db, kind, id))
+    }
+
+    /// The records that `filter` chooses, the newest first.
+    pub fn records(&self, filter: &RecordFilter, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.with(|db| records::records(db, filter, limit))
+    }
+
+    /// A record as it was at that revision, if it still is or was kept.
+    pub fn record_version(
+        &self,
+        kind: &str,
+        id: &str,
+        revision: u64,
+    ) -> Result<Option<Record>, StoreError> {
+        self.with(|db| records::version(db, kind, id, revision))
+    }
+
+    /// A record's revisions below `before` that can still be read, the newest first.
+    pub fn record_versions(
+        &self,
+        kind: &str,
+        id: &str,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        self.with(|db| records::versions(db, kind, id, before, limit))
+    }
+
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
     pub fn verify(&self, session: &SessionId) -> Result<(), StoreError> {
-        let row = self.session(session)?;
-        let row = row.ok_or_else(|| StoreError::NoSession { session: session.clone() })?;
-        let mut log = Projection::new(row.created_at);
+        let missing = || StoreError::NoSession { session: session.clone() };
+        let created_at = self.session(session)?.ok_or_else(missing)?.created_at;
+        let row = self.with(|db| read::projection(db, session))?;
+        let (_, _, row) = row.ok_or_else(missing)?;
+        let mut log = Projection::new(created_at);
         self.each(session, 0, |event| log.apply(event.created_at, &event.body))?;
-        let row = Projection {
-            head: row.head,
-            updated_at: row.updated_at,
-            status: row.status,
-            stop_reason: row.stop_reason,
-            usage: row.usage,
-        };
         if row == log {
             return Ok(());
         }

@@ -1,11 +1,17 @@
 //! What the store knows of a session besides its log: the row, and how the log folds into it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 use crate::clock::Timestamp;
-use crate::event::{EventBody, Seq, StopReason, Usage};
-use crate::id::SessionId;
+use crate::event::{
+    Activity, Budget, Cost, EventBody, Seq, StopReason, Usage, UsageSnapshot, millis_between,
+};
+use crate::id::{AgentId, EnvironmentId, SessionId};
 
 /// Which claim on a session a driver holds. A later claim fences the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +67,21 @@ impl SessionStatus {
     }
 }
 
+/// Where a session's definition came from, where that is a stored one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its version.
+    pub agent_version: u32,
+    /// The agent as clients see it.
+    pub agent: Value,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Vaults that it may use.
+    pub vault_ids: Vec<String>,
+}
+
 /// A session to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSession {
@@ -71,7 +92,13 @@ pub struct NewSession {
     /// The directory that the session works in.
     pub workspace: PathBuf,
     /// Agent and environment as they were at that moment; not looked into by the store.
-    pub definition: serde_json::Value,
+    pub definition: Value,
+    /// See [`Origin`].
+    pub origin: Option<Origin>,
+    /// The client's own words about it.
+    pub metadata: BTreeMap<String, String>,
+    /// What it may use.
+    pub budget: Option<Budget>,
     /// When.
     pub created_at: Timestamp,
 }
@@ -81,18 +108,40 @@ pub struct NewSession {
 pub struct SessionRow {
     /// See [`NewSession::id`].
     pub id: SessionId,
-    /// See [`NewSession::title`].
+    /// Its place among all sessions, in the order of their creation.
+    pub place: u64,
+    /// A name for people.
     pub title: Option<String>,
     /// See [`NewSession::workspace`].
     pub workspace: PathBuf,
     /// See [`NewSession::definition`].
-    pub definition: serde_json::Value,
+    pub definition: Value,
+    /// See [`Origin::agent_id`].
+    pub agent_id: Option<AgentId>,
+    /// See [`Origin::agent_version`].
+    pub agent_version: Option<u32>,
+    /// See [`Origin::environment_id`].
+    pub environment_id: Option<EnvironmentId>,
+    /// See [`Origin::vault_ids`].
+    pub vault_ids: Vec<String>,
+    /// The agent as clients see it, as it is now; null without an origin.
+    pub agent: Value,
+    /// The client's own words about it.
+    pub metadata: BTreeMap<String, String>,
+    /// What it may use.
+    pub budget: Option<Budget>,
     /// What it is doing.
     pub status: SessionStatus,
     /// Why it stopped; only while it is idle and has run before.
     pub stop_reason: Option<StopReason>,
     /// Tokens so far.
     pub usage: Usage,
+    /// The sum of list prices so far.
+    pub cost: Cost,
+    /// Time in which it worked, up to `running_since`.
+    pub active_ms: u64,
+    /// Since when it works.
+    pub running_since: Option<Timestamp>,
     /// The claim in force; 0 before the first.
     pub epoch: Epoch,
     /// Position of the last event; 0 while there is none.
@@ -101,15 +150,88 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// When the last event was made.
     pub updated_at: Timestamp,
+    /// Since when it is read-only.
+    pub archived_at: Option<Timestamp>,
+    /// When it ended for good.
+    pub terminated_at: Option<Timestamp>,
 }
 
-/// Chooses sessions out of the list. The default chooses all.
+impl SessionRow {
+    /// Time in which it worked, by `now`.
+    #[must_use]
+    pub fn active_ms_by(&self, now: Timestamp) -> u64 {
+        let current = self.running_since.map_or(0, |since| millis_between(since, now));
+        self.active_ms.saturating_add(current)
+    }
+
+    /// From its creation to its end, or to `now`.
+    #[must_use]
+    pub fn duration_ms_by(&self, now: Timestamp) -> u64 {
+        millis_between(self.created_at, self.terminated_at.unwrap_or(now))
+    }
+
+    /// What it used by `now`.
+    #[must_use]
+    pub fn usage_by(&self, now: Timestamp) -> UsageSnapshot {
+        UsageSnapshot::new(self.usage, self.cost, self.active_ms_by(now))
+    }
+}
+
+/// Chooses sessions out of the list. The default chooses all that are not archived, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
-    /// Only those that do this.
-    pub status: Option<SessionStatus>,
+    /// Only those that do one of these; all if empty.
+    pub statuses: Vec<SessionStatus>,
     /// Only those that work in this directory.
     pub workspace: Option<PathBuf>,
+    /// Only those of this agent.
+    pub agent: Option<AgentId>,
+    /// Only those of this version of it.
+    pub agent_version: Option<u32>,
+    /// Only those in this environment.
+    pub environment: Option<EnvironmentId>,
+    /// Only those created then.
+    pub created: CreatedRange,
+    /// Archived ones too.
+    pub include_archived: bool,
+    /// Which comes first.
+    pub order: Order,
+    /// Only those that come after this [place](SessionRow::place) in that order.
+    pub after: Option<u64>,
+}
+
+/// Bounds of a time; each is optional.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CreatedRange {
+    /// Later than.
+    pub gt: Option<Timestamp>,
+    /// Not before.
+    pub gte: Option<Timestamp>,
+    /// Before.
+    pub lt: Option<Timestamp>,
+    /// Not later than.
+    pub lte: Option<Timestamp>,
+}
+
+/// Which session of a list comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The youngest.
+    #[default]
+    NewestFirst,
+    /// The oldest.
+    OldestFirst,
+}
+
+impl Order {
+    /// The other way round.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        match self {
+            Self::NewestFirst => Self::OldestFirst,
+            Self::OldestFirst => Self::NewestFirst,
+        }
+    }
 }
 
 /// The part of a row that is a fold over the log.
@@ -120,6 +242,10 @@ pub(super) struct Projection {
     pub(super) status: SessionStatus,
     pub(super) stop_reason: Option<StopReason>,
     pub(super) usage: Usage,
+    pub(super) cost: Cost,
+    pub(super) activity: Activity,
+    pub(super) archived_at: Option<Timestamp>,
+    pub(super) terminated_at: Option<Timestamp>,
 }
 
 impl Projection {
@@ -131,6 +257,10 @@ impl Projection {
             status: SessionStatus::Idle,
             stop_reason: None,
             usage: Usage::default(),
+            cost: Cost::default(),
+            activity: Activity::default(),
+            archived_at: None,
+            terminated_at: None,
         }
     }
 
@@ -139,30 +269,45 @@ impl Projection {
         use EventBody as E;
         self.head += 1;
         self.updated_at = created_at;
-        let (status, stop_reason) = match body {
-            E::StatusRunning {} => (SessionStatus::Running, None),
-            E::StatusIdle { stop_reason, .. } => (SessionStatus::Idle, Some(stop_reason.clone())),
-            E::StatusRescheduled {} => (SessionStatus::Rescheduling, None),
-            E::StatusTerminated {} => (SessionStatus::Terminated, None),
-            E::SessionUsage { usage } => {
-                self.usage = *usage;
-                return;
+        self.activity.apply(created_at, body);
+        match body {
+            E::StatusRunning {} => self.is_now(SessionStatus::Running, None),
+            E::StatusIdle { stop_reason, .. } => {
+                self.is_now(SessionStatus::Idle, Some(stop_reason.clone()));
             }
+            E::StatusRescheduled {} => self.is_now(SessionStatus::Rescheduling, None),
+            E::StatusTerminated {} => {
+                self.is_now(SessionStatus::Terminated, None);
+                self.terminated_at.get_or_insert(created_at);
+            }
+            E::Archived {} => self.archived_at = Some(created_at),
+            E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
+            E::Metered { cost, .. } => self.cost += *cost,
             E::UserMessage { .. }
-            | E::UserInterrupt {}
+            | E::UserInterrupt { .. }
             | E::UserToolConfirmation { .. }
+            | E::UserCustomToolResult { .. }
+            | E::SystemMessage { .. }
             | E::AgentMessage { .. }
             | E::AgentThinking {}
             | E::AgentToolUse { .. }
+            | E::AgentCustomToolUse { .. }
             | E::AgentToolResult { .. }
             | E::ThreadStatusRunning { .. }
             | E::ThreadStatusIdle { .. }
+            | E::ThreadStatusRescheduled { .. }
+            | E::ThreadStatusTerminated { .. }
+            | E::SessionUpdated { .. }
             | E::SessionError { .. }
+            | E::SessionUsage { .. }
             | E::ModelRequestStart {}
-            | E::ModelRequestEnd { .. }
             | E::Thinking { .. }
             | E::RedactedThinking { .. }
             | E::ModelStop { .. }
+            | E::TakenUp { .. }
+            | E::Flushed { .. }
+            | E::AgentReplaced { .. }
+            | E::Resumed {}
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
@@ -173,8 +318,11 @@ impl Projection {
             | E::Rewound { .. }
             | E::Applied { .. }
             | E::Discarded { .. }
-            | E::Forked { .. } => return,
-        };
+            | E::Forked { .. } => {}
+        }
+    }
+
+    fn is_now(&mut self, status: SessionStatus, stop_reason: Option<StopReason>) {
         self.status = status;
         self.stop_reason = stop_reason;
     }

@@ -5,7 +5,7 @@
 //! Layout, each choice measured:
 //! - events are a rowid table with an index by (session, seq): clustered by session they take three times the disk;
 //! - the index by event id leads with the id, which sorts by time: its writes stay on the last page;
-//! - what changes (`projection`) is apart from what does not (`session`): a definition of many kilobytes is not
+//! - what changes (`projection`) is apart from what seldom does (`session`): a definition of many kilobytes is not
 //!   rewritten with every event;
 //! - `body` is the last column: scans that do not want it do not follow its overflow pages.
 
@@ -23,7 +23,8 @@ use crate::limits;
 const APPLICATION_ID: i32 = 0x6361_7365;
 
 /// Format `n` is reached by the first `n` entries.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE session (
         key        INTEGER PRIMARY KEY,
         id         TEXT NOT NULL UNIQUE,
@@ -58,7 +59,49 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE UNIQUE INDEX event_by_seq ON event (session, seq);
     CREATE UNIQUE INDEX event_by_id ON event (id, session);
-"];
+",
+    "
+    CREATE TABLE record (
+        key         INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind        TEXT NOT NULL,
+        id          TEXT NOT NULL UNIQUE,
+        owner       TEXT,
+        revision    INTEGER NOT NULL,
+        created_at  INTEGER NOT NULL,
+        updated_at  INTEGER NOT NULL,
+        archived_at INTEGER,
+        body        TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX record_by_kind ON record (kind, key);
+    CREATE INDEX record_by_owner ON record (owner, kind, key) WHERE owner IS NOT NULL;
+
+    CREATE TABLE record_version (
+        record   INTEGER NOT NULL REFERENCES record ON DELETE CASCADE,
+        revision INTEGER NOT NULL,
+        at       INTEGER NOT NULL,
+        body     TEXT NOT NULL,
+        PRIMARY KEY (record, revision)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE session ADD COLUMN agent_id TEXT;
+    ALTER TABLE session ADD COLUMN agent_version INTEGER;
+    ALTER TABLE session ADD COLUMN environment_id TEXT;
+    ALTER TABLE session ADD COLUMN vault_ids TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE session ADD COLUMN agent TEXT NOT NULL DEFAULT 'null';
+    ALTER TABLE session ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE session ADD COLUMN budget TEXT NOT NULL DEFAULT 'null';
+    CREATE INDEX session_by_agent ON session (agent_id, agent_version);
+    CREATE INDEX session_by_environment ON session (environment_id);
+
+    ALTER TABLE projection ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projection ADD COLUMN active_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projection ADD COLUMN running_since INTEGER;
+    ALTER TABLE projection ADD COLUMN last_fact_at INTEGER;
+    ALTER TABLE projection ADD COLUMN archived_at INTEGER;
+    ALTER TABLE projection ADD COLUMN terminated_at INTEGER;
+",
+];
 
 /// The newest format.
 pub(super) const FORMAT: u32 = MIGRATIONS.len() as u32;

@@ -1,7 +1,7 @@
 //! Permission policy: may this call run? Pure.
 
 use crate::agent::{Agent, PermissionPolicy};
-use crate::event::{Evaluation, Permission};
+use crate::event::{Evaluation, Judgement, Permission, ReasonCode};
 
 /// What the policy says, and how it came to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,11 @@ pub fn evaluate(agent: &Agent, name: &str) -> Verdict {
             verdict(Permission::Allow, Some(Evaluation::AlwaysAllow))
         }
         Some(PermissionPolicy::AlwaysAsk) => verdict(Permission::Ask, Some(Evaluation::AlwaysAsk)),
+        // There is no judge: nobody can tell, so the user decides.
+        Some(PermissionPolicy::Auto) => {
+            let asks = Judgement::Ask { reason_code: ReasonCode::Indeterminate };
+            verdict(Permission::Ask, Some(Evaluation::Auto { evaluated_permission: asks }))
+        }
         None => verdict(Permission::Deny, None),
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test says what it lacks")]
 
 mod aimock;
+mod api;
 mod cli;
 mod crash;
 mod disk;

@@ -124,6 +124,16 @@ pub(super) fn task_word(word: &str) -> Result<String, TaskError> {
     task(word).map(str::to_owned)
 }
 
+/// `--prefix`.
+pub(super) fn prefix(word: &str) -> Result<String, String> {
+    let path = word.strip_suffix('/').unwrap_or(word);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
+    if path.starts_with('/') && !path.contains("//") && path.bytes().all(plain) {
+        return Ok(path.to_owned());
+    }
+    Err("must be a path such as /casemate, of letters, digits, `-`, `_` and `.`".to_owned())
+}
+
 /// The first word of `resume`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resumed {

@@ -66,10 +66,12 @@ impl Tally {
         self.span = Some((first, event.created_at));
         self.apply_to_calls(event);
         match &event.body {
-            EventBody::UserMessage { .. } | EventBody::UserToolConfirmation { .. } => {
+            EventBody::UserMessage { .. }
+            | EventBody::UserToolConfirmation { .. }
+            | EventBody::UserCustomToolResult { .. } => {
                 self.turn.at_rest = false;
             }
-            EventBody::UserInterrupt {} => self.turn.interrupted |= !self.turn.at_rest,
+            EventBody::UserInterrupt { .. } => self.turn.interrupted |= !self.turn.at_rest,
             EventBody::AgentMessage { content } => self.result = Some(text_of(content)),
             EventBody::StatusRunning {} => {
                 self.turn.at_rest = false;
@@ -89,6 +91,17 @@ impl Tally {
                 self.turn.sandbox_failure = Some(message.clone());
             }
             EventBody::AgentThinking {}
+            | EventBody::SystemMessage { .. }
+            | EventBody::AgentCustomToolUse { .. }
+            | EventBody::SessionUpdated { .. }
+            | EventBody::ThreadStatusRescheduled { .. }
+            | EventBody::ThreadStatusTerminated { .. }
+            | EventBody::TakenUp { .. }
+            | EventBody::Flushed { .. }
+            | EventBody::Metered { .. }
+            | EventBody::AgentReplaced { .. }
+            | EventBody::Archived {}
+            | EventBody::Resumed {}
             | EventBody::AgentToolUse { .. }
             | EventBody::AgentToolResult { .. }
             | EventBody::StatusRescheduled {}
@@ -138,7 +151,9 @@ impl Tally {
             StopReason::RetriesExhausted if turn.sandbox_failure.is_some() => {
                 Outcome::SandboxUnavailable
             }
-            StopReason::RetriesExhausted | StopReason::Refusal => Outcome::Failed,
+            StopReason::RetriesExhausted | StopReason::BudgetReached | StopReason::Refusal => {
+                Outcome::Failed
+            }
         });
         self.stop_reason = Some(stop_reason.clone());
     }

@@ -314,7 +314,7 @@ fn outcomes() {
         assert_eq!(tally.outcome(), expected);
     };
     let story = Story::default;
-    let interrupt = || EventBody::UserInterrupt {};
+    let interrupt = || EventBody::UserInterrupt { session_thread_id: None };
     let no_sandbox = || EventBody::SandboxFailed { message: "no".to_owned() };
     let waits = || StopReason::RequiresAction { event_ids: Vec::new() };
     let gave_up = || StopReason::RetriesExhausted;

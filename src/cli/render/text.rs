@@ -96,7 +96,9 @@ impl TextView {
                     RetryStatus::Exhausted | RetryStatus::Terminal => self.important(&line, out),
                 };
             }
-            EventBody::UserInterrupt {} if tally.outcome().is_none() => Some(self.lines.stopping()),
+            EventBody::UserInterrupt { .. } if tally.outcome().is_none() => {
+                Some(self.lines.stopping())
+            }
             EventBody::StatusIdle { stop_reason, stop_details } => match stop_reason {
                 StopReason::RequiresAction { event_ids } if !self.settings.answered => {
                     let text = self.lines.waiting(&event.session, event_ids, tally);
@@ -104,6 +106,9 @@ impl TextView {
                 }
                 StopReason::Refusal => {
                     return self.important(&self.lines.refusal(stop_details.as_ref()), out);
+                }
+                StopReason::BudgetReached => {
+                    return self.important(&self.lines.budget_reached(), out);
                 }
                 StopReason::RequiresAction { .. }
                 | StopReason::EndTurn

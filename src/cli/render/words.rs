@@ -1,11 +1,6 @@
 //! Numbers as people say them.
 
-use crate::clock::Timestamp;
-
-/// Milliseconds from `start` to `end`; none if the clock went back.
-pub(super) fn millis_between(start: Timestamp, end: Timestamp) -> u64 {
-    u64::try_from(end.as_millisecond() - start.as_millisecond()).unwrap_or(0)
-}
+pub(super) use crate::event::millis_between;
 
 /// `12ms`, `1.2s`, `2m 05s`, `1h 02m`.
 pub(super) fn duration(millis: u64) -> String {

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::event::{ContentBlock, text_of};
-use crate::provider::{Block, Message, Request, Role, wire_name};
+use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
+use crate::provider::{Block, Message, Request, Role, marked_instruction, unseen, wire_name};
 
 /// The request's JSON text.
 #[must_use]
@@ -63,7 +63,7 @@ struct Wire<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireBlock<'a> {
     Text {
-        text: &'a str,
+        text: Cow<'a, str>,
     },
     Thinking {
         thinking: &'a str,
@@ -80,7 +80,7 @@ enum WireBlock<'a> {
     ToolResult {
         tool_use_id: &'a str,
         #[serde(skip_serializing_if = "Vec::is_empty")]
-        content: Vec<Cow<'a, ContentBlock>>,
+        content: Vec<WireBlock<'a>>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
@@ -99,7 +99,7 @@ impl<'a> Body<'a> {
     fn of(request: &'a Request) -> Self {
         let mut system: Vec<_> = blank(&request.system)
             .then(Vec::new)
-            .unwrap_or_else(|| vec![plain(WireBlock::Text { text: &request.system })]);
+            .unwrap_or_else(|| vec![plain(text(&*request.system))]);
         let mut tools: Vec<_> = request
             .tools
             .iter()
@@ -156,6 +156,7 @@ fn wire_block(block: &Block) -> Option<WireBlock<'_>> {
     Some(match block {
         Block::Content(ContentBlock::Text { text }) if blank(text) => return None,
         Block::Content(content) => media(content),
+        Block::System { text: said } => text(marked_instruction(said)),
         Block::Thinking { thinking, signature } => {
             WireBlock::Thinking { thinking, signature: signature.as_deref()? }
         }
@@ -171,27 +172,35 @@ fn wire_block(block: &Block) -> Option<WireBlock<'_>> {
     })
 }
 
+fn text<'a>(text: impl Into<Cow<'a, str>>) -> WireBlock<'a> {
+    WireBlock::Text { text: text.into() }
+}
+
 fn media(content: &ContentBlock) -> WireBlock<'_> {
     match content {
-        ContentBlock::Text { text } => WireBlock::Text { text },
-        ContentBlock::Image { .. } | ContentBlock::Document { .. } => WireBlock::Media(content),
+        ContentBlock::Text { text: said } => text(said),
+        ContentBlock::Image { source: ImageSource::File { file_id } } => {
+            text(unseen("image", file_id))
+        }
+        ContentBlock::Document { source: DocumentSource::File { file_id }, .. } => {
+            text(unseen("document", file_id))
+        }
+        ContentBlock::Image { .. }
+        | ContentBlock::Document { .. }
+        | ContentBlock::SearchResult { .. } => WireBlock::Media(content),
     }
 }
 
 /// A failed result may hold text only, and no text may be blank.
-fn result_content(content: &[ContentBlock], is_error: bool) -> Vec<Cow<'_, ContentBlock>> {
-    let is_blank = |block: &ContentBlock| match block {
-        ContentBlock::Text { text } => blank(text),
-        ContentBlock::Image { .. } | ContentBlock::Document { .. } => false,
-    };
+fn result_content(content: &[ContentBlock], is_error: bool) -> Vec<WireBlock<'_>> {
+    let is_blank =
+        |block: &&ContentBlock| matches!(block, ContentBlock::Text { text } if blank(text));
     let spoken = content.iter().filter(|block| !is_blank(block));
-    spoken
-        .map(|block| if is_error { Cow::Owned(as_text(block)) } else { Cow::Borrowed(block) })
-        .collect()
+    spoken.map(|block| if is_error { text(as_text(block)) } else { media(block) }).collect()
 }
 
-fn as_text(block: &ContentBlock) -> ContentBlock {
-    ContentBlock::text(text_of(std::slice::from_ref(block)))
+fn as_text(block: &ContentBlock) -> String {
+    text_of(std::slice::from_ref(block))
 }
 
 #[cfg(test)]

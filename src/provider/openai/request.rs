@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::agent::Effort;
 use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
-use crate::provider::{Block, Message, Request, Role, ToolSpec, wire_name};
+use crate::provider::{
+    Block, Message, Request, Role, ToolSpec, marked_instruction, unseen, wire_name,
+};
 
 /// Where the servers of this API differ in what they take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,9 @@ struct WireFunction<'a> {
 #[serde(tag = "role", rename_all = "snake_case")]
 enum WireMessage<'a> {
     System {
+        content: &'a str,
+    },
+    Developer {
         content: &'a str,
     },
     User {
@@ -180,7 +185,10 @@ fn assistant(message: &Message) -> Option<WireMessage<'_>> {
                 let function = WireArguments { name: wire_name(name), arguments };
                 tool_calls.push(WireCall { id, r#type: "function", function });
             }
-            Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolResult { .. } => {}
+            Block::System { .. }
+            | Block::Thinking { .. }
+            | Block::RedactedThinking { .. }
+            | Block::ToolResult { .. } => {}
         }
     }
     texts.retain(|text| !text.trim().is_empty());
@@ -197,7 +205,10 @@ fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a
             Block::ToolResult { tool_use_id, content, is_error } => {
                 let content_text = result_text(content, *is_error);
                 out.push(WireMessage::Tool { tool_call_id: tool_use_id, content: content_text });
-                let media = content.iter().filter(|b| !matches!(b, ContentBlock::Text { .. }));
+                let media = content.iter().filter(|block| match block {
+                    ContentBlock::Text { .. } | ContentBlock::SearchResult { .. } => false,
+                    ContentBlock::Image { .. } | ContentBlock::Document { .. } => true,
+                });
                 let mut media = media.flat_map(|block| part(block, dialect)).peekable();
                 if media.peek().is_some() {
                     let text = format!("[from the result of {tool_use_id}]").into();
@@ -206,12 +217,22 @@ fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a
                 }
             }
             Block::Content(content) => parts.extend(part(content, dialect)),
+            Block::System { text } if dialect == Dialect::OpenAi => {
+                out.extend(said(std::mem::take(&mut parts)));
+                out.push(WireMessage::Developer { content: text });
+            }
+            // Chat templates refuse a system message that is not the first.
+            Block::System { text } => {
+                parts.push(Part::Text { text: marked_instruction(text).into() });
+            }
             Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolUse { .. } => {}
         }
     }
-    if !parts.is_empty() {
-        out.push(WireMessage::User { content: joined(parts) });
-    }
+    out.extend(said(parts));
+}
+
+fn said(parts: Vec<Part<'_>>) -> Option<WireMessage<'_>> {
+    (!parts.is_empty()).then(|| WireMessage::User { content: joined(parts) })
 }
 
 /// Plain text where that suffices: some chat templates know no parts.
@@ -247,29 +268,45 @@ fn part(content: &ContentBlock, dialect: Dialect) -> Option<Part<'_>> {
             let url = match source {
                 ImageSource::Base64 { media_type, data } => data_url(media_type, data).into(),
                 ImageSource::Url { url } => url.into(),
+                ImageSource::File { file_id } => {
+                    return Some(Part::Text { text: unseen("image", file_id).into() });
+                }
             };
             Part::ImageUrl { image_url: ImageUrl { url } }
         }
-        ContentBlock::Document { source, title } => {
-            document(source, title.as_deref().unwrap_or("document"), dialect)
+        ContentBlock::Document { source, title, context } => {
+            document(source, title.as_deref().unwrap_or("document"), context.as_deref(), dialect)
+        }
+        ContentBlock::SearchResult { .. } => {
+            Part::Text { text: text_of(std::slice::from_ref(content)).into() }
         }
     })
 }
 
-fn document<'a>(source: &'a DocumentSource, title: &'a str, dialect: Dialect) -> Part<'a> {
+fn document<'a>(
+    source: &'a DocumentSource,
+    title: &'a str,
+    context: Option<&str>,
+    dialect: Dialect,
+) -> Part<'a> {
+    let label = match context {
+        Some(context) => format!("{title} ({context})"),
+        None => title.to_owned(),
+    };
     let note = |note: String| Part::Text { text: note.into() };
     match (source, dialect) {
-        (DocumentSource::Text { data, .. }, _) => note(format!("[{title}]\n{data}")),
+        (DocumentSource::Text { data, .. }, _) => note(format!("[{label}]\n{data}")),
         (DocumentSource::Base64 { media_type, data }, Dialect::OpenAi) => {
             let file_data = data_url(media_type, data);
             Part::File { file: json!({"filename": title, "file_data": file_data}) }
         }
         (DocumentSource::Base64 { media_type, .. }, Dialect::Compatible) => {
-            note(format!("[{title}: a document of type {media_type}, which this model cannot see]"))
+            note(format!("[{label}: a document of type {media_type}, which this model cannot see]"))
         }
         (DocumentSource::Url { url }, _) => {
-            note(format!("[{title}: a document at {url}, which this model cannot see]"))
+            note(format!("[{label}: a document at {url}, which this model cannot see]"))
         }
+        (DocumentSource::File { file_id }, _) => note(unseen(&label, file_id)),
     }
 }
 

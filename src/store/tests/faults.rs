@@ -105,7 +105,8 @@ async fn files_that_are_not_ours_to_open_are_refused_by_name() {
     assert!(error.contains("casemate.db"), "{error}");
     set("user_version", 0);
     let error = Store::open_read_only(dir.path()).err().unwrap().to_string();
-    assert!(error.contains("its format is 0, not 1 yet"), "{error}");
+    let expected = format!("its format is 0, not {} yet", schema::FORMAT);
+    assert!(error.contains(&expected), "{error}");
     set("application_id", 1);
     assert!(open_error(dir.path()).contains("it is not a casemate store"));
 

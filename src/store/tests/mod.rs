@@ -3,6 +3,7 @@
 mod faults;
 mod properties;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use super::writer::{Done, Effect};
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::event::{ContentBlock, EventBody, NewEvent, StopReason, Usage};
+use crate::event::{ContentBlock, Cost, EventBody, NewEvent, StopReason, Usage};
 use crate::id::EventId;
 use crate::limits;
 
@@ -37,12 +38,15 @@ fn new_session(workspace: &str) -> NewSession {
         title: Some("a title".to_owned()),
         workspace: workspace.into(),
         definition: serde_json::json!({"agent": {"z": 1, "a": [true, null]}}),
+        origin: None,
+        metadata: BTreeMap::new(),
+        budget: None,
         created_at: at(0),
     }
 }
 
 async fn session(store: &Store) -> SessionId {
-    store.create_session(new_session("/w")).await.unwrap().id
+    store.create_session(new_session("/w"), vec![]).await.unwrap().id
 }
 
 fn texts(events: &[Event]) -> Vec<(Seq, String)> {
@@ -57,7 +61,7 @@ fn texts(events: &[Event]) -> Vec<(Seq, String)> {
 async fn what_was_appended_is_read_back_after_reopening() {
     let dir = TempDir::new().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let row = store.create_session(new_session("/w")).await.unwrap();
+    let row = store.create_session(new_session("/w"), vec![]).await.unwrap();
     assert_eq!((row.status, row.head, row.epoch), (SessionStatus::Idle, 0, Epoch(0)));
     assert_eq!((row.stop_reason, row.usage), (None, Usage::default()));
     let id = row.id;
@@ -67,7 +71,11 @@ async fn what_was_appended_is_read_back_after_reopening() {
     let bodies = [
         EventBody::StatusRunning {},
         say("ünï\u{0}code"),
-        EventBody::SessionUsage { usage },
+        EventBody::ModelRequestEnd {
+            model_request_start_id: EventId::mint(at(3)),
+            is_error: false,
+            model_usage: usage,
+        },
         EventBody::StatusIdle { stop_reason: stop_reason.clone(), stop_details: None },
     ];
     let new: Vec<_> = bodies.into_iter().map(|body| NewEvent::now(at(5), body)).collect();
@@ -88,10 +96,23 @@ async fn what_was_appended_is_read_back_after_reopening() {
         status: SessionStatus::Idle,
         stop_reason: Some(stop_reason),
         usage,
+        cost: Cost::default(),
+        active_ms: 0,
+        running_since: None,
         epoch,
         head: 4,
+        place: 1,
+        agent_id: None,
+        agent_version: None,
+        environment_id: None,
+        vault_ids: Vec::new(),
+        agent: serde_json::Value::Null,
+        metadata: BTreeMap::new(),
+        budget: None,
         created_at,
         updated_at: at(5),
+        archived_at: None,
+        terminated_at: None,
     };
     assert_eq!(row, expected);
     store.reader().verify(&id).unwrap();
@@ -122,8 +143,11 @@ async fn an_append_is_all_or_nothing_and_says_why() {
     check(&id, client, vec![event("x"), first.clone()].into(), "is in its log already").await;
     let same = event("x");
     check(&id, client, vec![same.clone(), same].into(), "is in its log already").await;
-    let mark =
-        |id: &EventId| Append { events: vec![event("x")], processed: vec![(id.clone(), at(3))] };
+    let mark = |id: &EventId| Append {
+        events: vec![event("x")],
+        processed: vec![(id.clone(), at(3))],
+        at: None,
+    };
     check(&id, client, mark(&first.id), "it is not waiting").await;
     check(&id, client, mark(&EventId::mint(at(9))), "it is not waiting").await;
     let many = vec![event("x"); limits::MAX_EVENTS_PER_APPEND + 1];
@@ -251,10 +275,10 @@ async fn sessions_are_listed_found_and_resolved() {
         [("sesn_aab", "/w"), ("sesn_aac", "/w"), ("sesn_xab", "/v"), ("sesn_aa", "/v")]
     {
         let id = id.parse().unwrap();
-        store.create_session(NewSession { id, ..new_session(workspace) }).await.unwrap();
+        store.create_session(NewSession { id, ..new_session(workspace) }, vec![]).await.unwrap();
     }
-    let exists =
-        store.create_session(NewSession { id: "sesn_aa".parse().unwrap(), ..new_session("/w") });
+    let exists = store
+        .create_session(NewSession { id: "sesn_aa".parse().unwrap(), ..new_session("/w") }, vec![]);
     assert!(matches!(exists.await, Err(StoreError::SessionExists { .. })));
     let touched = NewEvent::now(at(50), EventBody::StatusRunning {});
     store.append(&"sesn_aab".parse().unwrap(), Author::Client, vec![touched]).await.unwrap();
@@ -267,7 +291,7 @@ async fn sessions_are_listed_found_and_resolved() {
     let all = SessionFilter::default();
     assert_eq!(list(all.clone(), 9), ["sesn_aa", "sesn_xab", "sesn_aac", "sesn_aab"]);
     assert_eq!(list(all.clone(), 2), ["sesn_aa", "sesn_xab"]);
-    let running = SessionFilter { status: Some(SessionStatus::Running), ..all.clone() };
+    let running = SessionFilter { statuses: vec![SessionStatus::Running], ..all.clone() };
     assert_eq!(list(running, 9), ["sesn_aab"]);
     let there = SessionFilter { workspace: Some("/v".into()), ..all };
     assert_eq!(list(there, 9), ["sesn_aa", "sesn_xab"]);

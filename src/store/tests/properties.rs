@@ -48,9 +48,10 @@ impl Kind {
             Self::Rescheduled => EventBody::StatusRescheduled {},
             Self::Terminated => EventBody::StatusTerminated {},
             Self::Usage(n) => {
-                let usage =
+                let model_usage =
                     Usage { input_tokens: n, cache_read_input_tokens: n / 2, ..Usage::default() };
-                EventBody::SessionUsage { usage }
+                let model_request_start_id = EventId::mint(at);
+                EventBody::ModelRequestEnd { model_request_start_id, is_error: false, model_usage }
             }
         };
         NewEvent::now(at, body)
@@ -109,6 +110,10 @@ async fn run(ops: Vec<Op>) {
                     bodies.into_iter().map(|kind| kind.new_event(millis)).collect();
                 match store.append(&id, author, events).await {
                     Ok(events) => model.extend(events),
+                    Err(StoreError::Ended { .. }) => {
+                        let row = store.reader().session(&id).unwrap().unwrap();
+                        assert_eq!((who, row.status), (Who::Client, SessionStatus::Terminated));
+                    }
                     Err(error) => assert_eq!(who, Who::Stale, "{error}"),
                 }
             }
@@ -120,13 +125,14 @@ async fn run(ops: Vec<Op>) {
                 let processed = vec![(queued.id.clone(), at(millis))];
                 queued.processed_at = Some(at(millis));
                 let events = vec![NewEvent::now(at(millis), EventBody::StatusRunning {})];
-                let append = Append { events, processed };
+                let append = Append { events, processed, at: None };
                 model.extend(store.append(&id, Author::Driver(epoch), append).await.unwrap());
             }
             Op::Duplicate => {
                 let Some(last) = model.last() else { continue };
                 let again = NewEvent { id: last.id.clone(), ..event("again") };
-                let error = store.append(&id, Author::Client, vec![event("new"), again]).await;
+                let error =
+                    store.append(&id, Author::Driver(epoch), vec![event("new"), again]).await;
                 assert!(matches!(error, Err(StoreError::DuplicateEvent { .. })), "{error:?}");
             }
         }

@@ -81,6 +81,7 @@ fn media(path: &Path, bytes: &[u8]) -> Result<Option<ContentBlock>, Refusal> {
         None => ContentBlock::Document {
             source: DocumentSource::Base64 { media_type: "application/pdf".to_owned(), data },
             title: path.file_name().map(|name| name.to_string_lossy().into_owned()),
+            context: None,
         },
     }))
 }

@@ -90,7 +90,8 @@ impl Story {
     }
 
     pub(super) fn thinks(&mut self, text: &str) -> &mut Self {
-        self.preview(Preview::Thinking { text: text.to_owned() })
+        let event = self.next_id(0);
+        self.preview(Preview::Thinking { event, text: text.to_owned() })
     }
 
     pub(super) fn begin(&mut self, task: &str) -> &mut Self {

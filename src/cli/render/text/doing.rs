@@ -52,7 +52,7 @@ impl Doing {
     /// Takes up a preview. Gives back the thought that has come to its end.
     pub(super) fn preview(&mut self, preview: &Preview) -> Option<String> {
         let stage = match preview {
-            Preview::Thinking { text } => {
+            Preview::Thinking { text, .. } => {
                 let room = MAX_LINE_CHARS.saturating_sub(self.thought.len());
                 self.thought.push_str(&text[..text.floor_char_boundary(room)]);
                 self.stage = Stage::Thinking;

@@ -172,6 +172,10 @@ impl Lines {
         self.marked("✗", Look::Bad, &message, "")
     }
 
+    pub(super) fn budget_reached(&self) -> String {
+        self.marked("✗", Look::Bad, "the session's budget is used up", "")
+    }
+
     fn marked(&self, mark: &str, look: Look, message: &str, after: &str) -> String {
         let message = neutralise(message.trim()).replace('\n', "\n  ");
         let after = if after.is_empty() { String::new() } else { format!(" ({after})") };

@@ -1,0 +1,7 @@
+//! `casemate serve`, as any HTTP client sees it.
+
+mod files;
+mod server;
+mod transport;
+
+pub(crate) use server::Server;

@@ -1,0 +1,173 @@
+//! A running server, and the plainest client that there is: one request per connection, written by hand.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::{Casemate, until};
+
+/// Nothing here takes a tenth of it, also on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `casemate serve` on a free port. Killed with the value.
+pub(crate) struct Server {
+    pub(crate) casemate: Casemate,
+    pub(crate) key: String,
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
+    child: Child,
+    _stdout: BufReader<ChildStdout>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The body of an answer with that status.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.json()
+    }
+
+    /// The kind and the message of an error.
+    #[track_caller]
+    pub(crate) fn error(&self) -> (u16, String, String) {
+        let body = self.json();
+        assert_eq!(body["type"], "error", "{self:?}");
+        assert_eq!(body["request_id"].as_str(), self.header("request-id"), "{self:?}");
+        let part = |name: &str| body["error"][name].as_str().unwrap().to_owned();
+        (self.status, part("type"), part("message"))
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::of(Casemate::new(), &[])
+    }
+
+    /// One with these arguments, for that installation.
+    pub(crate) fn of(casemate: Casemate, args: &[&str]) -> Self {
+        let key = casemate.run(&["key"]).expect(0).stdout().trim().to_owned();
+        let mut command = casemate.command();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--quiet"]).args(args);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let rest = line.trim().strip_prefix("http://").expect("an address");
+        let address = rest.split('/').next().unwrap().to_owned();
+        Self { casemate, key, address, child, _stdout: stdout }
+    }
+
+    /// A request with the key.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Reply {
+        let key = format!("Bearer {}", self.key);
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(method, path, &[("authorization", &key)], body.as_bytes())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, None)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.ask("POST", path, Some(body))
+    }
+
+    /// A request with these headers and no others but what HTTP needs.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            head += &format!("host: {}\r\n", self.address);
+        }
+        if !body.is_empty() {
+            head += &format!("content-length: {}\r\n", body.len());
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        // A server that refuses a body early may close before it has all of it.
+        drop(stream.write_all(body));
+        let mut bytes = Vec::new();
+        drop(stream.read_to_end(&mut bytes));
+        reply(&bytes)
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) fn stop(mut self) -> Casemate {
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let status = until("the server's end", || self.child.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+        let casemate = std::mem::replace(&mut self.casemate, Casemate::new());
+        drop(self);
+        casemate
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already wherever the test stopped it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn reply(bytes: &[u8]) -> Reply {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
+    let headers = lines.map(|line| {
+        let (name, value) = line.split_once(':').unwrap();
+        (name.to_ascii_lowercase(), value.trim().to_owned())
+    });
+    let headers: Vec<_> = headers.collect();
+    let chunked =
+        headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let body = if chunked { unchunked(body) } else { body.to_owned() };
+    Reply { status, headers, body }
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || after.len() < size {
+            break;
+        }
+        body.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    body
+}
