@@ -65,6 +65,7 @@ impl Host {
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,
+            packages: None,
         })
     }
 }
@@ -119,7 +120,7 @@ fn allowed_below(environment: &Environment, source: &Path, target: &Path) -> Vec
 }
 
 /// What a directory that is to be the root is.
-fn root_of(path: &Path) -> Root {
+pub(super) fn root_of(path: &Path) -> Root {
     let unusable = |problem| Root::Unusable { path: path.to_owned(), problem };
     let Ok(real) = path.canonicalize() else { return unusable("is not there") };
     if !real.is_dir() {
