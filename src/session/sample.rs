@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Driver, Performed};
+use super::driver::{DriveError, Driver, Performed};
+use super::guest::Disturbance;
 use super::previews::Preview;
 use super::prompt;
 use super::step::error_result;
@@ -37,7 +39,10 @@ enum Outcome {
 struct Shown(BTreeMap<usize, EventId>);
 
 impl Driver {
-    pub(super) async fn sample(&mut self, token: &CancellationToken) -> Performed {
+    pub(super) async fn sample(
+        &mut self,
+        token: &CancellationToken,
+    ) -> Result<Performed, DriveError> {
         let start = self.session.request().cloned().expect("the intent of a sample is committed");
         let price = self.parts.price.unwrap_or(Price::FREE);
         let end = |is_error, usage| {
@@ -52,11 +57,11 @@ impl Driver {
             [ended].into_iter().chain(costs.then_some(metered)).collect::<Vec<_>>()
         };
         let mut shown = Shown::default();
-        let outcome = self.stream(token, &mut shown).await;
+        let outcome = self.stream(token, &mut shown).await?;
         if !matches!(outcome, Outcome::Answered(_)) {
             self.parts.previews.send(Preview::Discarded);
         }
-        match outcome {
+        Ok(match outcome {
             Outcome::Answered(answer) => {
                 let usage = answer.usage;
                 let mut facts = self.facts_of(answer, shown);
@@ -73,20 +78,32 @@ impl Driver {
                 facts.extend(self.at_once(closing));
                 Performed { facts, pause: None }
             }
-        }
+        })
     }
 
-    async fn stream(&mut self, token: &CancellationToken, shown: &mut Shown) -> Outcome {
+    async fn stream(
+        &mut self,
+        token: &CancellationToken,
+        shown: &mut Shown,
+    ) -> Result<Outcome, DriveError> {
         let tools = self.tools();
         let request = prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
-        let mut deltas = self.parts.model.stream(request);
+        let model = Arc::clone(&self.parts.model);
+        let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
             let next = tokio::select! {
                 biased;
-                () = token.cancelled() => return Outcome::Interrupted(assembler.usage()),
+                () = token.cancelled() => return Ok(Outcome::Interrupted(assembler.usage())),
                 next = deltas.next() => next,
-                failure = self.guest.failed() => return Outcome::NoSandbox(failure, assembler.usage()),
+                disturbance = self.guest.disturbance() => match disturbance {
+                    Disturbance::Failed(why) => return Ok(Outcome::NoSandbox(why, assembler.usage())),
+                    // What was refused is said when it happens, and not when the model has thought.
+                    Disturbance::Refused => {
+                        self.commit(Vec::new()).await?;
+                        continue;
+                    }
+                },
             };
             let pushed = match next {
                 Some(Ok(delta)) => assembler.push(delta),
@@ -95,15 +112,15 @@ impl Driver {
             };
             match pushed {
                 Ok(pushed) => self.preview(pushed, shown),
-                Err(error) => return Outcome::Failed(error, assembler.usage()),
+                Err(error) => return Ok(Outcome::Failed(error, assembler.usage())),
             }
         }
         let usage = assembler.usage();
-        match assembler.finish() {
+        Ok(match assembler.finish() {
             Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer, usage),
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error, usage),
-        }
+        })
     }
 
     /// Shows a piece. An event's id is minted with its first piece, so that previews can name it.

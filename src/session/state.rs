@@ -161,7 +161,8 @@ pub struct Session {
     head: Seq,
     status: Status,
     stop_reason: Option<StopReason>,
-    messages: Vec<Arc<Message>>,
+    /// Shared with the states that are looked at [ahead](Self::ahead), most of which add nothing to it.
+    messages: Arc<Vec<Arc<Message>>>,
     answer: Vec<Block>,
     calls: Vec<Call>,
     queue: VecDeque<Queued>,
@@ -192,7 +193,7 @@ impl Session {
             head: 0,
             status: Status::Idle,
             stop_reason: None,
-            messages: Vec::new(),
+            messages: Arc::default(),
             answer: Vec::new(),
             calls: Vec::new(),
             queue: VecDeque::new(),
@@ -455,6 +456,7 @@ impl Session {
             E::AgentThinking {}
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }
@@ -490,7 +492,9 @@ impl Session {
             | E::Rewound { home, work, .. }
             | E::Forked { home, work, .. } => self.files = Files::sealed(*home, *work),
             // The session's files are others than those of its last seal.
-            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
+            E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
+                self.files.clean = false;
+            }
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
@@ -505,12 +509,7 @@ impl Session {
                 self.refusal.clone_from(refusal);
             }
             E::ModelRequestEnd { model_request_start_id, is_error, .. } => {
-                assert_eq!(
-                    self.request.as_ref(),
-                    Some(model_request_start_id),
-                    "an end without its start"
-                );
-                self.request_end(*is_error);
+                self.request_end(model_request_start_id, *is_error);
             }
         }
     }
@@ -635,8 +634,9 @@ impl Session {
         self.turn.stop = None;
     }
 
-    fn request_end(&mut self, is_error: bool) {
-        self.request = None;
+    fn request_end(&mut self, start: &EventId, is_error: bool) {
+        let open = self.request.take();
+        assert_eq!(open.as_ref(), Some(start), "an end without its start");
         let answer = std::mem::take(&mut self.answer);
         if is_error {
             assert!(answer.is_empty(), "a failed request has no answer");
@@ -650,10 +650,11 @@ impl Session {
         if blocks.is_empty() {
             return;
         }
-        match self.messages.last_mut() {
+        let messages = Arc::make_mut(&mut self.messages);
+        match messages.last_mut() {
             // A request failed, or an answer was paused: the same side goes on.
             Some(last) if last.role == role => Arc::make_mut(last).blocks.extend(blocks),
-            _ => self.messages.push(Arc::new(Message { role, blocks })),
+            _ => messages.push(Arc::new(Message { role, blocks })),
         }
     }
 

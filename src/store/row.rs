@@ -67,6 +67,38 @@ impl SessionStatus {
     }
 }
 
+/// What became of a session's last turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnState {
+    /// There has been none.
+    New,
+    /// Somebody works on it.
+    Running,
+    /// It waits for the user's permission.
+    Waiting,
+    /// The user stopped it, or its process ended in the middle.
+    Interrupted,
+    /// It was given up, its budget was used up, or the model refused.
+    Failed,
+    /// The model was done.
+    Done,
+}
+
+impl TurnState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// Where a session's definition came from, where that is a stored one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
@@ -311,12 +343,15 @@ impl Projection {
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => {}
         }

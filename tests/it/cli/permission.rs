@@ -159,7 +159,7 @@ fn without_an_answer_it_goes_on_waiting() {
     );
     let shown = asking.casemate.run(&["sessions", "show", &id]).expect(0).stdout();
     assert!(
-        shown.contains("  state      needs input\n")
+        shown.contains("  state      waiting\n")
             && shown.contains(&format!("  waits for  {first}\n")),
         "{shown}"
     );
