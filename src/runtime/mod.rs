@@ -524,7 +524,9 @@ impl Runtime {
             }
             let definition = definition(row.clone())?;
             let now = self.shared.clock.now();
-            let admitted = Admission::to(self.reader(), &row, &definition, now).admit(inputs)?;
+            let at_cap = self.is_at_cap(&row)?;
+            let admission = Admission::to(self.reader(), &row, &definition, now, at_cap);
+            let admitted = admission.admit(inputs)?;
             match self.append(id, admitted).await {
                 Err(StoreError::Moved { .. }) => {}
                 Err(StoreError::Ended { session }) => {
@@ -613,22 +615,11 @@ impl Runtime {
     /// # Errors
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
-        let row = self.row(id)?;
-        let rewinds = self.reader().of_kind(id, "internal.rewound")?;
-        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
-        let lineage = Lineage::to(row.head, &rewinds);
-        let mut session = Session::new(Arc::new(definition(row)?));
         let mut interrupted = false;
-        self.shared.store.reader().each(id, 0, |event| {
-            if !lineage.holds(event.seq) {
-                return session.skip(&event);
-            }
-            match &event.body {
-                EventBody::UserMessage { .. } => interrupted = false,
-                EventBody::UserInterrupt { .. } => interrupted = true,
-                _ => {}
-            }
-            session.apply(&event);
+        let session = self.fold(self.row(id)?, |body| match body {
+            EventBody::UserMessage { .. } => interrupted = false,
+            EventBody::UserInterrupt { .. } => interrupted = true,
+            _ => {}
         })?;
         // Cut before it could stop: it would only close its calls.
         if session.turn().interrupted {
@@ -643,6 +634,33 @@ impl Runtime {
             Some(_) => Standing::Stopped,
             None => Standing::Fresh,
         })
+    }
+
+    /// The session's state; every event that counts is shown to `visit`.
+    fn fold(
+        &self,
+        row: SessionRow,
+        mut visit: impl FnMut(&EventBody),
+    ) -> Result<Session, RuntimeError> {
+        let id = row.id.clone();
+        let rewinds = self.reader().of_kind(&id, "internal.rewound")?;
+        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
+        let lineage = Lineage::to(row.head, &rewinds);
+        let mut session = Session::new(Arc::new(definition(row)?));
+        self.reader().each(&id, 0, |event| {
+            if !lineage.holds(event.seq) {
+                return session.skip(&event);
+            }
+            visit(&event.body);
+            session.apply(&event);
+        })?;
+        Ok(session)
+    }
+
+    /// Whether nothing more may be asked of the session's model. Its last stop says so, until the budget is another.
+    fn is_at_cap(&self, row: &SessionRow) -> Result<bool, RuntimeError> {
+        let stopped = row.stop_reason == Some(StopReason::BudgetReached);
+        Ok(stopped && self.fold(row.clone(), |_| {})?.is_over_budget())
     }
 
     /// What changed in the session's workspace since then.
