@@ -9,6 +9,7 @@ use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
 use super::profile::Profile;
 use super::protect::{self, Found};
+use super::repository::Repository;
 use crate::environment::{Environment, ExtraMount, WorkspaceMode};
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
@@ -60,8 +61,10 @@ impl Host {
             root,
             paths,
             found: found(profile, environment, disk)?,
+            repository: Repository::of(&environment.workspace),
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
+            base: base_of(environment, disk)?,
         })
     }
 }
@@ -74,8 +77,12 @@ pub(super) fn found(
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
-    let source = copy.as_ref().unwrap_or(workspace);
+    let own = base_of(environment, disk)?.or(copy);
+    let source = own.as_ref().unwrap_or(workspace);
     let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
+    if let Some(repository) = Repository::of(workspace) {
+        all.held.extend(repository.held(&environment.allow_paths).held);
+    }
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.
         if source.is_dir() {
@@ -87,6 +94,14 @@ pub(super) fn found(
         }
     }
     Ok(all)
+}
+
+/// The sealed tree that the session's layer lies over, if it is one of its own.
+fn base_of(environment: &Environment, disk: Option<&Place>) -> io::Result<Option<PathBuf>> {
+    match (environment.workspace_mode, disk) {
+        (WorkspaceMode::Copy, Some(disk)) => disk.base().map_err(io::Error::other),
+        _ => Ok(None),
+    }
 }
 
 /// The allowed paths that lie in another mount than the workspace, relative to it.
