@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
-use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::event::Budget;
+use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
