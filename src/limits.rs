@@ -209,6 +209,23 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_CONNECTIONS: usize = 4096;
 /// Time that open connections have to finish when the server stops.
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// Time in which a connection that has something to be sent must take a part of it; then it is closed. Memory for what waits
+/// is [`MAX_HEADER_BYTES`] and one frame.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Silence after which an event stream says that it is alive: proxies close at 60 s, the official clients at 600 s.
+pub const STREAM_PING: Duration = Duration::from_secs(15);
+/// Frames that are kept for the connections of one session; one that is further behind reads the store.
+pub const STREAM_FRAMES: usize = 256;
+/// Largest frame that is kept for all connections; a larger one is read by each from the store.
+pub const SHARED_FRAME_BYTES: usize = 16 * 1024;
+/// Events that a connection reads from the store at once: the largest are [`MAX_EVENT_BYTES`].
+pub const STREAM_CATCH_UP: usize = 16;
+/// Bytes after which a page of events is full, whatever its limit: what a client reads at once without harm.
+pub const EVENTS_PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Events that a session may be created with (the protocol's bound).
+pub const MAX_INITIAL_EVENTS: usize = 50;
+/// Blocks of one message, and pieces of one search result (the protocol's bound for instructions).
+pub const MAX_CONTENT_BLOCKS: usize = 1000;
 /// Tries of a change that names no version, each upon what another has changed first; further ones would starve others.
 pub const RECORD_CHANGE_ATTEMPTS: usize = 16;
 /// Largest uploaded file: that of the hosted service.

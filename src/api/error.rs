@@ -183,6 +183,12 @@ impl From<RuntimeError> for ApiError {
         match error {
             RuntimeError::Store(error) => error.into(),
             RuntimeError::NoSession(id) => Self::no_such("session", id.as_str()),
+            RuntimeError::BudgetCreateOnly => {
+                Self::invalid(error.to_string()).code("budget_create_only")
+            }
+            RuntimeError::BudgetNotRaised => {
+                Self::invalid(error.to_string()).code("budget_not_raised")
+            }
             RuntimeError::File(error) => error.into(),
             error @ (RuntimeError::Disk(_) | RuntimeError::Drive(_) | RuntimeError::Door(_)) => {
                 Self::internal(format!("the server could not go on: {error}"))

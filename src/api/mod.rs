@@ -13,17 +13,24 @@ pub mod body;
 pub mod endpoint;
 pub mod environments;
 pub mod error;
+mod events;
 mod files;
 mod guard;
+mod input;
 pub mod key;
 pub mod models;
 pub mod openapi;
 pub mod page;
 pub mod path;
+mod patience;
 pub mod query;
 pub mod schema;
 pub mod serve;
+mod sessions;
 pub mod status;
+mod stream;
+mod threads;
+pub mod view;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -71,6 +78,7 @@ struct Shared {
     key: ApiKey,
     options: Options,
     counters: Counters,
+    relays: stream::Relays,
     clock: Arc<dyn Clock>,
     log: Option<Log>,
     /// Becomes true when the server begins to stop.
@@ -93,12 +101,13 @@ impl App {
         let clock = Arc::new(SystemClock);
         let started = format!("{:011x}", clock.now().as_millisecond());
         let since = tokio::time::Instant::now();
-        let counters = Counters::default();
+        let (counters, relays) = (Counters::default(), stream::Relays::default());
         Self(Arc::new(Shared {
             runtime,
             key,
             options,
             counters,
+            relays,
             clock,
             log,
             stopping,
@@ -129,6 +138,10 @@ impl App {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    fn relays(&self) -> &stream::Relays {
+        &self.0.relays
     }
 
     /// Becomes true when the server begins to stop: streams end then.
@@ -170,6 +183,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         environments::endpoints(),
         models::endpoints(),
         files::endpoints(),
+        sessions::endpoints(),
     ];
     tables.into_iter().flatten().collect()
 }
@@ -191,7 +205,13 @@ pub fn router(app: App) -> Router {
 /// A JSON answer with status 200.
 #[must_use]
 pub fn json(value: &Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+    json_text(value.to_string())
+}
+
+/// The same of a value that is text already.
+#[must_use]
+pub fn json_text(text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::OK;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use super::patience::Patient;
 use super::{App, router};
 use crate::limits::{
     CONNECTION_GRACE, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS, REQUEST_HEAD_TIMEOUT,
@@ -191,7 +192,7 @@ impl Server {
             .header_read_timeout(REQUEST_HEAD_TIMEOUT)
             .max_buf_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream)), service);
         let connection = self.graceful.watch(connection);
         let app = self.app.clone();
         app.counters().connections.fetch_add(1, Ordering::Relaxed);

@@ -214,7 +214,7 @@ impl From<RuntimeError> for Failure {
                 Self::new(ExitStatus::SandboxUnavailable, format!("no sandbox: {error}"))
                     .hint(NO_SANDBOX_HINT)
             }
-            E::Disk(error @ (DiskError::Direct | DiskError::NoChange { .. })) => {
+            E::Disk(error @ (DiskError::Direct | DiskError::Own | DiskError::NoChange { .. })) => {
                 Self::failed_to(&error).with_status(ExitStatus::Usage)
             }
             E::Disk(error) => Self::failed_to(&error),

@@ -60,7 +60,14 @@ async fn listen(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failur
     // Before anybody is told the address, and may want it to stop.
     let stopped = stopped()?;
     let (stop, stopping) = watch::channel(false);
-    let app = App::new(runtime.clone(), key, options(&args), log(context.quiet()), stopping);
+    let log = log(context.quiet());
+    for (session, error) in runtime.resume_all()? {
+        if let Some(log) = &log {
+            let reason = error.to_string();
+            log(json!({ "event": "not_resumed", "session_id": session, "reason": reason }));
+        }
+    }
+    let app = App::new(runtime.clone(), key, options(&args), log, stopping);
     let mut out = Output::of_process();
     let prefix = args.prefix.as_deref().unwrap_or_default();
     out.data(format!("{address}{prefix}\n"))?;

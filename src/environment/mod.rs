@@ -67,11 +67,13 @@ pub enum WorkspaceMode {
     Overlay,
     /// On a copy of them, made when the session is created.
     Copy,
+    /// On none of them: the workspace is the session's own and begins empty, at a path that means something inside alone.
+    Own,
 }
 
 impl WorkspaceMode {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Overlay, Self::Copy];
+    /// Those that begin with a directory of the user's.
+    pub const OF_THE_USER: [Self; 3] = [Self::Direct, Self::Overlay, Self::Copy];
 
     /// The word on the command line and in the log.
     #[must_use]
@@ -80,6 +82,7 @@ impl WorkspaceMode {
             Self::Direct => "direct",
             Self::Overlay => "overlay",
             Self::Copy => "copy",
+            Self::Own => "own",
         }
     }
 }
@@ -124,7 +127,8 @@ impl ProfileSource {
 /// A checked environment definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// Absolute path of the directory that the agent works in; read-write, at its own path inside.
+    /// Absolute path of the directory that the agent works in; read-write, at its own path inside. In the mode `own` it is
+    /// a path inside and nothing else.
     pub workspace: PathBuf,
     /// Whether the agent works on the user's own files.
     #[serde(default)]

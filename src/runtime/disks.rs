@@ -33,7 +33,7 @@ impl Runtime {
     async fn fill_disk(&self, disk: &Place, environment: &Environment) -> Result<(), RuntimeError> {
         disk.prepare(environment.workspace_mode, &environment.workspace)?;
         match environment.workspace_mode {
-            WorkspaceMode::Direct => {}
+            WorkspaceMode::Direct | WorkspaceMode::Own => {}
             // Whether it can be had here is found out by having it.
             WorkspaceMode::Overlay => drop(sandbox::launch(environment, disk, &[]).await?),
             WorkspaceMode::Copy => {

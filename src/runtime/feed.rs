@@ -1,4 +1,5 @@
-//! A reader's way through a session: durable events by cursor, previews as they come and only if there is time.
+//! A reader's way through a session: durable events by cursor, previews as they come and only if there is time. A preview
+//! is yielded after the start of its request and before its end, or not at all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 use super::drivers::{Drivers, Fault};
-use crate::event::{Event, Seq};
+use crate::event::{Event, EventBody, Seq};
 use crate::id::SessionId;
 use crate::limits::SCAN_PAGE;
-use crate::session::{DriveError, Preview};
+use crate::session::{DriveError, Placed, Preview};
 use crate::store::{Store, StoreError};
 
 /// What a feed yields.
@@ -41,8 +42,16 @@ pub struct Feed {
     session: SessionId,
     cursor: Seq,
     page: VecDeque<Event>,
+    /// How far the log may be yielded before previews are looked for again.
+    bound: Seq,
+    /// There is less in the log than there was.
+    gone: bool,
+    /// The last end of a request that was yielded: previews from before are too late.
+    ended: Seq,
     head: watch::Receiver<Seq>,
-    previews: broadcast::Receiver<Preview>,
+    previews: broadcast::Receiver<Placed>,
+    /// A preview that comes after events which are not yielded yet.
+    held: Option<Placed>,
     fault: watch::Receiver<Fault>,
 }
 
@@ -59,6 +68,10 @@ impl Feed {
             session: session.clone(),
             cursor: from,
             page: VecDeque::new(),
+            bound: from,
+            gone: false,
+            ended: 0,
+            held: None,
             head: store.head(session)?,
             previews: previews.subscribe(),
             fault,
@@ -74,6 +87,16 @@ impl Feed {
             if let Some(event) = self.next_committed()? {
                 return Ok(FeedItem::Event(event));
             }
+            // What the log held at this moment, and the previews that were sent before it did.
+            let head = *self.head.borrow_and_update();
+            if let Some(preview) = self.next_preview() {
+                return Ok(FeedItem::Preview(preview));
+            }
+            let wanted = self.held.as_ref().map_or(head, |held| held.after);
+            if wanted > self.cursor && !self.gone {
+                self.bound = wanted;
+                continue;
+            }
             if self.head.has_changed().is_err() && self.is_deleted()? {
                 return Ok(FeedItem::Deleted);
             }
@@ -84,7 +107,7 @@ impl Feed {
             tokio::select! {
                 biased;
                 preview = self.previews.recv() => match preview {
-                    Ok(preview) => return Ok(FeedItem::Preview(preview)),
+                    Ok(placed) => self.held = Some(placed),
                     // What was lost is in the log as soon as it is whole.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => self.moved().await,
@@ -112,14 +135,44 @@ impl Feed {
     }
 
     fn next_committed(&mut self) -> Result<Option<Event>, StoreError> {
-        if self.page.is_empty() && *self.head.borrow_and_update() > self.cursor {
+        if self.cursor >= self.bound {
+            return Ok(None);
+        }
+        if self.page.is_empty() {
             self.page = self.store.reader().scan(&self.session, self.cursor, SCAN_PAGE)?.into();
         }
         let event = self.page.pop_front();
-        if let Some(event) = &event {
-            self.cursor = event.seq;
+        match &event {
+            Some(event) => {
+                self.cursor = event.seq;
+                if matches!(event.body, EventBody::ModelRequestEnd { .. }) {
+                    self.ended = event.seq;
+                }
+            }
+            None => (self.bound, self.gone) = (self.cursor, true),
         }
         Ok(event)
+    }
+
+    /// The next preview whose place is reached; one whose place is passed is dropped, one of a later place is held.
+    fn next_preview(&mut self) -> Option<Preview> {
+        loop {
+            let placed = match self.held.take() {
+                Some(held) => held,
+                None => match self.previews.try_recv() {
+                    Ok(placed) => placed,
+                    Err(broadcast::error::TryRecvError::Lagged(_)) => continue,
+                    Err(_) => return None,
+                },
+            };
+            if placed.after > self.cursor {
+                self.held = Some(placed);
+                return None;
+            }
+            if placed.after >= self.ended {
+                return Some(placed.preview);
+            }
+        }
     }
 }
 

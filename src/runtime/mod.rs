@@ -47,7 +47,7 @@ use crate::egress::Door;
 pub use crate::egress::Report;
 use crate::egress::policy::Policy;
 use crate::environment::networking::Networking;
-use crate::environment::{Environment, ProfileSource, Tier};
+use crate::environment::{Environment, ProfileSource, Tier, WorkspaceMode};
 use crate::event::{Budget, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{
@@ -368,16 +368,22 @@ impl Runtime {
     pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
-        check_workspace(&spec.environment.workspace)?;
-        check_apart(&spec.environment, &self.shared.config.data_dir)?;
+        let own = spec.environment.workspace_mode == WorkspaceMode::Own;
+        if !own {
+            check_workspace(&spec.environment.workspace)?;
+            check_apart(&spec.environment, &self.shared.config.data_dir)?;
+        }
         sandbox::plan_for(&spec.environment, None)?;
         let now = self.shared.clock.now();
         let id = SessionId::mint(now);
         let date = now.to_string();
-        let instructions = instructions::find(
-            &spec.environment.workspace,
-            self.shared.config.global_instructions.as_deref(),
-        );
+        // What the user tells agents is for those that work on his files.
+        let instructions = if own {
+            Vec::new()
+        } else {
+            let global = self.shared.config.global_instructions.as_deref();
+            instructions::find(&spec.environment.workspace, global)
+        };
         let facts = Facts {
             workspace: &spec.environment.workspace,
             workspace_mode: spec.environment.workspace_mode,

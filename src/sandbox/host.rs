@@ -76,6 +76,10 @@ pub(super) fn found(
     disk: Option<&Place>,
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
+    // What is protected is protected from the session, which has made all of it.
+    if environment.workspace_mode == WorkspaceMode::Own {
+        return Ok(Found::default());
+    }
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
     let own = base_of(environment, disk)?.or(copy);
     let source = own.as_ref().unwrap_or(workspace);

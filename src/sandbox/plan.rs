@@ -14,6 +14,10 @@ use crate::environment::networking::Networking;
 use crate::environment::{Access, Environment, Tier, WorkspaceMode};
 use crate::limits::PROTECT_MOUNTS;
 
+/// Where a session finds the files that it was given, in the mode `own`.
+pub const UPLOADS: &str = "/mnt/session/uploads";
+/// Where it leaves the files that it hands out, in the mode `own`.
+pub const OUTPUTS: &str = "/mnt/session/outputs";
 /// The user id that a session has inside.
 pub const INSIDE_UID: u32 = 1000;
 
@@ -465,20 +469,39 @@ fn mounts(
             },
         });
     }
-    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy);
-    mounts.push(Mount {
-        source: host
-            .base
-            .clone()
-            .or_else(|| copy.map(|(disk, _)| disk.copy()))
-            .unwrap_or_else(|| environment.workspace.clone()),
+    let workspace = Mount {
+        source: host.base.clone().unwrap_or_else(|| environment.workspace.clone()),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
         access: profile.workspace.unwrap_or(Access::ReadWrite),
-    });
+    };
+    match (environment.workspace_mode, disk) {
+        (WorkspaceMode::Copy, Some((disk, _))) if host.base.is_none() => {
+            mounts.push(Mount { source: disk.copy(), ..workspace });
+        }
+        (WorkspaceMode::Own, Some((disk, _))) => mounts.extend(own(disk, workspace)),
+        (WorkspaceMode::Own, None)
+        | (WorkspaceMode::Copy | WorkspaceMode::Direct | WorkspaceMode::Overlay, _) => mounts.push(workspace),
+    }
     // Outer before inner, or the outer would hide the inner; the sort is stable, so later entries win.
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
+}
+
+/// What a session without a directory of the user's has: its workspace, what it was given and what it hands out.
+fn own(disk: &Place, workspace: Mount) -> [Mount; 3] {
+    let kind = PathKind::Directory;
+    let at = |source, target: &str, access| Mount {
+        source,
+        target: target.into(),
+        kind: kind.clone(),
+        access,
+    };
+    [
+        at(disk.uploads(), UPLOADS, Access::ReadOnly),
+        at(disk.outputs(), OUTPUTS, Access::ReadWrite),
+        Mount { source: disk.workspace(), ..workspace },
+    ]
 }
 
 /// The profile's limits; of the machine's memory, a quarter stays with the host.

@@ -315,11 +315,12 @@ pub enum ProfileError {
 }
 
 /// The profiles that are compiled in.
-pub const BUILT_IN: [(&str, &str); 5] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("default", include_str!("../../sandbox-profiles/default.toml")),
     ("strict", include_str!("../../sandbox-profiles/strict.toml")),
     ("read-only", include_str!("../../sandbox-profiles/read-only.toml")),
     ("offline-build", include_str!("../../sandbox-profiles/offline-build.toml")),
+    ("hosted", include_str!("../../sandbox-profiles/hosted.toml")),
     ("trusted", include_str!("../../sandbox-profiles/trusted.toml")),
 ];
 

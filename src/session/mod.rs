@@ -40,5 +40,5 @@ mod tests;
 
 pub use definition::Definition;
 pub use driver::{DriveError, Driver, Interrupt, Launched, Launcher, Parts, Sandboxed};
-pub use previews::{Preview, Previews};
+pub use previews::{Placed, Preview, Previews};
 pub use state::Session;

@@ -2,6 +2,7 @@
 
 use tokio::sync::broadcast;
 
+use crate::event::Seq;
 use crate::id::EventId;
 use crate::limits::PREVIEW_QUEUE;
 
@@ -19,6 +20,8 @@ pub enum Preview {
     Message {
         /// The id that the `agent.message` event will have.
         event: EventId,
+        /// Bytes of its text that came before: a reader sees what it missed.
+        at: usize,
         /// More text.
         text: String,
     },
@@ -31,9 +34,18 @@ pub enum Preview {
     Discarded,
 }
 
+/// A piece and its place: it comes after that event of the log, and before the end of the request that begins there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The last event that was committed when it was sent.
+    pub after: Seq,
+    /// The piece.
+    pub preview: Preview,
+}
+
 /// The sending end. Nobody listening costs nothing.
 #[derive(Debug, Clone)]
-pub struct Previews(broadcast::Sender<Preview>);
+pub struct Previews(broadcast::Sender<Placed>);
 
 impl Default for Previews {
     fn default() -> Self {
@@ -42,15 +54,15 @@ impl Default for Previews {
 }
 
 impl Previews {
-    /// Shows a piece to whoever listens.
-    pub fn send(&self, preview: Preview) {
+    /// Shows a piece to whoever listens. `after` is the last event of the log.
+    pub fn send(&self, after: Seq, preview: Preview) {
         // The only error is that nobody listens.
-        drop(self.0.send(preview));
+        drop(self.0.send(Placed { after, preview }));
     }
 
     /// Listens from now on.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Preview> {
+    pub fn subscribe(&self) -> broadcast::Receiver<Placed> {
         self.0.subscribe()
     }
 }

@@ -46,6 +46,7 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
     let directory = match facts.workspace_mode {
         WorkspaceMode::Direct => "shared with the user",
         WorkspaceMode::Overlay | WorkspaceMode::Copy => "a version of the user's own for you alone",
+        WorkspaceMode::Own => "yours alone",
     };
     write!(
         text,

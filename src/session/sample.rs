@@ -34,9 +34,9 @@ enum Outcome {
     NoSandbox(String, Usage),
 }
 
-/// Ids of the events that are being shown, by block.
+/// Ids of the events that are being shown, and how much of them was, by block.
 #[derive(Default)]
-struct Shown(BTreeMap<usize, EventId>);
+struct Shown(BTreeMap<usize, (EventId, usize)>);
 
 impl Driver {
     pub(super) async fn sample(
@@ -59,7 +59,7 @@ impl Driver {
         let mut shown = Shown::default();
         let outcome = self.stream(token, &mut shown).await?;
         if !matches!(outcome, Outcome::Answered(_)) {
-            self.parts.previews.send(Preview::Discarded);
+            self.parts.previews.send(self.session.head(), Preview::Discarded);
         }
         Ok(match outcome {
             Outcome::Answered(answer) => {
@@ -125,23 +125,32 @@ impl Driver {
 
     /// Shows a piece. An event's id is minted with its first piece, so that previews can name it.
     fn preview(&self, pushed: Pushed, shown: &mut Shown) {
-        let mut id = |index| {
-            let mint = || EventId::mint(self.parts.clock.now());
-            shown.0.entry(index).or_insert_with(mint).clone()
+        let mut place = |index, text: &str| {
+            let mint = || (EventId::mint(self.parts.clock.now()), 0);
+            let (event, length) = shown.0.entry(index).or_insert_with(mint);
+            let at = *length;
+            *length += text.len();
+            (event.clone(), at)
         };
         let preview = match pushed {
-            Pushed::Text { index, text } => Preview::Message { event: id(index), text },
-            Pushed::Thinking { index, text } => Preview::Thinking { event: id(index), text },
+            Pushed::Text { index, text } => {
+                let (event, at) = place(index, &text);
+                Preview::Message { event, at, text }
+            }
+            Pushed::Thinking { index, text } => {
+                let (event, _) = place(index, &text);
+                Preview::Thinking { event, text }
+            }
             Pushed::ToolCall { name, .. } => Preview::ToolUse { name },
             Pushed::Quiet => return,
         };
-        self.parts.previews.send(preview);
+        self.parts.previews.send(self.session.head(), preview);
     }
 
     fn facts_of(&self, answer: Answer, mut shown: Shown) -> Vec<NewEvent> {
         let mut facts = Vec::new();
         for (block, index) in answer.blocks.into_iter().zip(answer.indices) {
-            self.block_facts(block, shown.0.remove(&index), &mut facts);
+            self.block_facts(block, shown.0.remove(&index).map(|(id, _)| id), &mut facts);
         }
         let refusal = match &answer.stop {
             Stop::Refusal { category, explanation } => Some(RefusalDetails {

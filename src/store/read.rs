@@ -60,6 +60,7 @@ pub(super) fn sessions(
              AND (?7 IS NULL OR created_at > ?7) AND (?8 IS NULL OR created_at >= ?8)
              AND (?9 IS NULL OR created_at < ?9) AND (?10 IS NULL OR created_at <= ?10)
              AND (?11 IS NULL OR key {compare} ?11)
+             AND (NOT ?13 OR agent_id IS NOT NULL)
          ORDER BY key {direction} LIMIT ?12"
     ));
     let statuses: String =
@@ -82,6 +83,7 @@ pub(super) fn sessions(
                 millis(lte),
                 filter.after.map(u64::cast_signed),
                 row_limit(limit),
+                filter.of_stored,
             ];
             select.query_map(bound, session_row)?.collect()
         })
@@ -202,18 +204,27 @@ pub(super) fn scan(
 
 /// The events of `id` whose body is of that kind. The kind is the first field of a body.
 pub(super) fn of_kind(db: &Database, id: &SessionId, kind: &str) -> Result<Vec<Event>, StoreError> {
-    let failed = || db.failed("read events");
     let start = format!("{{\"type\":\"{kind}\"");
-    let mut select = db
-        .conn
-        .prepare_cached(
-            "SELECT seq, id, created_at, processed_at, checksum, body FROM event
-             WHERE session = (SELECT key FROM session WHERE id = ?1)
-                 AND substr(body, 1, length(?2)) = ?2
-             ORDER BY seq",
-        )
-        .map_err(failed())?;
-    let mut rows = select.query(params![id.as_str(), start]).map_err(failed())?;
+    rows(
+        db,
+        id,
+        "SELECT seq, id, created_at, processed_at, checksum, body FROM event
+         WHERE session = (SELECT key FROM session WHERE id = ?1)
+             AND substr(body, 1, length(?2)) = ?2
+         ORDER BY seq",
+        &[&id.as_str(), &start],
+    )
+}
+
+fn rows(
+    db: &Database,
+    id: &SessionId,
+    sql: &str,
+    params: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<Event>, StoreError> {
+    let failed = || db.failed("read events");
+    let mut select = db.conn.prepare_cached(sql).map_err(failed())?;
+    let mut rows = select.query(params).map_err(failed())?;
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(failed())? {
         let seq = unsigned(row, 0).map_err(failed())?;
@@ -222,6 +233,18 @@ pub(super) fn of_kind(db: &Database, id: &SessionId, kind: &str) -> Result<Vec<E
         events.push(event.map_err(|what| StoreError::DamagedEvent { session, seq, what })?);
     }
     Ok(events)
+}
+
+/// The events of `id` that wait to be processed, in order.
+pub(super) fn queued(db: &Database, id: &SessionId) -> Result<Vec<Event>, StoreError> {
+    rows(
+        db,
+        id,
+        "SELECT seq, id, created_at, processed_at, checksum, body FROM event
+         WHERE session = (SELECT key FROM session WHERE id = ?1) AND processed_at IS NULL
+         ORDER BY seq",
+        &[&id.as_str()],
+    )
 }
 
 /// The event of that id, if the session has it.

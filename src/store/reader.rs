@@ -170,6 +170,11 @@ impl Reader {
         })
     }
 
+    /// The inputs of `session` that wait to be taken up, in order.
+    pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
+        self.with(|db| read::queued(db, session))
+    }
+
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.
     pub fn verify(&self, session: &SessionId) -> Result<(), StoreError> {
         let missing = || StoreError::NoSession { session: session.clone() };

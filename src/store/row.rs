@@ -216,6 +216,8 @@ pub struct SessionFilter {
     pub statuses: Vec<SessionStatus>,
     /// Only those that work in this directory.
     pub workspace: Option<PathBuf>,
+    /// Only those that were made of a stored agent.
+    pub of_stored: bool,
     /// Only those of this agent.
     pub agent: Option<AgentId>,
     /// Only those of this version of it.

@@ -101,6 +101,9 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE projection ADD COLUMN archived_at INTEGER;
     ALTER TABLE projection ADD COLUMN terminated_at INTEGER;
 ",
+    "
+    CREATE INDEX event_queued ON event (session, seq) WHERE processed_at IS NULL;
+",
 ];
 
 /// The newest format.

@@ -82,7 +82,7 @@ pub(super) fn tier_number() -> impl TypedValueParser<Value = Tier> {
 
 /// `--workspace-mode`.
 pub(super) fn workspace_mode() -> impl TypedValueParser<Value = WorkspaceMode> {
-    one_of(WorkspaceMode::ALL, WorkspaceMode::as_str)
+    one_of(WorkspaceMode::OF_THE_USER, WorkspaceMode::as_str)
 }
 
 fn one_of<T>(all: [T; 3], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>

@@ -166,7 +166,7 @@ impl TextView {
             self.progress(&line, out)?;
         }
         match preview {
-            Preview::Message { event, text } if facts.stdout_is_tty => {
+            Preview::Message { event, text, .. } if facts.stdout_is_tty => {
                 self.make_room(out)?;
                 if !self.speech.is_live(event) {
                     self.begin_message(event, out)?;

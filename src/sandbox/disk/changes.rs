@@ -401,13 +401,16 @@ impl Disk {
 
     /// Seals the session's side, and lists the paths at which it may differ.
     fn view(&mut self) -> Result<View, DiskError> {
+        if self.mode() == WorkspaceMode::Own {
+            return Err(DiskError::Own);
+        }
         self.seal_work()?;
         let fail = DiskError::at("look through", self.workspace());
         let ground = restore::open_root(self.workspace()).map_err(&fail)?;
         let ours = self.work.shown();
         let mut paths = match self.mode() {
             WorkspaceMode::Overlay => diff::layered(&ours, &ground).map_err(&fail)?,
-            WorkspaceMode::Direct | WorkspaceMode::Copy => {
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
                 diff::between(&self.work.seals.tree(1)?, &ours)
             }
         };
@@ -419,7 +422,9 @@ impl Disk {
     fn base(&self) -> Result<Option<Tree>, DiskError> {
         match self.mode() {
             WorkspaceMode::Overlay => Ok(None),
-            WorkspaceMode::Direct | WorkspaceMode::Copy => self.work.seals.tree(1).map(Some),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
+                self.work.seals.tree(1).map(Some)
+            }
         }
     }
 
@@ -428,7 +433,9 @@ impl Disk {
         let sealed = |tree| Side::Sealed(seals, tree);
         let ours = match self.mode() {
             WorkspaceMode::Overlay => Side::Layer(seals, &view.ours, &view.ground),
-            WorkspaceMode::Direct | WorkspaceMode::Copy => sealed(&view.ours),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
+                sealed(&view.ours)
+            },
         };
         let theirs = match (self.mode(), base) {
             (WorkspaceMode::Direct, Some(base)) => sealed(base),

@@ -81,6 +81,11 @@ pub enum DiskError {
     /// The session works on the user's own files.
     #[error("find anything to apply or discard: the session works on your own files")]
     Direct,
+    /// The session has no files of the user's.
+    #[error(
+        "find anything to compare: the session's workspace is its own, and nothing of yours was its beginning"
+    )]
+    Own,
     /// A path at which nothing differs.
     #[error("find a change at {path}")]
     NoChange {

@@ -6,6 +6,8 @@
 //!                  that it began with; `layer/work` is the kernel's
 //! copy/            its workspace, in the mode `copy`
 //! sealed           holds what is sealed of it, which lies with that of the others: see `shared.rs`
+//! own/workspace    the same in the mode `own`; `own/outputs` is what it hands out
+//! uploads/         what it was given in that mode; it is shown that, and cannot change it
 //! made             an empty file that is as old as the disk
 //! applied          which of the user's files were written by an `apply`, and when
 //! rewound          the last rewind that was carried out, as its position in the log
@@ -116,6 +118,29 @@ impl Place {
         self.root.join("copy")
     }
 
+    /// What belongs to a session that has no directory of the user's: its workspace and what it hands out.
+    pub(super) fn own(&self) -> PathBuf {
+        self.root.join("own")
+    }
+
+    /// The workspace of such a session.
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
+        self.own().join("workspace")
+    }
+
+    /// What such a session hands out.
+    #[must_use]
+    pub fn outputs(&self) -> PathBuf {
+        self.own().join("outputs")
+    }
+
+    /// What such a session was given.
+    #[must_use]
+    pub fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
     fn rewound_file(&self) -> PathBuf {
         self.root.join("rewound")
     }
@@ -194,6 +219,18 @@ impl Place {
             WorkspaceMode::Direct => return Ok(()),
             WorkspaceMode::Copy if self.base()?.is_none() => {
                 return self.like(workspace, &self.copy(), &own);
+            }
+            WorkspaceMode::Own => {
+                let uploads = self.uploads();
+                let made = DirBuilder::new().recursive(true).create(&uploads);
+                // Whatever this process masks: the session is to read it.
+                made.and_then(|()| {
+                    std::fs::set_permissions(&uploads, Permissions::from_mode(0o755))
+                })
+                .map_err(fail(&uploads))?;
+                return [self.own(), self.workspace(), self.outputs()]
+                    .iter()
+                    .try_for_each(|path| own(path));
             }
             WorkspaceMode::Overlay | WorkspaceMode::Copy => {}
         }

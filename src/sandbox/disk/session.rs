@@ -78,6 +78,7 @@ impl Disk {
             WorkspaceMode::Overlay => place.upper(),
             WorkspaceMode::Copy if place.base()?.is_some() => place.upper(),
             WorkspaceMode::Copy => place.copy(),
+            WorkspaceMode::Own => place.own(),
         };
         if mode != WorkspaceMode::Overlay {
             lineage.contents = Some(shared.users_contents());
@@ -85,7 +86,9 @@ impl Disk {
         let work = SealedTree::open(&root, lineage)?;
         let work = match (mode, place.origin()?.base) {
             (WorkspaceMode::Direct, _) => work.bounded(),
-            (WorkspaceMode::Overlay, _) | (WorkspaceMode::Copy, None) => work.owned_by(owner),
+            (WorkspaceMode::Overlay | WorkspaceMode::Own, _) | (WorkspaceMode::Copy, None) => {
+                work.owned_by(owner)
+            },
             (WorkspaceMode::Copy, Some(base)) => work.owned_by(owner).over(base.seal)?,
         };
         let home = SealedTree::open(&place.home(), shared.lineage(place, Which::Home)?)?;
@@ -160,7 +163,7 @@ impl Disk {
     pub(super) fn seal_work(&mut self) -> Result<Sealed, DiskError> {
         match self.mode {
             WorkspaceMode::Overlay => self.work.seal_over(&self.workspace, self.place.made()?),
-            WorkspaceMode::Direct | WorkspaceMode::Copy => self.work.seal(),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => self.work.seal(),
         }
     }
 

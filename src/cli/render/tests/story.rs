@@ -86,7 +86,7 @@ impl Story {
 
     pub(super) fn says(&mut self, ahead: u64, text: &str) -> &mut Self {
         let event = self.next_id(ahead);
-        self.preview(Preview::Message { event, text: text.to_owned() })
+        self.preview(Preview::Message { event, at: 0, text: text.to_owned() })
     }
 
     pub(super) fn thinks(&mut self, text: &str) -> &mut Self {
