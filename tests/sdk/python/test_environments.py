@@ -68,7 +68,7 @@ class Environments(Case):
         self.assertIn(caught.exception.status_code, (400, 409))
         self.environments.archive(environment.id)
         create = self.beta.sessions.create
-        self.refused(anthropic.BadRequestError, create, agent=agent.id, environment_id=environment.id)
+        self.code("environment_archived", create, agent=agent.id, environment_id=environment.id)
         self.assertEqual(self.beta.sessions.retrieve(session.id).environment_id, environment.id)
         self.beta.sessions.delete(session.id)
         self.assertEqual(self.environments.delete(environment.id).id, environment.id)
