@@ -72,7 +72,9 @@ class Environments(Case):
         self.assertEqual(self.beta.sessions.retrieve(session.id).environment_id, environment.id)
         self.beta.sessions.delete(session.id)
         self.assertEqual(self.environments.delete(environment.id).id, environment.id)
-        self.refused(anthropic.NotFoundError, self.environments.retrieve, environment.id)
+        with self.assertRaises(anthropic.NotFoundError) as caught:
+            self.environments.retrieve(environment.id)
+        self.assertEqual(caught.exception.body["error"]["details"]["error_code"], "environment_not_found")
 
     def test_the_async_client_does_the_same(self):
         async def work():
