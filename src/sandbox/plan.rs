@@ -481,7 +481,9 @@ fn mounts(
         }
         (WorkspaceMode::Own, Some((disk, _))) => mounts.extend(own(disk, workspace)),
         (WorkspaceMode::Own, None)
-        | (WorkspaceMode::Copy | WorkspaceMode::Direct | WorkspaceMode::Overlay, _) => mounts.push(workspace),
+        | (WorkspaceMode::Copy | WorkspaceMode::Direct | WorkspaceMode::Overlay, _) => {
+            mounts.push(workspace)
+        }
     }
     // Outer before inner, or the outer would hide the inner; the sort is stable, so later entries win.
     mounts.sort_by_key(|mount| mount.target.components().count());

@@ -433,9 +433,7 @@ impl Disk {
         let sealed = |tree| Side::Sealed(seals, tree);
         let ours = match self.mode() {
             WorkspaceMode::Overlay => Side::Layer(seals, &view.ours, &view.ground),
-            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
-                sealed(&view.ours)
-            },
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => sealed(&view.ours),
         };
         let theirs = match (self.mode(), base) {
             (WorkspaceMode::Direct, Some(base)) => sealed(base),

@@ -88,7 +88,7 @@ impl Disk {
             (WorkspaceMode::Direct, _) => work.bounded(),
             (WorkspaceMode::Overlay | WorkspaceMode::Own, _) | (WorkspaceMode::Copy, None) => {
                 work.owned_by(owner)
-            },
+            }
             (WorkspaceMode::Copy, Some(base)) => work.owned_by(owner).over(base.seal)?,
         };
         let home = SealedTree::open(&place.home(), shared.lineage(place, Which::Home)?)?;
