@@ -94,7 +94,7 @@ pub(super) fn kinds(events: &[Value]) -> Vec<&str> {
 // 52, 69
 #[test]
 fn a_session_is_shown_whole() {
-    let lab = Lab::new("{text: hello}");
+    let lab = Lab::new("{text: hello, usage: {output_tokens: 3}}");
     let more = json!({ "title": "a title", "metadata": { "a": "b" } });
     let created = lab.create(&more).expect(200);
     let shown = lab.get(&id(&created));
@@ -118,10 +118,7 @@ fn a_session_is_shown_whole() {
     assert_eq!(shown["agent"]["id"], json!(lab.agent));
     let running = lab.create(&json!({ "initial_events": [message("go")] })).expect(200);
     assert_eq!(running["status"], "running");
-    assert_eq!(
-        lab.settled(&id(&running))["usage"]["output_tokens"].as_u64().unwrap_or(0) > 0,
-        true
-    );
+    assert_eq!(lab.settled(&id(&running))["usage"]["output_tokens"], 3);
 }
 
 // 54, 55, 57, 61, 138
@@ -135,7 +132,7 @@ fn a_session_that_is_refused_does_not_exist() {
             "max_list_cost": { "amount": amount, "currency": "USD" } } })
     };
     for (more, expected) in [
-        (json!({ "agent": "agent_unknown" }), "agent: "),
+        (json!({ "agent": "agent_unknown" }), "there is no agent `agent_unknown`"),
         (
             json!({ "agent": { "type": "agent_with_overrides", "id": lab.agent, "model": null } }),
             "agent.model: ",
@@ -241,7 +238,7 @@ fn lists_are_walked_both_ways() {
         let third = follow(&second, "next_page");
         assert_eq!((ids(&third), &third["next_page"]), (expected[4..].to_vec(), &Value::Null));
         let back = follow(&third, "prev_page");
-        assert_eq!(back, second);
+        assert_eq!(ids(&back), ids(&second));
         assert_eq!(ids(&follow(&back, "prev_page")), expected[..2]);
     }
     let cursor = page("limit=2")["next_page"].as_str().unwrap().to_owned();
