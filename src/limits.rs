@@ -132,23 +132,35 @@ pub const PROTECT_DEPTH: usize = 6;
 pub const PROTECT_ENTRIES: usize = 20_000;
 /// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
 pub const PROTECT_MOUNTS: usize = 500;
+/// Sandboxes that are up before their sessions are given anything: each has a megabyte, and its processes.
+pub const WARM_SANDBOXES: usize = 4;
+/// Time after which one of them may lose its place: who creates a session and does not use it is not about to.
+pub const WARM_TIME: Duration = Duration::from_secs(60);
+/// Names that are tried for a file that is set aside: whoever makes it a hundred times over is named, and the file with him.
+pub const SET_ASIDE: u32 = 100;
+/// Protected files that one tool result speaks of; the others are in the log.
+pub const MADE_TOLD: usize = 8;
+/// Largest pointer or config of a git directory outside of its workspace that is read: git's own are some hundred bytes.
+pub const GIT_FILE_BYTES: u64 = 64 * 1024;
 /// Largest profile file: the built-in one is 20 kB.
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.
 pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
 /// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-/// The same while no command runs: only jobs in the background can do harm.
+/// How often a command that has an idle limit is looked at for a sign of life: each look reads `/proc`.
+pub const IDLE_LOOK: Duration = Duration::from_millis(500);
+/// As [`WATCH_INTERVAL`], while no command runs: only jobs in the background can do harm.
 pub const WATCH_INTERVAL_IDLE: Duration = Duration::from_secs(1);
 /// Processes that the guest keeps for itself when its programs have used up theirs.
 pub const GUEST_PROCESSES: u64 = 64;
 /// Free space below which a command that fills the disk is ended, whatever its limit: the host needs it.
 pub const DISK_FLOOR_BYTES: u64 = 256 * 1024 * 1024;
-/// Content of the user's own workspace that one seal copies where blocks cannot be shared: each session has its own copy, and
-/// a hundred sessions must not fill a disk.
-pub const SEAL_DIRECT_BYTES: u64 = 256 * 1024 * 1024;
-/// Files of the user's own workspace that a seal looks at: a tenth of a second after each call that writes.
-pub const SEAL_DIRECT_FILES: usize = 50_000;
+/// Content of the user's own workspace that one seal copies where blocks cannot be shared: the first call that writes waits
+/// for it, once for all sessions there.
+pub const SEAL_DIRECT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Files of the user's own workspace that a seal looks at: half a second after each call that writes.
+pub const SEAL_DIRECT_FILES: usize = 200_000;
 
 /// Connections that one session has open at once: a package manager that fetches in parallel uses 16 to 50.
 pub const EGRESS_CONNECTIONS: usize = 256;
@@ -176,6 +188,8 @@ pub const EGRESS_NAMES: usize = 16_384;
 pub const EGRESS_REPORTED: usize = 64;
 /// Refusals that are added to one tool result; the others are in the log.
 pub const EGRESS_TOLD: usize = 8;
+/// Time between two commits of what is refused in the background: a job that tries in a loop must not fill the log.
+pub const EGRESS_QUIET: Duration = Duration::from_secs(1);
 /// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
 pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.

@@ -379,8 +379,8 @@ Examples:
   casemate apply sesn_01jq…
   casemate apply sesn_01jq… src/parser --ours
 
-What you changed meanwhile and the session did too is merged where the changes do not meet (in the mode
-`copy`). Where they do, --ours or --theirs says whose version counts; without it, nothing is done.")]
+What you changed meanwhile and the session did too is merged where the changes do not meet. Where they do,
+--ours, --theirs or --beside says whose version counts; without one, nothing is done.")]
 pub struct ApplyArgs {
     /// The session; the first or last characters of its id are enough
     pub id: String,
@@ -392,6 +392,9 @@ pub struct ApplyArgs {
     /// Where you changed a file too, keep yours
     #[arg(long, conflicts_with = "ours")]
     pub theirs: bool,
+    /// Keep yours where both changes meet, and put the session's beside it as FILE.casemate-session
+    #[arg(long, conflicts_with_all = ["ours", "theirs"])]
+    pub beside: bool,
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,

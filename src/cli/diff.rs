@@ -76,11 +76,9 @@ fn value(change: &Change) -> Value {
 
 /// Gives the session's version to the user.
 pub(super) async fn apply(context: &Context, args: ApplyArgs) -> Result<ExitStatus, Failure> {
-    let choice = match (args.ours, args.theirs) {
-        (true, _) => Some(Choice::Ours),
-        (_, true) => Some(Choice::Theirs),
-        (false, false) => None,
-    };
+    let choices =
+        [(args.ours, Choice::Ours), (args.theirs, Choice::Theirs), (args.beside, Choice::Beside)];
+    let choice = choices.into_iter().find_map(|(given, choice)| given.then_some(choice));
     let since = context.clock().now();
     let runtime = Runtime::open(context.config(&[])?)?;
     let row = find(runtime.reader(), &args.id)?;
@@ -115,6 +113,7 @@ fn report(
         Outcome::Applied => "applied",
         Outcome::Merged => "merged",
         Outcome::Kept => "kept",
+        Outcome::Beside => "beside",
         Outcome::Discarded => "discarded",
     };
     let mut out = Output::of_process();

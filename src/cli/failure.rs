@@ -237,6 +237,7 @@ impl From<RuntimeError> for Failure {
             | E::BudgetCreateOnly
             | E::BudgetNotRaised
             | E::NoThread(_)
+            | E::NotBudgetable { .. }
             | E::Terminated(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),

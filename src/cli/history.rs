@@ -87,14 +87,15 @@ pub(super) async fn rewind(context: &Context, args: RewindArgs) -> Result<ExitSt
 
 /// Begins another session.
 pub(super) async fn fork(context: &Context, args: ForkArgs) -> Result<ExitStatus, Failure> {
-    let runtime = Runtime::open(context.config(&[])?)?;
+    let config = context.config(&[])?;
+    let runtime = Runtime::open(config.clone())?;
     let mut out = Output::of_process();
     let id = find(runtime.reader(), &args.id)?.id;
     let forked = runtime.fork(&id, args.at.as_ref(), args.title).await;
     runtime.shutdown().await;
     let row = forked?;
     if args.json {
-        json_line(&summary(&row), &mut out)?;
+        json_line(&summary(&Runtime::look(&config)?, &row)?, &mut out)?;
     } else {
         out.data(format!("{}\n", row.id))?;
         if !context.quiet() {

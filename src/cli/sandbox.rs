@@ -11,7 +11,8 @@ use super::terminal::neutralise;
 use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
 use crate::runtime::{
-    Executed, Registries, Report, profile_source, resolve_workspace, sandbox_exec, sandbox_view,
+    Changes, Executed, Made, Registries, Report, profile_source, resolve_workspace, sandbox_exec,
+    sandbox_view,
 };
 
 /// Runs the command, or shows the plan.
@@ -48,9 +49,10 @@ fn exec(
     };
     let data_dir = context.data_dir()?;
     let done = sandbox_exec(&environment, &registries, &words, data_dir.as_deref())?;
-    let Executed { code, network } = done;
+    let Executed { code, network, made } = done;
     if !context.quiet() {
         say(&network)?;
+        name(&environment.workspace, &made)?;
     }
     Ok(ExitStatus::Command(code))
 }
@@ -62,6 +64,24 @@ fn say(network: &Report) -> Result<(), Failure> {
     let failed = network.failures.iter().map(|failure| format!("{failure}."));
     for sentence in refused.chain(failed) {
         out.talk(format!("casemate: {}\n", neutralise(&sentence)))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What the command made that programs of the user's obey.
+fn name(workspace: &Path, made: &[Made]) -> Result<(), Failure> {
+    let mut out = Output::of_process();
+    let below = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).display().to_string();
+    for Made { path, set_aside } in made {
+        let Some(aside) = set_aside else { continue };
+        let (path, aside) = (below(path), below(aside));
+        let text = format!("{path} was made, which your git would obey: it is now {aside}");
+        out.talk(format!("casemate: {}\n", neutralise(&text)))?;
+    }
+    let obeyed = made.iter().filter(|made| made.set_aside.is_none()).map(|made| below(&made.path));
+    let obeyed = Changes { obeyed: obeyed.collect(), ..Changes::default() };
+    if let Some(warning) = obeyed.warning() {
+        out.talk(format!("casemate: {}\n", neutralise(&warning)))?;
     }
     Ok(out.flush()?)
 }

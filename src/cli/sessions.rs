@@ -20,15 +20,12 @@ pub(super) async fn run(
     let mut out = Output::of_process();
     match command {
         SessionsCommand::List { json, limit } => {
-            let rows = match Runtime::look(&config) {
-                Ok(reader) => {
-                    let all = SessionFilter { include_archived: true, ..SessionFilter::default() };
-                    reader.sessions(&all, limit as usize)?
-                }
-                Err(error) if error.is_no_store() => Vec::new(),
+            let reader = match Runtime::look(&config) {
+                Ok(reader) => Some(reader),
+                Err(error) if error.is_no_store() => None,
                 Err(error) => return Err(error.into()),
             };
-            list(context, &rows, json, &mut out)?;
+            list(context, reader.as_ref(), limit as usize, json, &mut out)?;
         }
         SessionsCommand::Show { id, json } => {
             let reader = Runtime::look(&config)?;
@@ -64,12 +61,18 @@ pub(super) fn find(reader: &Reader, given: &str) -> Result<SessionRow, Failure> 
 
 fn list(
     context: &Context,
-    rows: &[SessionRow],
+    reader: Option<&Reader>,
+    limit: usize,
     as_json: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    let all = SessionFilter { include_archived: true, ..SessionFilter::default() };
+    let rows = reader.map(|reader| reader.sessions(&all, limit));
+    let rows = rows.transpose()?.unwrap_or_default();
+    let of_reader = || rows.iter().filter_map(|row| reader.map(|reader| (reader, row)));
     if as_json {
-        let rows: Vec<_> = rows.iter().map(summary).collect();
+        let rows = of_reader().map(|(reader, row)| summary(reader, row));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
         let text = serde_json::to_string_pretty(&rows).expect("a list is JSON");
         return Ok(out.data(text + "\n")?);
     }
@@ -78,32 +81,20 @@ fn list(
             out.talk(format!("no sessions yet; {} run 'TASK' starts one\n", context.program()))?
         );
     }
-    for row in rows {
+    for (reader, row) in of_reader() {
         let title = neutralise(row.title.as_deref().unwrap_or("(no title)"));
-        let (id, state, at) = (&row.id, state(row), rfc3339(row.created_at));
+        let (id, state, at) = (&row.id, reader.turn(row)?.as_str(), rfc3339(row.created_at));
         out.data(format!("{id}  {state:<12} {}  {title}\n", &at[..16].replace('T', " ")))?;
     }
     Ok(())
 }
 
-/// The state in a word that fits a column.
-fn state(row: &SessionRow) -> &'static str {
-    match (&row.stop_reason, row.status.as_str()) {
-        (Some(StopReason::EndTurn), "idle") => "done",
-        (Some(StopReason::RequiresAction { .. }), "idle") => "needs input",
-        (Some(StopReason::RetriesExhausted), "idle") => "gave up",
-        (Some(StopReason::BudgetReached), "idle") => "budget used",
-        (Some(StopReason::Refusal), "idle") => "refused",
-        (None, "idle") => "new",
-        (_, other) => other,
-    }
-}
-
-pub(super) fn summary(row: &SessionRow) -> Value {
-    json!({
+pub(super) fn summary(reader: &Reader, row: &SessionRow) -> Result<Value, StoreError> {
+    Ok(json!({
         "id": row.id,
         "type": "session",
         "title": row.title,
+        "state": reader.turn(row)?.as_str(),
         "status": row.status.as_str(),
         "stop_reason": row.stop_reason,
         "workspace": row.workspace,
@@ -111,7 +102,7 @@ pub(super) fn summary(row: &SessionRow) -> Value {
         "events": row.head,
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
-    })
+    }))
 }
 
 fn show(
@@ -122,7 +113,7 @@ fn show(
     out: &mut Output,
 ) -> Result<(), Failure> {
     if as_json {
-        let mut value = summary(row);
+        let mut value = summary(reader, row)?;
         value["definition"] = row.definition.clone();
         let text = serde_json::to_string_pretty(&value).expect("a session is JSON");
         return Ok(out.data(text + "\n")?);
@@ -140,7 +131,7 @@ fn show(
          tokens     {} in, {} from the cache, {} out\n  created    {}\n  updated    {}\n",
         row.id,
         neutralise(row.title.as_deref().unwrap_or("(no title)")),
-        state(row),
+        reader.turn(row)?.as_str(),
         neutralise(&row.workspace.to_string_lossy()),
         neutralise(model),
         row.head,

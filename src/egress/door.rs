@@ -56,6 +56,11 @@ impl Door {
         Ok(Self { task: tokio::spawn(keeper.serve()), ledger })
     }
 
+    /// Resolves when something was refused since the last time.
+    pub async fn has_refused(&self) {
+        self.ledger.has_refused().await;
+    }
+
     /// What happened since the last time that this was asked.
     #[must_use]
     pub fn report(&self) -> Report {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
+
 use super::policy::Refusal;
 use crate::limits::EGRESS_REPORTED;
 
@@ -70,11 +72,19 @@ struct Page {
 
 /// The page that is being written. Shared by a door's connections.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ledger(Arc<Mutex<Page>>);
+pub(super) struct Ledger {
+    page: Arc<Mutex<Page>>,
+    refusals: Arc<Notify>,
+}
 
 impl Ledger {
     fn with<T>(&self, act: impl FnOnce(&mut Page) -> T) -> T {
-        act(&mut self.0.lock().expect("nothing panics under this lock"))
+        act(&mut self.page.lock().expect("nothing panics under this lock"))
+    }
+
+    /// Resolves when something was refused since the last time.
+    pub(super) async fn has_refused(&self) {
+        self.refusals.notified().await;
     }
 
     pub(super) fn refused(&self, refusal: &Refusal) {
@@ -86,6 +96,7 @@ impl Ledger {
                 page.dropped += 1;
             }
         });
+        self.refusals.notify_one();
     }
 
     pub(super) fn failed(&self, text: &str) {

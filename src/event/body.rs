@@ -294,6 +294,17 @@ pub enum EventBody {
         /// Bytes to the session.
         received: u64,
     },
+    /// A tool made something that programs of the user's obey, and that no sandbox held because it was not there.
+    #[serde(rename = "internal.protected_made")]
+    ProtectedMade {
+        /// The `agent.tool_use` event that made it.
+        tool_use_id: EventId,
+        /// Where, seen from the workspace.
+        path: String,
+        /// Where it is now, if it was moved out of sight of who obeys it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        set_aside: Option<String>,
+    },
     /// A sandbox came up for this session.
     #[serde(rename = "internal.sandbox_ready")]
     SandboxReady {
@@ -333,6 +344,18 @@ pub enum EventBody {
         home: u64,
         /// The seal of the workspace that is restored.
         work: u64,
+    },
+    /// The user is about to take over what the session changed at these paths; what came of it follows.
+    #[serde(rename = "internal.applying")]
+    Applying {
+        /// Below the workspace.
+        paths: Vec<String>,
+    },
+    /// The session's version at these paths is about to become the user's again; what came of it follows.
+    #[serde(rename = "internal.discarding")]
+    Discarding {
+        /// Below the workspace.
+        paths: Vec<String>,
     },
     /// The user took over what the session changed of its own version of the workspace.
     #[serde(rename = "internal.applied")]
@@ -416,12 +439,15 @@ impl EventBody {
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => Audience::Internal,
         }
@@ -467,12 +493,15 @@ impl EventBody {
             E::ToolStarted { .. } => "internal.tool_started",
             E::EgressRefused { .. } => "internal.egress_refused",
             E::EgressUsage { .. } => "internal.egress_usage",
+            E::ProtectedMade { .. } => "internal.protected_made",
             E::SandboxFailed { .. } => "internal.sandbox_failed",
             E::SandboxReady { .. } => "internal.sandbox_ready",
             E::Sealed { .. } => "internal.sealed",
             E::Unsealed { .. } => "internal.unsealed",
             E::Rewound { .. } => "internal.rewound",
+            E::Applying { .. } => "internal.applying",
             E::Applied { .. } => "internal.applied",
+            E::Discarding { .. } => "internal.discarding",
             E::Discarded { .. } => "internal.discarded",
             E::Forked { .. } => "internal.forked",
         }

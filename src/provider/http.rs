@@ -115,8 +115,62 @@ pub struct HttpOptions {
     pub timeouts: Timeouts,
     /// Certificates in PEM that are trusted besides the usual ones.
     pub extra_ca_pem: Option<Vec<u8>>,
-    /// `http://` or `https://` URL of a proxy for every request. None is taken from the environment.
-    pub proxy: Option<String>,
+    /// See [`Proxies`]. None is taken from the environment.
+    pub proxies: Proxies,
+}
+
+/// The proxies through which servers are asked. Those on this machine never are.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    /// `http://` or `https://` URL of the one for plain servers; it may hold a password.
+    pub plain: Option<Secret>,
+    /// The same for encrypted ones, which it only passes on.
+    pub secure: Option<Secret>,
+    /// Hosts that are asked directly, as in `NO_PROXY`.
+    pub except: String,
+}
+
+/// What `NO_PROXY` need not say.
+const LOCAL: &str = "localhost,127.0.0.0/8,::1";
+
+impl Proxies {
+    /// The one for that kind of server; an error that names it without its password if it speaks no HTTP.
+    fn of(&self, secure: bool) -> Result<Option<reqwest::Proxy>, String> {
+        let given = if secure { &self.secure } else { &self.plain };
+        let Some(Secret(given)) = given else { return Ok(None) };
+        let url = if given.contains("://") { given.clone() } else { format!("http://{given}") };
+        let proxy = match url.split("://").next() {
+            Some("http" | "https") if secure => reqwest::Proxy::https(url),
+            Some("http" | "https") => reqwest::Proxy::http(url),
+            _ => return Err(unusable(given)),
+        };
+        let except = reqwest::NoProxy::from_string(&format!("{LOCAL},{}", self.except));
+        proxy.map(|proxy| Some(proxy.no_proxy(except))).map_err(|_| unusable(given))
+    }
+
+    /// Whether a host is asked directly, as far as names say it.
+    fn excepts(&self, host: &str) -> bool {
+        let within = |name: &str| {
+            let name = name.trim().trim_start_matches('.');
+            let parent = host.strip_suffix(name).filter(|_| !name.is_empty());
+            name == "*" || parent.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        is_local(host) || self.except.split(',').any(within)
+    }
+}
+
+/// Whether a URL's host is this machine.
+pub(crate) fn is_local(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+fn unusable(proxy: &str) -> String {
+    let shown = proxy.rsplit('@').next().unwrap_or_default();
+    format!(
+        "the proxy `{shown}` of the environment speaks no HTTP: write it as http://HOST:PORT, or name the server in \
+         NO_PROXY"
+    )
 }
 
 /// What is wrong with [`HttpOptions`].
@@ -128,12 +182,6 @@ pub enum HttpOptionsError {
         /// What was wrong.
         reason: String,
     },
-    /// The proxy's URL is none.
-    #[error("`{url}` is not a proxy's URL")]
-    Proxy {
-        /// The URL without its password.
-        url: String,
-    },
 }
 
 /// Clients for plain and for encrypted servers, each made when first needed.
@@ -141,7 +189,7 @@ pub enum HttpOptionsError {
 pub struct Http {
     timeouts: Timeouts,
     extra_roots: Vec<CertificateDer<'static>>,
-    proxy: Option<reqwest::Proxy>,
+    proxies: Proxies,
     plain: OnceLock<Client>,
     secure: OnceLock<Client>,
 }
@@ -170,23 +218,31 @@ impl Http {
     /// Checks the options. Opens nothing yet.
     ///
     /// # Errors
-    /// When the certificates or the proxy cannot be read.
+    /// When the certificates cannot be read.
     pub fn new(options: HttpOptions) -> Result<Self, HttpOptionsError> {
         let extra_roots = match &options.extra_ca_pem {
             Some(pem) => certificates(pem)?,
             None => Vec::new(),
         };
-        let proxy = options.proxy.map(|url| {
-            let shown = url.rsplit('@').next().unwrap_or_default().to_owned();
-            reqwest::Proxy::all(url).map_err(|_| HttpOptionsError::Proxy { url: shown })
-        });
         Ok(Self {
             timeouts: options.timeouts,
             extra_roots,
-            proxy: proxy.transpose()?,
+            proxies: options.proxies,
             plain: OnceLock::new(),
             secure: OnceLock::new(),
         })
+    }
+
+    /// Whether a server can be asked as the environment wants it.
+    ///
+    /// # Errors
+    /// That its proxy cannot be used, in words.
+    pub(crate) fn check(&self, url: &str) -> Result<(), String> {
+        let url = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
+        if url.host_str().is_some_and(|host| self.proxies.excepts(host)) {
+            return Ok(());
+        }
+        self.proxies.of(url.scheme() == "https").map(drop)
     }
 
     fn client(&self, secure: bool) -> Result<&Client, String> {
@@ -201,8 +257,9 @@ impl Http {
             .no_gzip()
             .no_proxy()
             .tls_backend_preconfigured(self.tls(secure).map_err(|e| e.to_string())?);
-        if let Some(proxy) = &self.proxy {
-            builder = builder.proxy(proxy.clone());
+        // One that cannot be used was refused by `check`, but for servers that are asked directly.
+        if let Ok(Some(proxy)) = self.proxies.of(secure) {
+            builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|e| causes(&e))?;
         Ok(cell.get_or_init(|| client))
@@ -212,7 +269,7 @@ impl Http {
     /// proxy needs them too.
     fn tls(&self, secure: bool) -> Result<rustls::ClientConfig, rustls::Error> {
         let mut roots = rustls::RootCertStore::empty();
-        if secure || self.proxy.is_some() {
+        if secure || self.proxies.plain.is_some() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             roots.add_parsable_certificates(self.extra_roots.iter().cloned());
         }

@@ -12,6 +12,7 @@ pub mod assemble;
 mod failure;
 pub mod http;
 pub mod openai;
+pub mod prices;
 pub mod repair;
 pub mod retry;
 pub mod routes;
@@ -19,6 +20,7 @@ pub mod scripted;
 pub mod sse;
 #[cfg(test)]
 mod testing;
+mod transcript;
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -259,7 +261,7 @@ fn wire_name(name: &str) -> Cow<'_, str> {
 /// A streamed answer. Dropping it ends the request.
 pub type DeltaStream = Pin<Box<dyn Stream<Item = Result<Delta, ModelError>> + Send>>;
 
-/// Something that answers requests.
+/// Something that answers requests: those of one conversation, each of which may begin with what the last one said.
 pub trait Model: Send + Sync {
     /// Sends the request and streams the answer. A good stream ends with exactly one [`Delta::Stop`]; after an error
     /// nothing follows.

@@ -11,8 +11,8 @@ use globset::{Glob, GlobMatcher};
 use serde_json::Value;
 
 use super::anthropic::Anthropic;
-use super::http::Http;
 pub use super::http::Secret;
+use super::http::{Http, is_local};
 use super::openai::{self, OpenAi};
 use super::scripted::Scripted;
 use super::{Model, ModelError};
@@ -84,9 +84,8 @@ impl ProviderConfig {
     }
 
     fn is_local(&self) -> bool {
-        let host = self.base_url.split("://").nth(1).unwrap_or_default();
-        let local = ["127.", "localhost", "[::1]"];
-        local.iter().any(|start| host.starts_with(start))
+        let url = reqwest::Url::parse(&self.base_url);
+        url.is_ok_and(|url| url.host_str().is_some_and(is_local))
     }
 }
 
@@ -262,6 +261,12 @@ impl Routes {
         Err(RouteError::Target { id, target, providers: self.names() })
     }
 
+    /// Whether the provider runs on this machine.
+    #[must_use]
+    pub fn is_local(&self, provider: &str) -> bool {
+        provider == SCRIPTED || self.provider(provider).is_some_and(ProviderConfig::is_local)
+    }
+
     fn named_outright<'a>(&self, id: &'a str) -> Option<(&'a str, &'a str)> {
         id.split_once('/').filter(|(provider, _)| self.provider(provider).is_some())
     }
@@ -296,11 +301,11 @@ pub struct Detected {
     pub models: Vec<String>,
 }
 
-/// Opens models. What was opened once is shared.
+/// Opens models. The connections are shared; a script is, because it counts the errors that it has given.
 pub struct Catalog {
     routes: Routes,
     http: Arc<Http>,
-    open: Mutex<HashMap<String, Arc<dyn Model>>>,
+    scripts: Mutex<HashMap<String, Arc<Scripted>>>,
 }
 
 impl fmt::Debug for Catalog {
@@ -313,7 +318,7 @@ impl Catalog {
     /// A catalog of these routes.
     #[must_use]
     pub fn new(routes: Routes, http: Arc<Http>) -> Self {
-        Self { routes, http, open: Mutex::default() }
+        Self { routes, http, scripts: Mutex::default() }
     }
 
     /// The routes.
@@ -322,28 +327,13 @@ impl Catalog {
         &self.routes
     }
 
-    /// The model of a route. Connects to nothing yet; reads a script's file.
+    /// The model of a route, for one conversation. Connects to nothing yet; reads a script's file.
     ///
     /// # Errors
     /// When the provider is gone or wants a key that is not there, or a script cannot be read.
     pub fn model(&self, route: &Route) -> Result<Arc<dyn Model>, ModelError> {
-        // Models of one provider differ in the request only; scripts are each their own.
-        let key = match route.provider.as_str() {
-            SCRIPTED => route.to_string(),
-            provider => provider.to_owned(),
-        };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = open.get(&key) {
-            return Ok(Arc::clone(model));
-        }
-        let model = self.connect(route)?;
-        open.insert(key, Arc::clone(&model));
-        Ok(model)
-    }
-
-    fn connect(&self, route: &Route) -> Result<Arc<dyn Model>, ModelError> {
         if route.provider == SCRIPTED {
-            return Ok(Arc::new(Scripted::load(Path::new(&route.model))?));
+            return Ok(self.script(&route.model)?);
         }
         let provider = self.routes.provider(&route.provider).ok_or_else(|| {
             let reason = format!("it is none of the providers {}", self.routes.names());
@@ -363,10 +353,22 @@ impl Catalog {
             return Err(ModelError::Unsupported { provider: name.clone(), reason });
         }
         let http = Arc::clone(&self.http);
+        http.check(base_url)
+            .map_err(|reason| ModelError::Unsupported { provider: name.clone(), reason })?;
         Ok(match provider.api {
             Api::Anthropic => Arc::new(Anthropic::new(http, name, base_url, key)),
             Api::OpenAi => Arc::new(OpenAi::new(http, name, base_url, key)),
         })
+    }
+
+    fn script(&self, path: &str) -> Result<Arc<Scripted>, ModelError> {
+        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(script) = scripts.get(path) {
+            return Ok(Arc::clone(script));
+        }
+        let script = Arc::new(Scripted::load(Path::new(path))?);
+        scripts.insert(path.to_owned(), Arc::clone(&script));
+        Ok(script)
     }
 
     /// Asks every provider on this machine which models it has, all at once, none longer than `within`.

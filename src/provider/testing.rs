@@ -7,7 +7,9 @@ use serde_json::{Map, json};
 use super::assemble::{Answer, AnswerBlock, Assembler};
 use super::{Block, Delta, Message, ModelError, Request, Role, ToolSpec};
 use crate::agent::Effort;
-use crate::event::{ContentBlock, DocumentSource, ImageSource};
+use crate::event::{
+    Citations, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind,
+};
 
 fn message(role: Role, blocks: Vec<Block>) -> Arc<Message> {
     Arc::new(Message { role, blocks })
@@ -26,6 +28,23 @@ fn pdf() -> ContentBlock {
     let source =
         DocumentSource::Base64 { media_type: "application/pdf".into(), data: "JVBE".into() };
     ContentBlock::Document { source, title: Some("a.pdf".into()), context: None }
+}
+
+fn found() -> ContentBlock {
+    ContentBlock::SearchResult {
+        source: "https://a.example".into(),
+        title: "A".into(),
+        content: vec![SearchText { r#type: SearchTextKind::Text, text: "found".into() }],
+        citations: Citations { enabled: true },
+    }
+}
+
+fn uploaded() -> ContentBlock {
+    ContentBlock::Document {
+        source: DocumentSource::File { file_id: "file_1".into() },
+        title: Some("b.pdf".into()),
+        context: Some("last year's".into()),
+    }
 }
 
 fn result(id: &str, content: Vec<ContentBlock>, is_error: bool) -> Block {
@@ -64,8 +83,13 @@ pub(crate) fn full() -> Request {
         result("sevt_1", vec![ContentBlock::text("an image:"), image()], false),
         result("sevt_2", vec![ContentBlock::text("no tool of that name"), image()], true),
     ];
-    let last =
-        vec![result("sevt_3", vec![pdf()], false), result("sevt_4", vec![], false), say("and?")];
+    let last = vec![
+        result("sevt_3", vec![pdf(), found()], false),
+        result("sevt_4", vec![], false),
+        say("and?"),
+        Block::Content(uploaded()),
+        Block::System { text: "Be brief.".into() },
+    ];
     let schema = json!({"type": "object", "properties": {"path": {"type": "string"}}});
     let tool = |name: &str| ToolSpec {
         name: name.into(),

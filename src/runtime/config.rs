@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
-use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Secret};
+use crate::event::Budget;
+use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
+use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
 
@@ -146,6 +148,11 @@ pub struct Config {
     pub registries: Registries,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
+    proxies: Proxies,
+    /// What models cost.
+    pub prices: Prices,
+    /// What a session may use unless it or its agent says otherwise.
+    pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -161,6 +168,9 @@ struct File {
     routes: Vec<FileRoute>,
     #[serde(default)]
     package_managers: FilePackageManagers,
+    #[serde(default)]
+    prices: Vec<PriceRule>,
+    limits: Option<Budget>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -234,6 +244,9 @@ impl Config {
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
             registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
+            proxies: proxies(env),
+            prices: Prices::new(file.prices),
+            limits: file.limits,
             providers,
             routes,
         })
@@ -272,8 +285,11 @@ impl Config {
     /// # Errors
     /// If the extra certificates cannot be read.
     pub fn catalog(&self) -> Result<Catalog, ConfigError> {
-        let options =
-            HttpOptions { extra_ca_pem: self.extra_certificates.clone(), ..HttpOptions::default() };
+        let options = HttpOptions {
+            extra_ca_pem: self.extra_certificates.clone(),
+            proxies: self.proxies.clone(),
+            ..HttpOptions::default()
+        };
         let routes = Routes::new(self.providers.clone(), self.routes.clone());
         Ok(Catalog::new(routes, Arc::new(Http::new(options)?)))
     }
@@ -341,6 +357,17 @@ fn from_environment(provider: &mut ProviderConfig, env: &Env) {
     };
     if let Some(url) = moved {
         url.clone_into(&mut provider.base_url);
+    }
+}
+
+/// As other programs understand these variables, in either case of their letters.
+fn proxies(env: &Env) -> Proxies {
+    let get = |name: &str| env.get(name).or_else(|| env.get(&name.to_lowercase()));
+    let proxy = |name| get(name).or_else(|| get("ALL_PROXY")).map(Secret::new);
+    Proxies {
+        plain: proxy("HTTP_PROXY"),
+        secure: proxy("HTTPS_PROXY"),
+        except: get("NO_PROXY").unwrap_or_default().to_owned(),
     }
 }
 

@@ -7,16 +7,13 @@ use super::{Runtime, RuntimeError};
 use crate::environment::{Environment, WorkspaceMode};
 use crate::id::SessionId;
 use crate::sandbox;
-use crate::sandbox::disk::{Disk, DiskError, Place};
+use crate::sandbox::disk::{Disk, Place};
 use crate::store::Reader;
-
-/// The directory of all of them, in the data directory.
-const DISKS: &str = "sessions";
 
 impl Runtime {
     /// The disk of a session.
     pub(super) fn disk(&self, id: &SessionId) -> Place {
-        Place::at(self.config().data_dir.join(DISKS).join(id.as_str()))
+        Place::of(&self.config().data_dir, id.as_str())
     }
 
     /// Makes the disk of a session that is about to be created. Where it is cut, the next start sweeps it.
@@ -51,22 +48,11 @@ impl Runtime {
 
 /// Removes the disks of sessions that are gone: of one that was deleted, or never came to be.
 pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError> {
-    let dir = data_dir.join(DISKS);
-    let entries = match std::fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
-            return Err(DiskError::Io { what: "look through", path: dir, source }.into());
-        }
-    };
-    for entry in entries.flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<SessionId>().ok())
-        else {
-            continue;
-        };
+    for name in Place::names(data_dir)? {
+        let Ok(id) = name.parse::<SessionId>() else { continue };
         if reader.session(&id)?.is_none() {
-            Place::at(entry.path()).remove()?;
+            Place::of(data_dir, &name).remove()?;
         }
     }
-    Ok(())
+    Ok(Place::sweep(data_dir)?)
 }

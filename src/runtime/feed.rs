@@ -113,7 +113,10 @@ impl Feed {
                     Err(broadcast::error::RecvError::Closed) => self.moved().await,
                 },
                 // A closed head is looked into above.
-                _ = self.head.changed() => {}
+                _ = self.head.changed() => {
+                    // The same commit woke the driver: the next request goes out before the last step is shown.
+                    tokio::task::yield_now().await;
+                }
                 () = changed(&mut self.fault) => {}
             }
         }

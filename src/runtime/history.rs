@@ -8,7 +8,8 @@ use crate::clock::Timestamp;
 use crate::environment::{Environment, WorkspaceMode};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
-use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Outcome, Place};
+use crate::sandbox;
+use crate::sandbox::disk::{Change, Choice, Disk, DiskError, DiskSeal, Fork, Form, Outcome, Place};
 use crate::session::Definition;
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::rewind::{Moment, moment};
@@ -116,12 +117,10 @@ impl Runtime {
     ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
         let still = self.still(id).await?;
         let paths = still.below(paths);
-        let done = on_disk(&still, move |disk| disk.apply(&paths, choice)).await?;
-        let (applied, merged) = (of(&done, Outcome::Applied), of(&done, Outcome::Merged));
-        let kept = of(&done, Outcome::Kept);
-        let body = EventBody::Applied { applied, merged, kept };
-        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
-        Ok(done)
+        let wanted = paths.clone();
+        let would = on_disk(&still, move |disk| disk.would_apply(&wanted, choice)).await?;
+        let intent = EventBody::Applying { paths: shown(&would) };
+        self.carry_out(&still, intent, move |disk| disk.apply(&paths, choice)).await
     }
 
     /// Takes back what the session changed at these paths, or all of it.
@@ -135,11 +134,55 @@ impl Runtime {
     ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
         let still = self.still(id).await?;
         let paths = still.below(paths);
-        let done = on_disk(&still, move |disk| disk.discard(&paths)).await?;
-        let discarded = of(&done, Outcome::Discarded);
-        let body = EventBody::Discarded { discarded, kept: of(&done, Outcome::Kept) };
-        self.write(id, vec![NewEvent::now(self.now(), body)]).await?;
-        Ok(done)
+        let wanted = paths.clone();
+        let would = on_disk(&still, move |disk| disk.would_discard(&wanted)).await?;
+        let intent = EventBody::Discarding { paths: shown(&would) };
+        self.carry_out(&still, intent, move |disk| disk.discard(&paths)).await
+    }
+
+    /// Says what is about to be done with files, does it, and says what came of it. Where that is cut, whoever comes next
+    /// looks and says it.
+    async fn carry_out(
+        &self,
+        still: &Still,
+        intent: EventBody,
+        act: impl FnOnce(&mut Disk) -> Result<Vec<(PathBuf, Outcome)>, DiskError> + Send + 'static,
+    ) -> Result<Vec<(PathBuf, Outcome)>, RuntimeError> {
+        if matches!(&intent, EventBody::Applying { paths } | EventBody::Discarding { paths } if paths.is_empty())
+        {
+            return Ok(Vec::new());
+        }
+        let id = &still.row.id;
+        self.write(id, vec![NewEvent::now(self.now(), intent.clone())]).await?;
+        match on_disk(still, act).await {
+            Ok(done) => {
+                self.write(id, vec![NewEvent::now(self.now(), outcome(&intent, &done))]).await?;
+                Ok(done)
+            }
+            Err(error) => {
+                // It stopped on the way: what was done by then is said as well.
+                self.settle(still, &intent).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds out what came of an intent, and says it. Nothing is done again: the user's files may be others by now.
+    async fn settle(&self, still: &Still, intent: &EventBody) -> Result<Vec<Event>, RuntimeError> {
+        let (EventBody::Applying { paths } | EventBody::Discarding { paths }) = intent else {
+            return Ok(Vec::new());
+        };
+        let left = on_disk(still, Disk::changes).await?;
+        let differs =
+            |path: &String| left.iter().any(|change| change.path.display().to_string() == *path);
+        let ended = match intent {
+            EventBody::Applying { .. } => Outcome::Applied,
+            _ => Outcome::Discarded,
+        };
+        let outcome_of = |path: &String| if differs(path) { Outcome::Kept } else { ended };
+        let done: Vec<_> =
+            paths.iter().map(|path| (PathBuf::from(path), outcome_of(path))).collect();
+        self.write(&still.row.id, vec![NewEvent::now(self.now(), outcome(intent, &done))]).await
     }
 
     /// Begins a session that was this one up to an event, with files of its own; without one, as this one is now. A
@@ -185,10 +228,10 @@ impl Runtime {
         let last = still.last_seal(moment.position);
         let seal = moment.seal.map_or(last, |(home, work)| DiskSeal { home, work });
         let last = DiskSeal { home: last.home.max(seal.home), work: last.work.max(seal.work) };
-        let (from, position) = (still.place.clone(), moment.position);
-        let place = self.disk(&id);
-        let fork = move |disk: &mut Disk| disk.fork_from(&from, last, seal, position);
-        let DiskSeal { home, work } = with_disk(place, &definition.environment, fork).await?;
+        let mode = definition.environment.workspace_mode;
+        let fork = Fork { mode, last, seal, rewound: moment.position, form: Form::Layer };
+        let DiskSeal { home, work } =
+            self.fork_disk(still, &self.disk(&id), &definition.environment, fork).await?;
         let title =
             title.or_else(|| still.row.title.as_ref().map(|title| format!("{title} (fork)")));
         let new = NewSession {
@@ -204,7 +247,27 @@ impl Runtime {
         let forked = EventBody::Forked { from: still.row.id.clone(), at: at.clone(), home, work };
         let events = [forked].into_iter().chain(moment.closing.clone());
         let events: Vec<_> = events.map(|body| NewEvent::now(self.now(), body)).collect();
-        Ok(self.shared.store.fork_session(new, &still.row.id, position, events).await?)
+        Ok(self.shared.store.fork_session(new, &still.row.id, moment.position, events).await?)
+    }
+
+    /// Makes the disk of a fork: a layer, unless this machine has no use for one.
+    async fn fork_disk(
+        &self,
+        still: &Still,
+        place: &Place,
+        environment: &Environment,
+        fork: Fork,
+    ) -> Result<DiskSeal, RuntimeError> {
+        let to = place.clone();
+        let made = on_disk(still, move |disk| disk.fork(&to, &fork)).await?;
+        let layered = fork.mode == WorkspaceMode::Copy && place.base()?.is_some();
+        // Whether a layer can be had here is found out by having it.
+        if !layered || sandbox::launch(environment, place, &[]).await.is_ok() {
+            return Ok(made);
+        }
+        place.remove()?;
+        let (to, fork) = (place.clone(), Fork { form: Form::Copy, ..fork });
+        on_disk(still, move |disk| disk.fork(&to, &fork)).await
     }
 
     fn now(&self) -> Timestamp {
@@ -217,13 +280,18 @@ impl Runtime {
         if self.shared.drivers.is_driven(id) {
             return Err(RuntimeError::Busy(id.clone()));
         }
+        self.shared.warm.forget(id);
         let mut log = Vec::new();
         self.reader().each(id, 0, |event| log.push(event))?;
         let definition = Arc::new(definition(row.clone())?);
-        let still = Still { row, definition, log, place: self.disk(id) };
+        let mut still = Still { row, definition, log, place: self.disk(id) };
         if let Some(last) = still.log.iter().rev().find_map(Rewind::of) {
             let (home, work) = last.seal;
             on_disk(&still, move |disk| disk.rewind(last.at, DiskSeal { home, work })).await?;
+        }
+        if let Some(intent) = still.open_intent() {
+            let said = self.settle(&still, intent).await?;
+            still.log.extend(said);
         }
         Ok(still)
     }
@@ -254,7 +322,38 @@ fn of(done: &[(PathBuf, Outcome)], wanted: Outcome) -> Vec<String> {
     ended.map(|(path, _)| path.display().to_string()).collect()
 }
 
+/// What came of an intent.
+fn outcome(intent: &EventBody, done: &[(PathBuf, Outcome)]) -> EventBody {
+    let mut kept = of(done, Outcome::Kept);
+    kept.extend(of(done, Outcome::Beside));
+    if matches!(intent, EventBody::Discarding { .. }) {
+        return EventBody::Discarded { discarded: of(done, Outcome::Discarded), kept };
+    }
+    let (applied, merged) = (of(done, Outcome::Applied), of(done, Outcome::Merged));
+    EventBody::Applied { applied, merged, kept }
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
 impl Still {
+    /// What was about to be done with files, if nothing says what came of it.
+    fn open_intent(&self) -> Option<&EventBody> {
+        let mut acts = self.log.iter().rev().map(|event| &event.body).filter(|body| {
+            matches!(
+                body,
+                EventBody::Applying { .. }
+                    | EventBody::Applied { .. }
+                    | EventBody::Discarding { .. }
+                    | EventBody::Discarded { .. }
+            )
+        });
+        acts.next().filter(|body| {
+            matches!(body, EventBody::Applying { .. } | EventBody::Discarding { .. })
+        })
+    }
+
     /// Paths as the user named them, seen from the workspace.
     fn below(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
         let inner = |path: &PathBuf| {

@@ -20,12 +20,14 @@ mod network;
 mod records;
 mod registries;
 mod update;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
@@ -52,11 +54,11 @@ use crate::limits::{
     ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_INPUTS, MAX_PROFILE_BYTES,
     MAX_TASK_BYTES, SHUTDOWN_GRACE,
 };
+use crate::provider::prices::Price;
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
 pub use crate::sandbox::View as SandboxView;
-use crate::sandbox::disk::Place;
-use crate::sandbox::{self, LaunchError, PlanError, SandboxError};
+use crate::sandbox::{self, Guest, LaunchError, PlanError, SandboxError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -65,6 +67,7 @@ use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
+use warm::{Recipe, Warm};
 
 /// Why the runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +159,14 @@ pub enum RuntimeError {
     /// A budget that is used up already.
     #[error("budget.max_list_cost must be greater than the session's consumed list cost")]
     BudgetNotRaised,
+    /// Nobody knows what the model costs.
+    #[error(
+        "model_not_budgetable: no list price is known for {model}; name one under [[prices]] in the configuration"
+    )]
+    NotBudgetable {
+        /// The model.
+        model: String,
+    },
     /// No such thread.
     #[error("the session has no thread {0}")]
     NoThread(ThreadId),
@@ -269,6 +280,7 @@ struct Shared {
     config: Config,
     catalog: Catalog,
     drivers: Drivers,
+    warm: Arc<Warm>,
 }
 
 impl Runtime {
@@ -284,8 +296,8 @@ impl Runtime {
         let catalog = config.catalog()?;
         let clock = Arc::new(SystemClock);
         let opened_at = clock.now();
-        let drivers = Drivers::default();
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers };
+        let (drivers, warm) = (Drivers::default(), Arc::default());
+        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -334,6 +346,20 @@ impl Runtime {
         Ok((route, model))
     }
 
+    fn price(&self, route: &Route) -> Option<Price> {
+        let is_local = self.shared.catalog.routes().is_local(&route.provider);
+        self.shared.config.prices.of(route, is_local)
+    }
+
+    /// A budget of money takes a model whose price is known.
+    fn check_budgetable(&self, model: &str, budget: &Budget) -> Result<(), RuntimeError> {
+        let route = self.shared.catalog.routes().resolve(model)?;
+        if budget.max_list_cost.is_some() && self.price(&route).is_none() {
+            return Err(RuntimeError::NotBudgetable { model: route.to_string() });
+        }
+        Ok(())
+    }
+
     /// Creates a session together with what it is told at once; without that it is idle until it is told something.
     ///
     /// # Errors
@@ -366,7 +392,9 @@ impl Runtime {
                 .then_some(&spec.environment.networking),
         };
         let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
-        let budget = spec.budget.or_else(|| spec.agent.budget.clone());
+        let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
+        let budget = spec.budget.clone().or_else(by_default);
+        budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
         let definition = Definition {
             agent: spec.agent,
             environment: spec.environment,
@@ -393,8 +421,44 @@ impl Runtime {
         let row = self.shared.store.create_session(new, append).await?;
         if works {
             self.drive(&row.id)?;
+        } else {
+            self.prepare(&row)?;
         }
         Ok(row)
+    }
+
+    /// Begins to bring a session's sandbox up: whoever creates one is about to tell it something.
+    fn prepare(&self, row: &SessionRow) -> Result<(), RuntimeError> {
+        let environment = definition(row.clone())?.environment;
+        self.shared.warm.prepare(row.id.clone(), self.recipe(&row.id, environment).0);
+        Ok(())
+    }
+
+    /// What a session's sandbox is made of, and what its network may reach.
+    fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
+        let registries = registries_of(&environment, &self.shared.config.registries);
+        let policy = Policy::new(environment.networking.clone(), registries.hosts);
+        let variables = registries.variables;
+        (Recipe { environment, disk: self.disk(id), variables }, policy)
+    }
+
+    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread.
+    fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
+        let (recipe, policy) = self.recipe(id, environment);
+        let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
+        Arc::new(move || -> Sandboxed {
+            let (id, warm) = (id.clone(), Arc::clone(&warm));
+            let (recipe, policy) = (recipe.clone(), policy.clone());
+            Box::pin(async move {
+                let guest = match warm.take(&id, &recipe).await {
+                    Some(guest) => guest,
+                    None => launch(&recipe).await?,
+                };
+                let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
+                let door = door.map_err(|e| format!("network door: {e}"))?;
+                Ok(Launched { guest, door })
+            })
+        })
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -488,13 +552,10 @@ impl Runtime {
             clock: Arc::clone(&self.shared.clock),
             model,
             model_name: route.to_string(),
+            price: self.price(&route),
             model_id: route.model,
             opened_at: self.shared.opened_at,
-            launcher: launcher(
-                definition.environment,
-                self.disk(id),
-                &self.shared.config.registries,
-            ),
+            launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,
             interrupt,
@@ -564,6 +625,7 @@ impl Runtime {
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
         self.check_still(&self.row(id)?)?;
         self.shared.drivers.retire(id).await;
+        self.shared.warm.forget(id);
         self.shared.store.delete_session(id).await?;
         // Cut here, the next start sweeps it.
         Ok(self.disk(id).remove()?)
@@ -573,6 +635,7 @@ impl Runtime {
     pub async fn shutdown(self) {
         let work = async {
             self.shared.drivers.stop().await;
+            self.shared.warm.end();
             self.shared.store.clone().close().await;
             // A thread that panicked has nothing left to wait for.
             drop(tokio::task::spawn_blocking(sandbox::settle).await);
@@ -587,24 +650,11 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
         .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
-/// A launcher for one environment: facts and plan are gathered anew for each sandbox, off the runtime's thread.
-fn launcher(environment: Environment, disk: Place, registries: &Registries) -> Launcher {
-    let registries = registries_of(&environment, registries);
-    let policy = Policy::new(environment.networking.clone(), registries.hosts);
-    Arc::new(move || -> Sandboxed {
-        let (environment, disk, policy) = (environment.clone(), disk.clone(), policy.clone());
-        let variables = registries.variables.clone();
-        Box::pin(async move {
-            let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
-            // Made with the session; one of an older version has none.
-            disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-            let guest = sandbox::launch(&environment, &disk, &variables).await;
-            let guest = guest.map_err(|e| e.to_string())?;
-            let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
-            let door = door.map_err(|e| format!("network door: {e}"))?;
-            Ok(Launched { guest, door })
-        })
-    })
+async fn launch(Recipe { environment, disk, variables }: &Recipe) -> Result<Guest, String> {
+    let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
+    // Made with the session; one of an older version has none.
+    disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
+    sandbox::launch(environment, disk, variables).await.map_err(|e| e.to_string())
 }
 
 /// Those that the environment opens.
@@ -660,6 +710,8 @@ async fn detected(catalog: &Catalog) -> Vec<String> {
 pub struct Executed {
     /// Its exit code, as a shell counts.
     pub code: u8,
+    /// What it made that programs of the user's obey.
+    pub made: Vec<Made>,
     /// What it reached, and what was refused.
     pub network: Report,
 }
@@ -680,9 +732,9 @@ pub fn sandbox_exec(
     let policy = Policy::new(environment.networking.clone(), hosts);
     let mut keeper = None;
     let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
-    let code = sandbox::run_command(environment, argv, &variables, &mut door)?;
+    let (code, made) = sandbox::run_command(environment, argv, &variables, &mut door)?;
     let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
-    Ok(Executed { code, network: network.map_err(RuntimeError::Door)? })
+    Ok(Executed { code, made, network: network.map_err(RuntimeError::Door)? })
 }
 
 /// What a sandbox for this environment would be.

@@ -35,7 +35,12 @@ impl Runtime {
         id: &SessionId,
         patch: SessionPatch,
     ) -> Result<SessionRow, RuntimeError> {
-        let change = |row: &SessionRow| changes(row, &patch);
+        let change = |row: &SessionRow| {
+            if let Some(Some(budget)) = &patch.budget {
+                self.check_budgetable(&definition(row.clone())?.agent.model, budget)?;
+            }
+            changes(row, &patch)
+        };
         self.change(id, change).await?;
         // What its budget stopped goes on by itself.
         if patch.budget.is_some() {

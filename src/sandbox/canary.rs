@@ -6,9 +6,10 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::cgroup::began;
+use super::cgroup::{began, own_beginning};
 use super::plan::Plan;
 
 /// Removes the file when dropped.
@@ -39,8 +40,9 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
     const TRIES: usize = 8;
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let pid = std::process::id();
+    static SWEPT: Once = Once::new();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = dir.join(format!("{pid}-{}-{number}", began(pid).unwrap_or(0)));
+    let path = dir.join(format!("{pid}-{}-{number}", own_beginning()));
     for _ in 0..TRIES {
         match DirBuilder::new().mode(0o755).create(dir) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
@@ -52,7 +54,7 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
             Ok(_) => return Err(io::ErrorKind::PermissionDenied.into()),
             Err(_) => continue,
         }
-        sweep(dir);
+        SWEPT.call_once(|| sweep(dir));
         match File::create_new(&path) {
             Ok(file) => {
                 let canary = Canary(path);

@@ -1,5 +1,5 @@
 //! A control group for one session, where this process may make one: version 2 if its controllers are delegated, version 1
-//! if root has it. The kernel then counts memory and processor time of the whole session, whatever it forks.
+//! if root has it. The kernel then counts memory, processor time and disk traffic of the whole session, whatever it forks.
 //!
 //! The host makes and removes the directory; the child enters it before it gives anything up. A host that was killed
 //! leaves an empty directory, which the next one removes.
@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::launcher;
 use super::plan::Plan;
 use super::profile::Resource;
 use crate::limits::CGROUP_REMOVAL;
@@ -31,6 +32,17 @@ pub(super) struct Cgroup {
     dirs: Vec<PathBuf>,
     events: PathBuf,
     version: u8,
+    /// Whether the speed of the disk is limited, if it should be; or why not.
+    io: Option<Result<(), String>>,
+}
+
+/// What a group is to limit.
+struct Wanted<'a> {
+    memory: u64,
+    cpu: Option<u64>,
+    processes: Option<u64>,
+    /// Bytes in a second, on the disk of a path.
+    io: Option<(u64, &'a Path)>,
 }
 
 /// Where this process may make groups.
@@ -38,8 +50,8 @@ pub(super) struct Cgroup {
 enum Place {
     /// Version 2: one directory for all.
     Unified(PathBuf),
-    /// Version 1: a directory for memory, and one for the processor if there is one.
-    Split { memory: PathBuf, cpu: Option<PathBuf> },
+    /// Version 1: a directory for memory, and others for the processor and for disks if there are any.
+    Split { memory: PathBuf, cpu: Option<PathBuf>, io: Option<PathBuf> },
 }
 
 impl Cgroup {
@@ -51,21 +63,27 @@ impl Cgroup {
         let Some(memory) = plan.limit(Resource::Memory) else {
             return Err("no limit of memory".to_owned());
         };
-        Self::make_with(memory, plan.limit(Resource::Cpu), plan.limit(Resource::Nproc))
+        Self::make_with(&Wanted {
+            memory,
+            cpu: plan.limit(Resource::Cpu),
+            processes: plan.limit(Resource::Nproc),
+            io: plan.limit(Resource::Io).map(|bytes| (bytes, plan.workspace.as_path())),
+        })
     }
 
-    /// A group with a limit of memory alone.
+    /// A group to try it out, with limits of memory and of the speed of the disk below `path`.
     ///
     /// # Errors
     /// As [`Cgroup::make`].
-    pub(super) fn of_memory(bytes: u64) -> Result<Self, String> {
-        Self::make_with(bytes, None, None)
+    pub(super) fn to_try(path: &Path) -> Result<Self, String> {
+        let io = Some((1 << 30, path));
+        Self::make_with(&Wanted { memory: 64 << 20, cpu: None, processes: None, io })
     }
 
-    fn make_with(memory: u64, cpu: Option<u64>, processes: Option<u64>) -> Result<Self, String> {
+    fn make_with(wanted: &Wanted<'_>) -> Result<Self, String> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
         let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
-        let made = Self::make_at(&place(&mounts, &own)?, memory, cpu, processes);
+        let made = Self::make_at(&place(&mounts, &own)?, wanted);
         made.map_err(|e| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "control groups are not delegated to this user".to_owned()
@@ -77,12 +95,7 @@ impl Cgroup {
         })
     }
 
-    fn make_at(
-        place: &Place,
-        memory: u64,
-        cpu: Option<u64>,
-        processes: Option<u64>,
-    ) -> io::Result<Self> {
+    fn make_at(place: &Place, wanted: &Wanted<'_>) -> io::Result<Self> {
         static SWEPT: Once = Once::new();
         let (base, version) = match place {
             Place::Unified(base) => (base, 2),
@@ -91,7 +104,8 @@ impl Cgroup {
         SWEPT.call_once(|| sweep(place));
         let name = name();
         let dir = base.join(&name);
-        let mut made = Self { dirs: Vec::new(), events: PathBuf::new(), version };
+        let Wanted { memory, cpu, processes, io } = *wanted;
+        let mut made = Self { dirs: Vec::new(), events: PathBuf::new(), version, io: None };
         match place {
             Place::Unified(base) => {
                 delegate(base)?;
@@ -106,9 +120,10 @@ impl Cgroup {
                     let text = format!("{} {PERIOD_US}", percent * PERIOD_US / 100);
                     put_text(&dir.join("cpu.max"), &text)?;
                 }
+                made.io = io.map(|(bytes, path)| slow_down(base, &dir, bytes, path));
                 made.events = dir.join("memory.events");
             }
-            Place::Split { cpu: cpu_base, .. } => {
+            Place::Split { cpu: cpu_base, io: io_base, .. } => {
                 made.add(&dir)?;
                 put(&dir.join("memory.limit_in_bytes"), memory)?;
                 put_if_there(&dir.join("memory.memsw.limit_in_bytes"), memory)?;
@@ -119,6 +134,12 @@ impl Cgroup {
                     put(&dir.join("cpu.cfs_period_us"), PERIOD_US)?;
                     put(&dir.join("cpu.cfs_quota_us"), percent * PERIOD_US / 100)?;
                 }
+                made.io = io.map(|(bytes, path)| {
+                    let base = io_base.as_ref().ok_or("no group for disks is mounted")?;
+                    let dir = base.join(&name);
+                    made.add(&dir).map_err(|e| e.to_string())?;
+                    throttle(&dir, bytes, path)
+                });
             }
         }
         Ok(made)
@@ -137,7 +158,12 @@ impl Cgroup {
 
     /// As a layer.
     pub(super) fn layer(&self) -> String {
-        format!("memory counted by the kernel (control groups, version {})", self.version)
+        let io = match &self.io {
+            None => String::new(),
+            Some(Ok(())) => ", disk speed limited".to_owned(),
+            Some(Err(reason)) => format!(", disk speed not limited: {reason}"),
+        };
+        format!("memory counted by the kernel (control groups, version {}){io}", self.version)
     }
 }
 
@@ -197,12 +223,57 @@ fn put_if_there(path: &Path, value: u64) -> io::Result<()> {
     }
 }
 
+/// Limits the speed of the disk that `path` is on, for a group of version 2 whose parent is `base`.
+fn slow_down(base: &Path, group: &Path, bytes: u64, path: &Path) -> Result<(), String> {
+    let device = device(path)?;
+    // Often delegated less than memory is.
+    let given = put_text(&base.join("cgroup.subtree_control"), "+io");
+    let text = format!("{device} rbps={bytes} wbps={bytes}");
+    let refused = |e: io::Error| match &given {
+        Ok(()) => format!("device {device}: {e}"),
+        Err(_) => "the control group of disks is not delegated".to_owned(),
+    };
+    put_text(&group.join("io.max"), &text).map_err(refused)
+}
+
+/// The same in version 1, which sees what is read, and what is written past the page cache or synced.
+fn throttle(group: &Path, bytes: u64, path: &Path) -> Result<(), String> {
+    let device = device(path)?;
+    ["read", "write"].iter().try_for_each(|what| {
+        let file = group.join(format!("blkio.throttle.{what}_bps_device"));
+        put_text(&file, &format!("{device} {bytes}")).map_err(|e| format!("device {device}: {e}"))
+    })
+}
+
+/// The number of the disk that a path is on: the whole one, where that is a part.
+fn device(path: &Path) -> Result<String, String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = path.metadata().map_err(|e| e.to_string())?.dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    if major == 0 {
+        return Err("the file system has no disk of its own".to_owned());
+    }
+    let place = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    if !place.join("partition").exists() {
+        return Ok(format!("{major}:{minor}"));
+    }
+    // Its directory lies in that of the disk.
+    let disk = place.canonicalize().ok().and_then(|part| Some(part.parent()?.join("dev")));
+    let number = disk.and_then(|disk| std::fs::read_to_string(disk).ok());
+    Ok(number.ok_or("its disk is not known")?.trim().to_owned())
+}
+
 /// Says who made the group: the process and when it began, so that a number used again is told apart.
 fn name() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    let pid = std::process::id();
-    let began = began(pid).unwrap_or(0);
+    let (pid, began) = (std::process::id(), own_beginning());
     format!("casemate-{pid}-{began}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// When this process began, or 0.
+pub(super) fn own_beginning() -> u64 {
+    static BEGAN: OnceLock<u64> = OnceLock::new();
+    *BEGAN.get_or_init(|| began(std::process::id()).unwrap_or(0))
 }
 
 /// When a process began, in the kernel's ticks.
@@ -215,7 +286,7 @@ pub(super) fn began(pid: u32) -> Option<u64> {
 fn sweep(place: &Place) {
     let bases: Vec<&PathBuf> = match place {
         Place::Unified(base) => vec![base],
-        Place::Split { memory, cpu } => std::iter::once(memory).chain(cpu).collect(),
+        Place::Split { memory, cpu, io } => std::iter::once(memory).chain(cpu).chain(io).collect(),
     };
     for base in bases {
         let Ok(entries) = std::fs::read_dir(base) else { continue };
@@ -252,10 +323,15 @@ fn delegate(base: &Path) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    put_text(&room.join("cgroup.procs"), "0")?;
+    let move_to = |group: &Path| {
+        let launcher = launcher::process_id().map(u64::from);
+        let mut own = std::iter::once(0).chain(launcher);
+        own.try_for_each(|pid| put(&group.join("cgroup.procs"), pid))
+    };
+    move_to(&room)?;
     put_text(&control, "+memory +pids +cpu").inspect_err(|_| {
         // Others are in it too: back to where it was, as if nothing had been tried.
-        drop(put_text(&base.join("cgroup.procs"), "0"));
+        drop(move_to(base));
         drop(std::fs::remove_dir(&room));
     })
 }
@@ -282,7 +358,7 @@ fn place(mounts: &str, own: &str) -> Result<Place, String> {
         Some(at.join(path_of(&|controllers| has(controllers))?))
     };
     if let Some(memory) = split("memory") {
-        return Ok(Place::Split { memory, cpu: split("cpu") });
+        return Ok(Place::Split { memory, cpu: split("cpu"), io: split("blkio") });
     }
     let unified = mounted(&|kind, _| kind == "cgroup2");
     match unified.zip(path_of(&str::is_empty)) {
@@ -306,11 +382,15 @@ mod tests {
             Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope".into())),
         );
         let hybrid = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n\
-                      cgroup2 /c/unified cgroup2 rw 0 0";
+                      cgroup /c/blkio cgroup rw,blkio 0 0\ncgroup2 /c/unified cgroup2 rw 0 0";
         check(
             hybrid,
-            "4:memory:/m\n1:cpu,cpuacct:/\n0::/",
-            Ok(Place::Split { memory: "/c/memory/m".into(), cpu: Some("/c/cpu".into()) }),
+            "4:memory:/m\n1:cpu,cpuacct:/\n3:blkio:/b\n0::/",
+            Ok(Place::Split {
+                memory: "/c/memory/m".into(),
+                cpu: Some("/c/cpu".into()),
+                io: Some("/c/blkio/b".into()),
+            }),
         );
         check("proc /proc proc rw 0 0", "0::/", Err("no control groups are mounted"));
     }

@@ -1,8 +1,8 @@
 //! The host's side: start the child, hand it the plan, speak with it, end it.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,12 +19,16 @@ use tokio_util::sync::CancellationToken;
 use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
+use super::launcher::{self, Forked, Start};
 use super::network::{self, Network};
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
+use super::program::{self, Program};
+use super::protect::Held;
+use super::reaper::{Outer, Process};
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
-use super::{program, remedy};
+use super::{fds, remedy};
 use crate::environment::Tier;
 use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
 
@@ -87,56 +90,13 @@ type Calls = Arc<Mutex<Result<Waiting, GuestError>>>;
 pub struct Guest {
     tier: Tier,
     layers: Vec<String>,
+    held: Arc<[Held]>,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     calls: Calls,
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
     asks: Mutex<Option<OwnedFd>>,
     process: Process,
-}
-
-/// The child, ended and reaped when dropped, and then its control group removed.
-struct Process {
-    child: Option<Child>,
-    cgroup: Option<Cgroup>,
-    private: Option<PrivateDirectory>,
-}
-
-/// Threads that take ended sandboxes apart.
-static REAPERS: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::new(Vec::new());
-
-/// Waits until every sandbox that was ended is gone. Blocks, for moments.
-pub fn settle() {
-    let reapers = std::mem::take(&mut *REAPERS.lock().expect("nothing panics under this lock"));
-    for reaper in reapers {
-        // A reaper does nothing that could panic, and has nothing to say.
-        drop(reaper.join());
-    }
-}
-
-impl Process {
-    fn end(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let (cgroup, private) = (self.cgroup.take(), self.private.take());
-        // It may have ended already; then there is nothing to kill.
-        drop(child.kill());
-        // The kernel takes a namespace apart in milliseconds: long enough not to wait here.
-        let reap = move || {
-            drop(child.wait());
-            drop((cgroup, private));
-        };
-        if let Ok(reaper) = std::thread::Builder::new().name("reaper".to_owned()).spawn(reap) {
-            let mut reapers = REAPERS.lock().expect("nothing panics under this lock");
-            reapers.retain(|reaper| !reaper.is_finished());
-            reapers.push(reaper);
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.end();
-    }
 }
 
 /// A child that waits for its order, what to tell it, and what must outlive its set-up.
@@ -152,11 +112,11 @@ struct Spawned {
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let fail = |e: io::Error| LaunchError::io("start", &e);
     let (ours, theirs) = StdStream::pair().map_err(fail)?;
-    let (asks, output) = match plan.network {
-        Network::Isolated => (None, Stdio::null()),
+    let (asks, their_asks) = match plan.network {
+        Network::Isolated => (None, None),
         Network::Door => {
             let (ours, theirs) = network::pair().map_err(fail)?;
-            (Some(ours), Stdio::from(theirs))
+            (Some(ours), Some(theirs))
         }
     };
     let canary = Canary::put(plan);
@@ -170,25 +130,39 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         // Entering a group takes longer than most commands.
         Role::Exec(_) => Err("a single command has no group".to_owned()),
     };
-    let child = Command::new(&program.path)
-        .arg0(GUEST_NAME)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(output)
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(fail)?;
+    let start = Start { socket: theirs.into(), asks: their_asks };
+    let (outer, program) = match &plan.role {
+        Role::Tools => {
+            let Forked { process, program } = launcher::fork(program, &start).map_err(fail)?;
+            (Outer::Forked(process), program)
+        }
+        Role::Exec(_) => {
+            let child = start_alone(&program, start).map_err(fail)?;
+            (Outer::Child(child), program.layer)
+        }
+    };
     let order = Order {
         plan: plan.clone(),
         canary: canary.as_ref().map(|canary| canary.path().to_owned()),
-        program: program.layer,
+        program,
         cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
         private: private.as_ref().map(|private| private.path().to_owned()),
         memory: counted_by(plan, &cgroup),
     };
-    let process = Process { child: Some(child), cgroup: cgroup.ok(), private };
+    let process = Process { outer: Some(outer), cgroup: cgroup.ok(), private };
     Ok(Spawned { socket: ours, asks, process, order, canary })
+}
+
+/// A guest that belongs to this process's terminal, which a launcher has left.
+fn start_alone(program: &Program, start: Start) -> io::Result<Child> {
+    Command::new(&program.path)
+        .arg0(GUEST_NAME)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(start.socket))
+        .stdout(start.asks.map_or_else(Stdio::null, Stdio::from))
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 /// Who counts what the session uses, as a layer.
@@ -202,7 +176,8 @@ fn counted_by(plan: &Plan, cgroup: &Result<Cgroup, String>) -> String {
         Tier::Landlock | Tier::None => "limited for each process alone",
     };
     let cpu = plan.limit(Resource::Cpu).map_or("", |_| ", processor time not limited");
-    format!("memory {memory}{cpu} ({reason})")
+    let io = plan.limit(Resource::Io).map_or("", |_| ", disk speed not limited");
+    format!("memory {memory}{cpu}{io} ({reason})")
 }
 
 /// What the child says once it is set up.
@@ -247,7 +222,8 @@ impl Guest {
         let reader = tokio::spawn(listen(reader, Arc::clone(&calls)));
         let (writer, next) = (tokio::sync::Mutex::new(writer), AtomicU64::new(1));
         let asks = Mutex::new(asks);
-        Ok(Self { tier: plan.tier, layers, writer, calls, next, reader, asks, process })
+        let held = plan.held.as_slice().into();
+        Ok(Self { tier: plan.tier, layers, held, writer, calls, next, reader, asks, process })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -270,6 +246,12 @@ impl Guest {
         &self.layers
     }
 
+    /// The paths that it holds, if its tier holds any.
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<[Held]>> {
+        (self.tier == Tier::Full).then(|| Arc::clone(&self.held))
+    }
+
     /// The socket on which it asks for connections, if it has a network; once.
     #[must_use]
     pub fn take_asks(&self) -> Option<OwnedFd> {
@@ -279,7 +261,7 @@ impl Guest {
     /// Whether it can take no more calls.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.process.child.is_none()
+        self.process.outer.is_none()
             || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
@@ -422,16 +404,13 @@ pub(super) fn exec(
             ));
         }
     };
-    if let Some(mut child) = process.child.take() {
-        child.wait().map_err(fail)?;
+    if let Some(mut outer) = process.outer.take() {
+        outer.wait().map_err(fail)?;
     }
     Ok(code)
 }
 
 fn send_streams(socket: &StdStream) -> io::Result<()> {
-    let streams: [RawFd; 3] =
-        [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&streams)];
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &control, MsgFlags::empty(), None)?;
-    Ok(())
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    fds::send(socket, &[0], &[input.as_fd(), output.as_fd(), errors.as_fd()])
 }

@@ -9,6 +9,7 @@ use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
 use super::profile::Profile;
 use super::protect::{self, Found};
+use super::repository::Repository;
 use crate::environment::{Environment, ExtraMount, WorkspaceMode};
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
@@ -60,8 +61,13 @@ impl Host {
             root,
             paths,
             found: found(profile, environment, disk)?,
+            // In that mode the path means something inside alone.
+            repository: Some(&environment.workspace)
+                .filter(|_| environment.workspace_mode != WorkspaceMode::Own)
+                .and_then(|workspace| Repository::of(workspace)),
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
+            base: base_of(environment, disk)?,
         })
     }
 }
@@ -73,14 +79,17 @@ pub(super) fn found(
     disk: Option<&Place>,
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
-    let own = match (disk, environment.workspace_mode) {
+    if environment.workspace_mode == WorkspaceMode::Own {
         // What is protected is protected from the session, which has made all of it.
-        (_, WorkspaceMode::Own) => return Ok(Found::default()),
-        (Some(disk), WorkspaceMode::Copy) => Some(disk.copy()),
-        (None, WorkspaceMode::Copy) | (_, WorkspaceMode::Direct | WorkspaceMode::Overlay) => None,
-    };
+        return Ok(Found::default());
+    }
+    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
+    let own = base_of(environment, disk)?.or(copy);
     let source = own.as_ref().unwrap_or(workspace);
     let mut all = protect::walk(source, workspace, &profile.protect, &environment.allow_paths)?;
+    if let Some(repository) = Repository::of(workspace) {
+        all.held.extend(repository.held(&environment.allow_paths).held);
+    }
     for ExtraMount { source, target, .. } in &environment.mounts {
         // A file that is shown by its name is meant.
         if source.is_dir() {
@@ -92,6 +101,14 @@ pub(super) fn found(
         }
     }
     Ok(all)
+}
+
+/// The sealed tree that the session's layer lies over, if it is one of its own.
+fn base_of(environment: &Environment, disk: Option<&Place>) -> io::Result<Option<PathBuf>> {
+    match (environment.workspace_mode, disk) {
+        (WorkspaceMode::Copy, Some(disk)) => disk.base().map_err(io::Error::other),
+        _ => Ok(None),
+    }
 }
 
 /// The allowed paths that lie in another mount than the workspace, relative to it.

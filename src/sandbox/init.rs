@@ -1,13 +1,14 @@
-//! The child's side: from a fresh, single-threaded exec of this program to a process that holds nothing of the host.
+//! The child's side: from a process of one thread, with nothing in it, to one that holds nothing of the host. A guest for
+//! tools was forked from the launcher, one for a single command was started for it.
 //!
 //! ```text
-//! host ── spawn ──▶ outer: read the plan, (root: take mounts, become the session's user), namespaces, fork
+//! host ── order ──▶ outer: read the plan, (root: take mounts, become the session's user), namespaces, fork
 //!                     │                        waits for the guest, dies with it
 //!                     └─▶ guest (pid 1): mounts, pivot, limits, capabilities, Landlock, seccomp, self-test, Ready
 //! ```
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,24 +17,21 @@ use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use super::launcher::{self, Start};
 use super::mounts::{self, Taken};
 use super::network::{self, Network, Opened};
 use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
 use super::profile::Resource;
 use super::protect::Hold;
 use super::wire::{self, FromGuest};
-use super::{cgroup, exec, landlock, mechanism, sys};
+use super::{cgroup, exec, fds, landlock, mechanism, sys};
 use crate::environment::Tier;
 
 /// The name that this program is started under when it is to become a guest.
 pub const GUEST_NAME: &str = "casemate-guest";
-
-/// Descriptors that watch files, in a session.
-const WATCHERS: &str = "64";
 
 /// What the guest's work needs to know of its place.
 #[derive(Debug, Clone)]
@@ -61,6 +59,8 @@ pub struct Bounds {
     pub disk: Option<u64>,
     /// Bytes that one command may print.
     pub output: Option<u64>,
+    /// Seconds that one command may pass without output and without processor time.
+    pub idle: Option<u64>,
     /// Counts what the kernel killed for want of memory, where the kernel sees to it.
     pub oom: Option<Arc<File>>,
     counted: Option<Arc<Mutex<Counted>>>,
@@ -86,6 +86,7 @@ impl Bounds {
             processes: plan.limit(Resource::Nproc).filter(|_| own),
             disk: plan.limit(Resource::Disk),
             output: plan.limit(Resource::Output),
+            idle: plan.limit(Resource::Idle),
             oom: oom.map(Arc::new),
             counted: None,
         }
@@ -164,16 +165,25 @@ pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     if let Some(code) = mechanism::enter() {
         return Some(code);
     }
-    let name = std::env::args_os().next()?;
-    if name != GUEST_NAME {
+    let mut words = std::env::args_os();
+    if words.next()? != GUEST_NAME {
         return None;
     }
-    let code = run(serve, relay);
+    let start = match words.next() {
+        Some(role) if role == launcher::ROLE => launcher::serve(),
+        Some(_) | None => alone().map(Some),
+    };
+    let code = match start {
+        Ok(Some(start)) => run(start, serve, relay),
+        // The launcher's host is gone.
+        Ok(None) => 0,
+        Err(_) => 1,
+    };
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(serve: Serve, relay: Relay) -> i32 {
-    let Ok((mut socket, order, handed)) = receive() else { return 1 };
+fn run(start: Start, serve: Serve, relay: Relay) -> i32 {
+    let Ok((mut socket, order, handed)) = receive(start) else { return 1 };
     match set_up(&order, &socket, handed) {
         Ok(Place::Outer(code)) => {
             // That process has closed it long ago, so that the guest alone holds it.
@@ -213,17 +223,24 @@ struct Handed {
     asks: Option<OwnedFd>,
 }
 
-/// The socket that came as standard input, the order, and what else was handed over.
-fn receive() -> io::Result<(UnixStream, Order, Handed)> {
-    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+/// What was handed to a guest of its own start, as its standard streams.
+fn alone() -> io::Result<Start> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let asks = io::stdout().as_fd().try_clone_to_owned()?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
+    nix::unistd::dup2_stdout(&nothing)?;
+    Ok(Start { socket, asks: Some(asks) })
+}
+
+/// The control socket, the order, and what else was handed over.
+fn receive(start: Start) -> io::Result<(UnixStream, Order, Handed)> {
+    let socket = UnixStream::from(start.socket);
     let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let asks = match order.plan.network {
         Network::Isolated => None,
-        Network::Door => Some(io::stdout().as_fd().try_clone_to_owned()?),
+        Network::Door => Some(start.asks.ok_or(io::ErrorKind::InvalidData)?),
     };
-    nix::unistd::dup2_stdout(&nothing)?;
     let streams = match order.plan.role {
         Role::Tools => Vec::new(),
         Role::Exec(_) => receive_streams(&socket)?,
@@ -232,22 +249,8 @@ fn receive() -> io::Result<(UnixStream, Order, Handed)> {
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut byte = [0];
-    let mut parts = [IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!([i32; 3]);
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    let mut streams = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control {
-            streams.extend(sys::own(&fds));
-        }
-    }
-    if streams.len() == 3 { Ok(streams) } else { Err(io::ErrorKind::InvalidData.into()) }
+    let (_, streams) = fds::receive(socket, &mut [0])?;
+    if streams.len() == fds::MOST { Ok(streams) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Where this process ended up.
@@ -336,12 +339,6 @@ fn full(
     };
     set_names()?;
     let opened = handed.asks.map(network::open).transpose()?;
-    if !plan.user_namespaces {
-        // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
-        put("/proc/sys/user/max_user_namespaces", "0").map_err(|e| failed("user namespace", e))?;
-    }
-    // They count as the user's, who has 128 on most hosts: what a session hoards, his editor lacks.
-    put("/proc/sys/user/max_inotify_instances", WATCHERS).map_err(|e| failed("watchers", e))?;
     mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
     let mut context = GuestContext {
@@ -355,9 +352,9 @@ fn full(
         .map(|ns| format!("{ns} namespace"))
         .into();
     layers.push("hidden processes".to_owned());
-    let network = opened.map(|Opened { inside, layer, env }| {
+    let network = opened.map(|Opened { inside, how, env }| {
         context.env.extend(env);
-        layers.push(layer);
+        layers.push(format!("network door ({how})"));
         inside
     });
     layers.extend([order.program.clone(), order.memory.clone()]);
@@ -526,7 +523,12 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
             // Where the kernel does not count the session's memory, no process may have more than all of it.
             Resource::Memory if order.cgroup.is_none() => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
-            Resource::Memory | Resource::Disk | Resource::Output | Resource::Cpu => continue,
+            Resource::Memory
+            | Resource::Disk
+            | Resource::Output
+            | Resource::Cpu
+            | Resource::Io
+            | Resource::Idle => continue,
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;

@@ -80,6 +80,8 @@ pub(super) fn grants(tier: Tier, mounts: &[Mount], tmpfs: &[(PathBuf, u32)]) -> 
     }
     for mount in mounts {
         let rights = match mount.access {
+            // The grant of the root holds for it.
+            Access::ReadOnly if tier == Tier::Full => continue,
             Access::ReadOnly => Rights::Look,
             Access::ReadWrite => Rights::Change,
         };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::profile::Profile;
-use super::{init, program, seccomp, sys};
+use super::{init, network, program, seccomp, sys};
 use crate::environment::Tier;
 
 /// The name that this program is started under when it is to try a mechanism.
@@ -31,6 +31,8 @@ pub(super) enum Mechanism {
     Namespaces,
     /// A network of its own, with a loopback interface that works.
     Loopback,
+    /// A network that leads to the host alone.
+    NetworkDoor,
     /// A fresh `/proc` for a process namespace.
     FreshProc,
     /// Landlock.
@@ -51,10 +53,11 @@ pub(super) enum Mechanism {
 
 impl Mechanism {
     /// All of them, those that others rest on first.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::UserNamespace,
         Self::Namespaces,
         Self::Loopback,
+        Self::NetworkDoor,
         Self::FreshProc,
         Self::Landlock,
         Self::Seccomp,
@@ -135,10 +138,11 @@ fn attempt(mechanism: Mechanism) -> Outcome {
         Mechanism::UserNamespace => user_namespace().map(|()| "with capabilities".to_owned()),
         Mechanism::Namespaces => namespaces(),
         Mechanism::Loopback => loopback(),
+        Mechanism::NetworkDoor => network_door(),
         Mechanism::FreshProc => fresh_proc(),
         Mechanism::Landlock => landlock(),
         Mechanism::Seccomp => filter(),
-        Mechanism::ControlGroup => Cgroup::of_memory(64 << 20)
+        Mechanism::ControlGroup => Cgroup::to_try(&std::env::temp_dir())
             .map(|group| group.layer())
             .map_err(|reason| ("making one", io::Error::other(reason))),
         Mechanism::IdmappedMount => idmapped_mount(),
@@ -200,6 +204,22 @@ fn loopback() -> Attempt {
     let address = listener.local_addr().map_err(|e| ("listening on it", e))?;
     std::net::TcpStream::connect(address).map_err(|e| ("connecting over it", e))?;
     Ok("a connection went through".to_owned())
+}
+
+/// As init opens it; how what programs send is led to the relay.
+fn network_door() -> Attempt {
+    user_namespace()?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(of("making a network namespace"))?;
+    sys::loopback_up().map_err(|e| ("switching the loopback interface on", e))?;
+    let (asks, _host) = network::pair().map_err(|e| ("making a way to the host", e))?;
+    let opened = network::open(asks).map_err(|failure| {
+        let reason = match failure.errno {
+            0 => io::Error::other(failure.reason),
+            errno => io::Error::from_raw_os_error(errno),
+        };
+        ("leading everything to the relay", reason)
+    })?;
+    Ok(opened.how)
 }
 
 /// Runs a piece of work in a child and takes over its error.

@@ -10,10 +10,13 @@ mod canary;
 mod cgroup;
 pub mod disk;
 mod exec;
+mod fds;
 mod guest;
 mod host;
 pub mod init;
 mod landlock;
+mod launcher;
+pub mod made;
 mod mechanism;
 mod mounts;
 pub mod network;
@@ -23,22 +26,28 @@ pub mod probe;
 pub mod profile;
 mod program;
 mod protect;
+mod reaper;
 mod remedy;
+mod repository;
 mod seccomp;
 mod show;
+mod spare;
 mod sys;
 pub mod usage;
 pub mod wire;
 
-pub use guest::{Guest, GuestError, LaunchError, settle};
+pub use guest::{Guest, GuestError, LaunchError};
 pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
+pub use made::Made;
 pub use plan::{Plan, PlanError};
+pub use reaper::settle;
 pub use show::{View, size};
+pub use spare::Spare;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::environment::Environment;
+use crate::environment::{Environment, Tier};
 use disk::Place;
 use guest::exec;
 use plan::Host;
@@ -89,12 +98,37 @@ pub async fn launch(
     disk: &Place,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
+    let (guest, refused) =
+        best(environment, disk, variables, async |plan| Guest::launch(&plan).await).await?;
+    Ok(guest.after(refused.as_ref()))
+}
+
+/// The same, ahead of need.
+///
+/// # Errors
+/// As [`launch`].
+pub async fn prepare(
+    environment: &Environment,
+    disk: &Place,
+    variables: &[(String, String)],
+) -> Result<Spare, SandboxError> {
+    let (spare, refused) = best(environment, disk, variables, Spare::launch).await?;
+    Ok(spare.after(refused.as_ref()))
+}
+
+/// What starts on the best tier, and what was refused on the way down to it.
+async fn best<T>(
+    environment: &Environment,
+    disk: &Place,
+    variables: &[(String, String)],
+    start: impl AsyncFn(Plan) -> Result<T, LaunchError>,
+) -> Result<(T, Option<LaunchError>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
         let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
         plan.env.extend_from_slice(variables);
-        match Guest::launch(&plan).await {
-            Ok(guest) => return Ok(guest.after(refused.as_ref())),
+        match start(plan).await {
+            Ok(started) => return Ok((started, refused)),
             Err(e) => refused = refused.or(Some(e)),
         }
     }
@@ -103,7 +137,7 @@ pub async fn launch(
 
 /// Runs one command in a sandbox of the best tier that this machine gives and the environment accepts, with this process's
 /// standard streams; its exit code, as a shell counts. Blocks. Where it has a network, `door` is given the socket on which
-/// it asks for connections, before the command begins.
+/// it asks for connections, before the command begins. Also what the command made under protected names.
 ///
 /// # Errors
 /// As [`launch`].
@@ -112,13 +146,18 @@ pub fn run_command(
     argv: &[String],
     variables: &[(String, String)],
     door: &mut dyn FnMut(OwnedFd),
-) -> Result<u8, SandboxError> {
+) -> Result<(u8, Vec<Made>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
         let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
         plan.env.extend_from_slice(variables);
+        let held = plan.held.clone();
         match exec(plan, argv.to_vec(), door) {
-            Ok(code) => return Ok(code),
+            // A workspace that cannot be read any more has nothing that is obeyed.
+            Ok(code) if tier == Tier::Full => {
+                return Ok((code, made::look(environment, &held).unwrap_or_default()));
+            }
+            Ok(code) => return Ok((code, Vec::new())),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
             Err(e) => refused = refused.or(Some(e)),
         }
@@ -133,7 +172,8 @@ pub fn run_command(
 pub fn view_of(environment: &Environment) -> Result<View, PlanError> {
     let profile = Profile::of(&environment.profile)?;
     let plan = plan::plan(&profile, environment, &gather(&profile, environment, None)?)?;
-    Ok(View::of(&profile, plan))
+    let view = View::of(&profile, plan);
+    Ok(if environment.tier == Tier::Full { view.with_door(probe::door()) } else { view })
 }
 
 fn gather(

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::init::{Failure, at};
+use super::init::{Failure, at, put};
 use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
 use super::profile::Kind;
 use super::protect::Hold;
-use super::sys::{self, NO_DEV, NO_SUID, READ_ONLY};
+use super::sys::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::environment::Access;
 
 /// Devices that every program may use.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Descriptors that watch files, in a session.
+const WATCHERS: &str = "64";
 
 /// A detached mount on its way to its place.
 pub(super) struct Tree {
@@ -47,7 +50,9 @@ pub(super) fn take(
             Access::ReadWrite => 0,
         };
         // The session's user owns the workspace even where he cannot write: git demands it.
-        if (mount.access == Access::ReadWrite || mount.target == plan.workspace)
+        let git_looks =
+            mount.target == plan.workspace || Some(&mount.target) == plan.repository.as_ref();
+        if (mount.access == Access::ReadWrite || git_looks)
             && let Some(idmap) = owners(mount)?
         {
             sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))
@@ -205,28 +210,49 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
     // What a process must not look into, it does not see: the guest above all.
     mount(Some("proc"), "proc", Some("proc"), flags, Some("hidepid=2"))
         .map_err(|e| at("proc", &"a fresh /proc", &e.into()))?;
+    bound_namespaces(plan)?;
     for path in &plan.proc_read_only {
         let path = inner(path);
-        if path.exists() {
-            let stage = |e: io::Error| at("proc", &path.display(), &e);
-            let tree = sys::open_tree(&path).map_err(stage)?;
-            sys::set_mount(tree.as_fd(), READ_ONLY, None).map_err(stage)?;
-            sys::move_mount(tree.as_fd(), &path).map_err(stage)?;
-        }
+        let stage = |e: io::Error| at("proc", &path.display(), &e);
+        let tree = match sys::open_tree(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(stage)?,
+        };
+        sys::set_mount(tree.as_fd(), READ_ONLY, None).map_err(stage)?;
+        sys::move_mount(tree.as_fd(), &path).map_err(stage)?;
     }
+    let empty = Path::new(".empty");
+    std::fs::create_dir(empty).map_err(|e| at("proc", &"a cover", &e))?;
     for path in &plan.proc_mask {
         let path = inner(path);
         let stage = |e: io::Error| at("proc", &path.display(), &e);
-        if path.is_dir() {
-            memory(&path, "size=0,nr_inodes=1,mode=555", flags | MsFlags::MS_RDONLY)?;
-        } else if path.metadata().is_ok_and(|facts| facts.mode() & 0o007 != 0) {
-            // What only root may open needs no cover: the session is never root.
-            let nothing = sys::open_tree(Path::new("/dev/null")).map_err(stage)?;
-            sys::set_mount(nothing.as_fd(), READ_ONLY, None).map_err(stage)?;
-            sys::move_mount(nothing.as_fd(), &path).map_err(stage)?;
+        let Ok(facts) = path.metadata() else { continue };
+        let cover = match facts.is_dir() {
+            true => empty,
+            false => Path::new("/dev/null"),
+        };
+        // What only root may open needs no cover: the session is never root.
+        if facts.is_dir() || facts.mode() & 0o007 != 0 {
+            let cover = sys::open_tree(cover).map_err(stage)?;
+            sys::set_mount(cover.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None).map_err(stage)?;
+            sys::move_mount(cover.as_fd(), &path).map_err(stage)?;
         }
     }
-    Ok(())
+    // The mounts keep it; in a directory that was removed nothing can be made.
+    std::fs::remove_dir(empty).map_err(|e| at("proc", &"a cover", &e))
+}
+
+/// What the kernel counts for this sandbox's namespaces. Through its own `/proc`: the kernel would keep names in the host's
+/// for every sandbox that ever was, and look through all of them.
+fn bound_namespaces(plan: &Plan) -> Result<(), Failure> {
+    if !plan.user_namespaces {
+        // No user namespace below this one, whatever the filter says; /proc/sys is read-only after this.
+        put("proc/sys/user/max_user_namespaces", "0")
+            .map_err(|e| at("user namespace", &"their number", &e))?;
+    }
+    // They count as the user's, who has 128 on most hosts: what a session hoards, his editor lacks.
+    put("proc/sys/user/max_inotify_instances", WATCHERS)
+        .map_err(|e| at("watchers", &"their number", &e))
 }
 
 /// Directories in memory, links and trees, outer before inner.
@@ -307,15 +333,17 @@ fn make_parent(spot: &Path) -> io::Result<()> {
 
 /// Something to mount upon, unless an outer mount has it already.
 fn make_spot(spot: &Path, kind: &PathKind) -> io::Result<()> {
-    if spot.exists() {
-        return Ok(());
-    }
-    match kind {
-        PathKind::Directory => std::fs::create_dir_all(spot),
-        PathKind::File | PathKind::Link(_) => {
-            make_parent(spot)?;
-            std::fs::File::create(spot).map(drop)
-        }
+    let make = || match kind {
+        PathKind::Directory => std::fs::create_dir(spot),
+        PathKind::File | PathKind::Link(_) => std::fs::File::create_new(spot).map(drop),
+    };
+    let made = match make() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => make_parent(spot).and_then(|()| make()),
+        other => other,
+    };
+    match made {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
 }
 

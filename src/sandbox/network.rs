@@ -5,18 +5,18 @@
 //! resolver's. Where the kernel has no nftables for us, the relay listens on the web's ports of every address, and
 //! programs are told of a proxy. The relay itself, and what is spoken with the host, is not known here.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    recv, recvmsg, sendto, socket, socketpair,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+    socketpair,
 };
 use serde::{Deserialize, Serialize};
 
+use super::fds;
 use super::init::{Failure, at};
-use super::sys;
 use crate::environment::networking::WEB_PORTS;
 
 /// What a sandbox has of a network.
@@ -61,10 +61,11 @@ pub struct Inside {
     pub proxy: Vec<TcpListener>,
 }
 
-/// An opened network: what the relay needs, the layer's name, and variables for programs.
+/// An opened network: what the relay needs, how it is reached, and variables for programs.
 pub(super) struct Opened {
     pub(super) inside: Inside,
-    pub(super) layer: String,
+    /// How what programs send reaches the relay.
+    pub(super) how: String,
     pub(super) env: Vec<(String, String)>,
 }
 
@@ -87,16 +88,15 @@ pub(super) fn open(asks: OwnedFd) -> Result<Opened, Failure> {
     let resolver = families.iter().map(|family| UdpSocket::bind(family.loopback(DNS_PORT)));
     let resolver = resolver.collect::<io::Result<Vec<_>>>().map_err(fail("ports"))?;
     let redirected = redirect(families);
-    let (relay, layer, env) = match redirected {
-        Ok(()) => (listen(RELAY_PORT)?, "network door (nftables redirect)".to_owned(), Vec::new()),
+    let (relay, how, env) = match redirected {
+        Ok(()) => (listen(RELAY_PORT)?, "nftables redirect".to_owned(), Vec::new()),
         Err(why) => {
-            let layer =
-                format!("network door (ports 80 and 443, proxy variables; no nftables: {why})");
-            (any_address(families).map_err(fail("ports"))?, layer, proxy_variables())
+            let how = format!("ports 80 and 443, proxy variables; no nftables: {why}");
+            (any_address(families).map_err(fail("ports"))?, how, proxy_variables())
         }
     };
     let (resolver_tcp, proxy) = (listen(DNS_PORT)?, listen(PROXY_PORT)?);
-    Ok(Opened { inside: Inside { asks, relay, resolver, resolver_tcp, proxy }, layer, env })
+    Ok(Opened { inside: Inside { asks, relay, resolver, resolver_tcp, proxy }, how, env })
 }
 
 /// Because every address is local, a listener on any of them takes connections to all of them.
@@ -128,20 +128,8 @@ pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The socket's; `InvalidData` for a message that is longer than `buffer`.
 pub fn receive(asks: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut parts = [IoSliceMut::new(buffer)];
-    let mut space = nix::cmsg_space!(std::os::fd::RawFd);
-    let fd = asks.as_fd().as_raw_fd();
-    let message = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
-    let mut handed = Vec::new();
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control {
-            handed.extend(sys::own(&fds));
-        }
-    }
-    if message.flags.contains(MsgFlags::MSG_TRUNC) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    Ok((message.bytes, handed.pop()))
+    let (length, mut handed) = fds::receive(asks, buffer)?;
+    Ok((length, handed.pop()))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::disk::Place;
 use super::network::Network;
 use super::profile::{Profile, Resource};
 use super::protect::{Found, Held, Hold};
+use super::repository::Repository;
 use super::{landlock, seccomp};
 use crate::environment::networking::Networking;
 use crate::environment::{Access, Environment, Tier, WorkspaceMode};
@@ -39,10 +40,14 @@ pub struct Host {
     pub paths: Vec<Shown>,
     /// The protected paths of what is shown.
     pub found: Found,
+    /// The git directory of the workspace, if it is another's.
+    pub repository: Option<Repository>,
     /// Something that is mounted in the workspace, if anything is.
     pub submount: Option<PathBuf>,
     /// The session's own disk, if it has one.
     pub disk: Option<Place>,
+    /// The sealed tree that its layer lies over, if it is a fork of another one's files.
+    pub base: Option<PathBuf>,
 }
 
 /// A path of the profile that exists.
@@ -128,6 +133,8 @@ pub struct Plan {
     pub from_root: bool,
     /// The session's root, outer before inner.
     pub mounts: Vec<Mount>,
+    /// The git directory of the workspace, if it lies elsewhere.
+    pub repository: Option<PathBuf>,
     /// The directory of the session's disk that lies over the workspace, if one does.
     pub layer: Option<PathBuf>,
     /// Paths of the workspace that are held, outer before inner.
@@ -323,7 +330,10 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
         from_root: host.session_uid.is_some(),
         env: variables(profile, host, &home, &mounts),
         home,
-        layer: disk.filter(|_| mode == WorkspaceMode::Overlay).map(Place::layer),
+        repository: host.repository.as_ref().map(|repository| repository.directory.clone()),
+        layer: disk
+            .filter(|_| mode == WorkspaceMode::Overlay || host.base.is_some())
+            .map(Place::layer),
         landlock: landlock::grants(tier, &mounts, &tmpfs),
         held,
         held_cut: host.found.cut,
@@ -445,19 +455,34 @@ fn mounts(
             access: Access::ReadWrite,
         });
     }
+    if let Some(repository) = host.repository.as_ref().filter(|_| environment.tier == Tier::Full) {
+        // What a session does to a version of its own stays apart; this is the user's.
+        let direct = environment.workspace_mode == WorkspaceMode::Direct;
+        mounts.push(Mount {
+            source: repository.directory.clone(),
+            target: repository.directory.clone(),
+            kind: PathKind::Directory,
+            access: if direct {
+                profile.workspace.unwrap_or(Access::ReadWrite)
+            } else {
+                Access::ReadOnly
+            },
+        });
+    }
+    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy);
     let workspace = Mount {
-        source: environment.workspace.clone(),
+        source: host
+            .base
+            .clone()
+            .or_else(|| copy.map(|(disk, _)| disk.copy()))
+            .unwrap_or_else(|| environment.workspace.clone()),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
         access: profile.workspace.unwrap_or(Access::ReadWrite),
     };
-    match (environment.workspace_mode, disk) {
-        (WorkspaceMode::Copy, Some((disk, _))) => {
-            mounts.push(Mount { source: disk.copy(), ..workspace });
-        }
-        (WorkspaceMode::Own, Some((disk, _))) => mounts.extend(own(disk, workspace)),
-        (WorkspaceMode::Own | WorkspaceMode::Copy, None)
-        | (WorkspaceMode::Direct | WorkspaceMode::Overlay, _) => mounts.push(workspace),
+    match disk.filter(|_| environment.workspace_mode == WorkspaceMode::Own) {
+        Some((disk, _)) => mounts.extend(own(disk, workspace)),
+        None => mounts.push(workspace),
     }
     // Outer before inner, or the outer would hide the inner; the sort is stable, so later entries win.
     mounts.sort_by_key(|mount| mount.target.components().count());
@@ -575,8 +600,10 @@ pub(super) mod tests {
                 shown("/etc/localtime", "/etc/localtime", PathKind::File),
             ],
             found: Found::default(),
+            repository: None,
             submount: None,
             disk: None,
+            base: None,
         }
     }
 

@@ -3,8 +3,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
-use super::cgroup::began;
+use super::cgroup::{began, own_beginning};
 
 const PREFIX: &str = "casemate-home-";
 
@@ -14,9 +15,9 @@ pub(super) struct PrivateDirectory(PathBuf);
 impl PrivateDirectory {
     pub(super) fn make() -> io::Result<Self> {
         let base = std::env::temp_dir();
-        sweep(&base);
-        let pid = std::process::id();
-        let began = began(pid).unwrap_or(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| sweep(&base));
+        let (pid, began) = (std::process::id(), own_beginning());
         let template = base.join(format!("{PREFIX}{pid}-{began}-XXXXXX"));
         Ok(Self(nix::unistd::mkdtemp(&template)?))
     }

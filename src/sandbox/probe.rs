@@ -84,6 +84,7 @@ fn about(mechanism: Mechanism) -> (&'static str, bool, &'static str) {
         Mechanism::UserNamespace => ("user namespace", true, "user namespace"),
         Mechanism::Namespaces => ("other namespaces", true, "namespaces"),
         Mechanism::Loopback => ("network of its own", true, "network namespace"),
+        Mechanism::NetworkDoor => ("network door", false, "network door"),
         Mechanism::FreshProc => ("fresh /proc", true, "proc"),
         Mechanism::Landlock => ("Landlock", true, "landlock"),
         Mechanism::Seccomp => ("system call filter", true, "seccomp"),
@@ -99,7 +100,11 @@ fn about(mechanism: Mechanism) -> (&'static str, bool, &'static str) {
 fn rests_on_user_namespace(mechanism: Mechanism) -> bool {
     matches!(
         mechanism,
-        Mechanism::Namespaces | Mechanism::Loopback | Mechanism::FreshProc | Mechanism::Overlay
+        Mechanism::Namespaces
+            | Mechanism::Loopback
+            | Mechanism::NetworkDoor
+            | Mechanism::FreshProc
+            | Mechanism::Overlay
     )
 }
 
@@ -184,6 +189,14 @@ fn best(answers: &Answers) -> Check {
                     .to_owned(),
             ),
         },
+    }
+}
+
+/// How a session with a network would reach the host from this machine, found out by opening such a network.
+pub(super) fn door() -> String {
+    match mechanism::try_out(Mechanism::NetworkDoor) {
+        Outcome::Works(how) => how,
+        Outcome::Refused { doing, reason, .. } => format!("none: {doing} failed: {reason}"),
     }
 }
 

@@ -6,6 +6,7 @@
 mod check;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
@@ -211,6 +212,10 @@ pub enum Resource {
     Output,
     /// Processor time of the whole session, in percent of one processor.
     Cpu,
+    /// Bytes that the whole session may read from its workspace's disk in a second, and write to it.
+    Io,
+    /// Seconds that one command may pass without output and without processor time.
+    Idle,
     /// Processes and threads of the whole session.
     Nproc,
     /// Open files.
@@ -236,6 +241,8 @@ impl Resource {
             Self::Disk => "disk",
             Self::Output => "output",
             Self::Cpu => "cpu",
+            Self::Io => "io",
+            Self::Idle => "idle",
             Self::Nproc => "nproc",
             Self::Nofile => "nofile",
             Self::Core => "core",
@@ -345,10 +352,17 @@ impl Profile {
     /// # Errors
     /// If there is none.
     pub fn built_in(name: &str) -> Result<Self, ProfileError> {
-        let found = BUILT_IN.iter().find(|(known, _)| *known == name);
-        let (_, text) = found.ok_or_else(|| ProfileError::Unknown { name: name.to_owned() })?;
-        let file = format!("sandbox-profiles/{name}.toml");
-        Self::parse(&file, text)?.extended(&file, text)
+        static PARSED: [OnceLock<Result<Profile, ProfileError>>; BUILT_IN.len()] =
+            [const { OnceLock::new() }; BUILT_IN.len()];
+        let mut all = BUILT_IN.iter().zip(&PARSED);
+        let found = all.find(|((known, _), _)| *known == name);
+        let ((_, text), parsed) =
+            found.ok_or_else(|| ProfileError::Unknown { name: name.to_owned() })?;
+        let parse = || {
+            let file = format!("sandbox-profiles/{name}.toml");
+            Self::parse(&file, text)?.extended(&file, text)
+        };
+        parsed.get_or_init(parse).clone()
     }
 
     /// Reads one file and checks it by itself.

@@ -22,13 +22,15 @@ const ITSELF: &str = "/proc/self/exe";
 /// What to start, and what is said about it.
 pub(super) struct Program {
     pub(super) path: PathBuf,
+    /// Whether it is the copy, which no session can write.
+    pub(super) sealed: bool,
     pub(super) layer: String,
 }
 
 /// The program for this plan's guest.
 pub(super) fn of(plan: &Plan) -> Program {
     static COPY: OnceLock<Result<File, String>> = OnceLock::new();
-    let itself = |layer: String| Program { path: PathBuf::from(ITSELF), layer };
+    let itself = |layer: String| Program { path: PathBuf::from(ITSELF), sealed: false, layer };
     match std::fs::metadata(ITSELF) {
         Ok(facts) if !can_write(plan, facts.uid(), facts.mode()) => {
             return itself("guest program that the session cannot write".to_owned());
@@ -38,6 +40,7 @@ pub(super) fn of(plan: &Plan) -> Program {
     match COPY.get_or_init(|| sealed_copy().map_err(|e| e.to_string())) {
         Ok(copy) => Program {
             path: PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())),
+            sealed: true,
             layer: "guest program from a sealed copy".to_owned(),
         },
         // The guest is still not dumpable, so its children cannot open the file through it.

@@ -211,7 +211,7 @@ fn bulk(path: &Path) -> bool {
 }
 
 /// Whether the path's last names are the pattern's.
-fn ends_with(path: &Path, pattern: &str) -> bool {
+pub(super) fn ends_with(path: &Path, pattern: &str) -> bool {
     let mut names = path.iter().rev();
     pattern.rsplit('/').all(|part| {
         names.next().and_then(|name| name.to_str()).is_some_and(|name| matches(name, part))

@@ -66,6 +66,9 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         "user namespace" | "namespaces" | "process namespace" | "network namespace" | "host name"
         | "mount propagation" => namespaces(machine, errno),
         "proc" => proc(machine),
+        "network door" => "Only sessions that may reach something need it: a kernel with CONFIG_INET and routes in network \
+             namespaces, and a container that lets programs inside it have their own. `--network none` works without"
+            .to_owned(),
         "landlock" => "Landlock needs Linux 5.13 or newer, built with it (CONFIG_SECURITY_LANDLOCK=y) and switched on at \
              boot: add `landlock` to the `lsm=` parameter, as in `lsm=landlock,lockdown,yama,integrity,apparmor`"
             .to_owned(),

@@ -1,30 +1,92 @@
 //! System call filters: compiled from the profile on the host, loaded by init as the last layer.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
 use serde::{Deserialize, Serialize};
 
-use super::profile::{Errno, Profile, Rule};
+use super::profile::{Deny, DenyIf, Errno, Profile, Rule};
 use crate::environment::Tier;
 
-/// A program for the kernel: code, jumps and constant of each instruction.
+/// A program for the kernel: code, jumps and constant of each instruction. Written down as base64 of the kernel's own form,
+/// which is read faster than numbers, and looked at by nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Filter(Vec<(u16, u8, u8, u32)>);
 
-/// Compiles the profile's rules.
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        let bytes = |(code, jt, jf, k): (u16, u8, u8, u32)| {
+            let ([a, b], [c, d, e, f]) = (code.to_le_bytes(), k.to_le_bytes());
+            [a, b, jt, jf, c, d, e, f]
+        };
+        STANDARD.encode(filter.0.into_iter().flat_map(bytes).collect::<Vec<u8>>())
+    }
+}
+
+impl TryFrom<String> for Filter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = STANDARD.decode(text).map_err(|e| format!("a filter: {e}"))?;
+        let (instructions, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            return Err("a filter ends within an instruction".to_owned());
+        }
+        let instruction = |&[a, b, jt, jf, c, d, e, f]: &[u8; 8]| {
+            (u16::from_le_bytes([a, b]), jt, jf, u32::from_le_bytes([c, d, e, f]))
+        };
+        Ok(Self(instructions.iter().map(instruction).collect()))
+    }
+}
+
+/// What a compilation depends on, and its result.
+struct Compiled {
+    deny: Vec<Deny>,
+    deny_if: Vec<DenyIf>,
+    tier: Tier,
+    filters: Vec<Filter>,
+}
+
+/// The profile's rules, compiled. The last compilation is kept: a process has most of its sandboxes of one profile.
 ///
 /// # Errors
 /// Names the system call or rule that cannot be compiled.
 pub(super) fn compile(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, String> {
+    static LAST: Mutex<Option<Compiled>> = Mutex::new(None);
+    let mut last = LAST.lock().expect("nothing panics under this lock");
+    let (deny, deny_if) = (&profile.deny, &profile.deny_if);
+    let is_it =
+        |last: &&Compiled| last.tier == tier && last.deny == *deny && last.deny_if == *deny_if;
+    if let Some(last) = last.as_ref().filter(is_it) {
+        return Ok(last.filters.clone());
+    }
+    let filters = compile_anew(profile, tier)?;
+    let (deny, deny_if) = (deny.clone(), deny_if.clone());
+    *last = Some(Compiled { deny, deny_if, tier, filters: filters.clone() });
+    Ok(filters)
+}
+
+fn compile_anew(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, String> {
     if tier == Tier::None {
         return Ok(Vec::new());
     }
     let mut filters = vec![no_x32()];
-    for errno in [Errno::NoSys, Errno::Perm] {
+    for (errno, rules) in all_rules(profile, tier)? {
+        filters.push(assemble(rules, errno)?);
+    }
+    Ok(filters)
+}
+
+/// What fails how. The first set to be loaded comes first.
+fn all_rules(profile: &Profile, tier: Tier) -> Result<[(Errno, Rules); 2], String> {
+    let refused = |errno| -> Result<Rules, String> {
         let calls = profile.deny.iter().filter(|deny| deny.errno == errno);
         let mut rules: Rules = BTreeMap::new();
         for name in calls.flat_map(|deny| &deny.calls) {
@@ -33,17 +95,16 @@ pub(super) fn compile(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, Stri
                 rules.insert(number, Vec::new());
             }
         }
-        if errno == Errno::Perm {
-            for deny in &profile.deny_if {
-                add_rule(&mut rules, deny.rule)?;
-            }
-            if tier == Tier::Landlock {
-                no_network(&mut rules)?;
-            }
-        }
-        filters.push(assemble(rules, errno)?);
+        Ok(rules)
+    };
+    let (absent, mut forbidden) = (refused(Errno::NoSys)?, refused(Errno::Perm)?);
+    for deny in &profile.deny_if {
+        add_rule(&mut forbidden, deny.rule)?;
     }
-    Ok(filters)
+    if tier == Tier::Landlock {
+        no_network(&mut forbidden)?;
+    }
+    Ok([(Errno::NoSys, absent), (Errno::Perm, forbidden)])
 }
 
 impl Filter {
@@ -62,14 +123,71 @@ impl Filter {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn assemble(rules: Rules, errno: Errno) -> Result<Filter, String> {
+    let deny = errno_of(errno);
+    let arch = arch()?;
+    let program = |rules: Rules| -> Result<BpfProgram, String> {
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny.clone(), arch);
+        filter.and_then(TryInto::try_into).map_err(|e| e.to_string())
+    };
+    let leaf = |(call, rules): (i64, Vec<SeccompRule>)| -> Result<Leaf, String> {
+        let number = u32::try_from(call).expect("numbers of calls are small");
+        let body = match rules.is_empty() {
+            true => vec![
+                (JUMP_IF_EQUAL, 0, 1, number),
+                (RETURN, 0, 0, deny.clone().into()),
+                (RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+            ],
+            false => Filter::of(&program(BTreeMap::from([(call, rules)]))?).0.split_off(PROLOGUE),
+        };
+        Ok(Leaf { number, body })
+    };
+    let leaves = rules.into_iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+    let mut whole = Filter::of(&program(BTreeMap::from([(0, Vec::new())]))?).0;
+    whole.truncate(PROLOGUE);
+    tree(&leaves, &mut whole);
+    Ok(Filter(whole))
+}
+
+fn errno_of(errno: Errno) -> SeccompAction {
     let number = match errno {
         Errno::Perm => libc::EPERM,
         Errno::NoSys => libc::ENOSYS,
     };
-    let deny = SeccompAction::Errno(u32::try_from(number).expect("errnos are positive"));
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, arch()?);
-    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|e| e.to_string())?;
-    Ok(Filter::of(&program))
+    SeccompAction::Errno(u32::try_from(number).expect("errnos are positive"))
+}
+
+/// What the library begins each program with: load the architecture, compare, kill, load the number of the call.
+const PROLOGUE: usize = 4;
+
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_NOT_LESS: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+/// The rules of one call: they begin with the number in the accumulator, and each way through them returns.
+struct Leaf {
+    number: u32,
+    body: Vec<(u16, u8, u8, u32)>,
+}
+
+/// A search for the call by halves. The library compares with one call after the other, and the kernel, which tries a new
+/// filter with every call that there is, takes longer for that than for the rest of a launch's layers.
+fn tree(leaves: &[Leaf], program: &mut Vec<(u16, u8, u8, u32)>) {
+    match leaves {
+        [] => program.push((RETURN, 0, 0, libc::SECCOMP_RET_ALLOW)),
+        [leaf] => program.extend_from_slice(&leaf.body),
+        _ => {
+            let (less, more) = leaves.split_at(leaves.len() / 2);
+            program.push((JUMP_IF_NOT_LESS, 0, 1, more[0].number));
+            // A conditional jump cannot go far enough.
+            let over = program.len();
+            program.push((JUMP, 0, 0, 0));
+            tree(less, program);
+            let distance = program.len() - over - 1;
+            program[over].3 = u32::try_from(distance).expect("programs are short");
+            tree(more, program);
+        }
+    }
 }
 
 fn arch() -> Result<TargetArch, String> {
@@ -366,3 +484,81 @@ const X86_CALLS: Calls = &[
     ("mkdir", None),
     ("mknod", None),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would answer to a call with these arguments.
+    fn answer(program: &[(u16, u8, u8, u32)], call: u32, arguments: [u64; 6]) -> u32 {
+        let arch = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+        let data = |offset: u32| match offset {
+            0 => call,
+            4 => arch,
+            8..16 => 0,
+            _ => {
+                let argument = arguments[(offset as usize - 16) / 8].to_le_bytes();
+                let half = if offset.is_multiple_of(8) { 0..4 } else { 4..8 };
+                u32::from_le_bytes(argument[half].try_into().unwrap())
+            }
+        };
+        let (mut at, mut held) = (0_usize, 0_u32);
+        loop {
+            let (code, yes, no, k) = program[at];
+            at += 1;
+            let mut choose = |holds: bool| at += usize::from(if holds { yes } else { no });
+            match code {
+                0x20 => held = data(k),
+                0x54 => held &= k,
+                0x05 => at += k as usize,
+                0x15 => choose(held == k),
+                0x25 => choose(held > k),
+                0x35 => choose(held >= k),
+                0x06 => return k,
+                _ => panic!("an instruction {code:#x} at {at}"),
+            }
+        }
+    }
+
+    /// The rules of a profile, as the library puts them one after the other, and as a tree, answer everything alike.
+    #[test]
+    fn a_tree_answers_as_the_list_does() {
+        let words = [0, 1, 2, 3, 5, 8, 10, 16, 17, 29, 40, 0x1000_0000, 0x4008_6602, u64::MAX];
+        let more = [0o4755, 0o2000, 0x5412, 0x541c, 0x2000_0000, 1 << 30, 0x6000, 1024];
+        for (name, _) in crate::sandbox::profile::BUILT_IN {
+            let profile = Profile::built_in(name).unwrap();
+            for rules in all_rules(&profile, Tier::Landlock).unwrap() {
+                let filter = SeccompFilter::new(
+                    rules.1.clone(),
+                    SeccompAction::Allow,
+                    errno_of(rules.0),
+                    arch().unwrap(),
+                );
+                let list = Filter::of(&filter.unwrap().try_into().unwrap());
+                let tree = assemble(rules.1, rules.0).unwrap();
+                for call in (0..600).chain([u32::MAX, 0x4000_0001]) {
+                    for word in words.iter().chain(&more) {
+                        for place in 0..4 {
+                            let mut arguments = [2; 6];
+                            arguments[place] = *word;
+                            assert_eq!(
+                                answer(&tree.0, call, arguments),
+                                answer(&list.0, call, arguments),
+                                "{name}: call {call} with {arguments:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_is_read_as_it_was_written() {
+        let filter =
+            Filter(vec![(0x20, 0, 0, 4), (0x15, 1, 255, 0xc000_003e), (6, 0, 0, u32::MAX)]);
+        assert_eq!(Filter::try_from(String::from(filter.clone())), Ok(filter));
+        assert!(Filter::try_from("AAAA".to_owned()).is_err(), "half an instruction");
+        assert!(Filter::try_from("not base64".to_owned()).is_err());
+    }
+}

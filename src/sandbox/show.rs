@@ -19,6 +19,8 @@ pub struct View {
     tier: &'static str,
     tier_number: u8,
     user_namespaces: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_door: Option<String>,
     workspace: PathBuf,
     mounts: Vec<Shown>,
     memory_directories: Vec<Memory>,
@@ -105,6 +107,7 @@ impl View {
             tier: plan.tier.as_str(),
             tier_number: plan.tier.number(),
             user_namespaces: plan.user_namespaces,
+            network_door: None,
             mounts: plan
                 .mounts
                 .iter()
@@ -126,6 +129,11 @@ impl View {
         }
     }
 
+    /// The same, with how a network would be had on this machine.
+    pub(super) fn with_door(self, how: String) -> Self {
+        Self { network_door: Some(how), ..self }
+    }
+
     /// As JSON.
     #[must_use]
     pub fn json(&self) -> String {
@@ -144,6 +152,10 @@ impl View {
             self.workspace.display(),
             if self.user_namespaces { "programs may make their own" } else { "none from inside" },
         );
+        if let Some(how) = &self.network_door {
+            let _ =
+                writeln!(text, "network     none unless hosts are allowed; then by a door: {how}");
+        }
         self.say_places(&mut text);
         self.say_rules(&mut text);
         text
@@ -305,6 +317,8 @@ pub(super) fn amount(resource: Resource, value: u64) -> String {
         | Resource::Memlock
         | Resource::Msgqueue
         | Resource::Fsize => size(value),
+        Resource::Io => format!("{} a second", size(value)),
+        Resource::Idle => format!("{value} s"),
         Resource::Cpu => format!("{value} %"),
         Resource::Nproc | Resource::Nofile | Resource::Sigpending => value.to_string(),
     }

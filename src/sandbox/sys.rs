@@ -15,6 +15,8 @@ use nix::unistd::{ForkResult, Pid};
 pub(super) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 /// No set-user-id programs.
 pub(super) const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// No programs.
+pub(super) const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
 /// No devices.
 pub(super) const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
 
@@ -34,6 +36,31 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
+}
+
+/// A descriptor for a process, which goes on naming it when its number names another. Called for a child that was not
+/// waited for yet.
+pub(super) fn open_process(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
+}
+
+/// Kills the process that a descriptor names.
+pub(super) fn kill_process(process: BorrowedFd<'_>) -> io::Result<()> {
+    let no_details = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: without details the call takes integers only; the descriptor is open.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            libc::SIGKILL,
+            no_details,
+            0,
+        )
+    })?;
+    Ok(())
 }
 
 /// Ends a forked helper at once, without the destructors of what it shares with its parent.

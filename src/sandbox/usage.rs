@@ -12,12 +12,29 @@ pub fn processes() -> Vec<i32> {
 }
 
 /// Whether all processes use more than `limit` bytes of memory. Pages that they share are counted once for each at first,
-/// and exactly only where that is too much.
+/// and exactly only where that is too much. What was killed and waits for a processor to end on does not count: it is the
+/// last command's, and the next one is not to pay for it.
 #[must_use]
 pub fn is_over(limit: u64) -> bool {
     let all = processes();
     let resident: u64 = all.iter().filter_map(|pid| resident(*pid)).sum();
-    resident > limit && all.iter().filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
+    let alive = all.iter().filter(|pid| !is_dying(**pid));
+    resident > limit && alive.filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
+}
+
+/// Whether a process was killed and has not ended yet.
+fn is_dying(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| waits_to_die(&text))
+}
+
+/// Whether the signal that nobody survives is among those that wait.
+fn waits_to_die(status: &str) -> bool {
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    ["SigPnd:", "ShdPnd:"].iter().any(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let signals = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+        signals.is_some_and(|signals| signals & KILL != 0)
+    })
 }
 
 fn resident(pid: i32) -> Option<u64> {
@@ -31,4 +48,23 @@ fn proportional(pid: i32) -> Option<u64> {
     File::open(format!("/proc/{pid}/smaps_rollup")).ok()?.read_to_string(&mut text).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_killed_waits_to_die() {
+        let check = |own: &str, shared: &str, expected: bool| {
+            let status =
+                format!("Name:\ta\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\tffffffffffffffff\n");
+            assert_eq!(waits_to_die(&status), expected, "{status}");
+        };
+        check("0000000000000000", "0000000000000000", false);
+        check("0000000000000000", "0000000000000100", true);
+        check("0000000000000100", "0000000000000000", true);
+        check("0000000000004001", "0000000000000400", false);
+        assert!(!is_dying(i32::try_from(std::process::id()).unwrap()));
+    }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::disk::DiskSlot;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
+use super::made::Makings;
 use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
@@ -19,7 +20,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::SCAN_PAGE;
+use crate::provider::prices::Price;
 use crate::provider::{Model, ToolSpec};
+use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 
@@ -38,6 +41,8 @@ pub struct Parts {
     pub model_id: String,
     /// The provider and model, as `PROVIDER/MODEL`.
     pub model_name: String,
+    /// What its tokens cost, if that is known.
+    pub price: Option<Price>,
     /// When this process took the log over.
     pub opened_at: Timestamp,
     /// Makes sandboxes.
@@ -142,6 +147,7 @@ pub struct Driver {
     pub(super) session: Session,
     pub(super) guest: GuestSlot,
     pub(super) attempts: Attempts,
+    makings: Makings,
     pub(super) system: Arc<str>,
     /// The tools as the model sees them, and of which definition.
     tools: (Arc<Definition>, Arc<[ToolSpec]>),
@@ -174,8 +180,20 @@ impl Driver {
         let lineage = Lineage::to(row.head, &rewinds);
         let head = parts.store.head(&id)?;
         let attempts = Attempts::default();
-        let mut driver =
-            Self { parts, id, session, guest, attempts, system, tools, disk, lineage, epoch, head };
+        let mut driver = Self {
+            parts,
+            id,
+            session,
+            guest,
+            attempts,
+            makings: Makings::default(),
+            system,
+            tools,
+            disk,
+            lineage,
+            epoch,
+            head,
+        };
         driver.carry_out(rewinds.last()).await?;
         driver.catch_up(None)?;
         let repairs = recover::repairs(&driver.session, driver.parts.opened_at);
@@ -226,6 +244,9 @@ impl Driver {
                 Err(failure) => self.without_sandbox(&facts, failure),
             };
             if !sealed && self.wants_seal(&step, &facts) {
+                if !matches!(step, Step::Run(_)) {
+                    facts.extend(self.look().await);
+                }
                 facts.extend(self.seal(&facts).await);
                 sealed = true;
             }
@@ -243,7 +264,7 @@ impl Driver {
             sealed = false;
             let performed = match &step {
                 Step::Rest => return Ok(()),
-                Step::Sample => self.sample(&token).await,
+                Step::Sample => self.sample(&token).await?,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
                 Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
                     Performed::default()
@@ -265,6 +286,12 @@ impl Driver {
     async fn run_calls(&mut self, calls: &[EventId], token: &CancellationToken) -> Performed {
         let mut performed = self.dispatch(calls, token).await;
         if changes_files(&self.session, calls) {
+            let changes = |id: &&EventId| changes_files(&self.session, std::slice::from_ref(*id));
+            let caller = calls.iter().find(changes).expect("one of them changes files").clone();
+            self.makings.by(&caller);
+            let made = self.look().await;
+            performed.facts.iter_mut().for_each(|fact| self.makings.tell(&mut fact.body, &caller));
+            performed.facts.splice(..0, made);
             let sealed = self.seal(&performed.facts).await;
             performed.facts.extend(sealed);
         }
@@ -284,6 +311,19 @@ impl Driver {
             }
             Step::Rest | Step::Sample => false,
         }
+    }
+
+    /// Looks for what was made under protected names, before it is sealed: what is set aside is sealed so.
+    async fn look(&mut self) -> Vec<NewEvent> {
+        let guest = self.guest.get_if_up().filter(|_| self.makings.are_possible());
+        let Some(held) = guest.and_then(|guest| guest.held()) else { return Vec::new() };
+        let environment = self.session.definition().environment.clone();
+        let workspace = environment.workspace.clone();
+        let look = move || sandbox::made::look(&environment, &held);
+        let looked = tokio::task::spawn_blocking(look).await.expect("looking does not panic");
+        // A workspace that cannot be read any more is named by the seal, which fails.
+        let facts = self.makings.facts(&workspace, looked.unwrap_or_default());
+        self.at_once(facts)
     }
 
     /// Seals the disk; a failure is a fact too, told once, and the turn goes on.
@@ -376,7 +416,7 @@ impl Driver {
     }
 
     /// Appends the facts and applies them, together with what clients appended before them.
-    async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
+    pub(super) async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
         // First, because it came first.
         let mut news = self.news();
         news.extend(facts);

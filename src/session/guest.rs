@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::egress::{Door, Report};
 use crate::event::EventBody;
+use crate::limits::EGRESS_QUIET;
 use crate::sandbox::Guest;
 
 /// A sandbox that came up, and its way out if it has one.
@@ -29,17 +31,28 @@ enum State {
     Up(Arc<Guest>),
 }
 
+/// What a driver hears of the sandbox while it waits for something else.
+pub(super) enum Disturbance {
+    /// It cannot be had.
+    Failed(String),
+    /// A program in the background was refused something.
+    Refused,
+}
+
 /// At most one live sandbox. Dropping the slot ends it and everything in it.
 pub(super) struct GuestSlot {
     launcher: Launcher,
     state: State,
     door: Option<Door>,
     news: Vec<EventBody>,
+    /// No refusal is told before.
+    quiet_until: Instant,
 }
 
 impl GuestSlot {
     pub(super) fn new(launcher: Launcher) -> Self {
-        Self { launcher, state: State::Cold, door: None, news: Vec::new() }
+        let (state, news) = (State::Cold, Vec::new());
+        Self { launcher, state, door: None, news, quiet_until: Instant::now() }
     }
 
     /// Begins to make a sandbox unless there is one.
@@ -79,15 +92,19 @@ impl GuestSlot {
         }
     }
 
-    /// Resolves when a launch under way has failed, and never otherwise.
-    pub(super) async fn failed(&mut self) -> String {
-        match &self.state {
-            State::Launching(_) => match self.get().await {
-                Err(failure) => failure,
-                Ok(_) => std::future::pending().await,
-            },
-            State::Cold | State::Up(_) => std::future::pending().await,
+    /// Resolves when a launch under way has failed, or when something in the background was refused, soon after and not
+    /// too often; never otherwise.
+    pub(super) async fn disturbance(&mut self) -> Disturbance {
+        if matches!(self.state, State::Launching(_))
+            && let Err(failure) = self.get().await
+        {
+            return Disturbance::Failed(failure);
         }
+        let Some(door) = &self.door else { return std::future::pending().await };
+        tokio::time::sleep_until(self.quiet_until).await;
+        door.has_refused().await;
+        self.quiet_until = Instant::now() + EGRESS_QUIET;
+        Disturbance::Refused
     }
 
     /// What happened on the network since the last time.

@@ -25,6 +25,7 @@ mod dispatch;
 mod driver;
 mod guest;
 pub mod lineage;
+mod made;
 mod network;
 mod previews;
 pub mod prompt;

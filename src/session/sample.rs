@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::{Driver, Performed};
+use super::driver::{DriveError, Driver, Performed};
+use super::guest::Disturbance;
 use super::previews::Preview;
 use super::prompt;
 use super::step::error_result;
 use crate::event::{
-    ContentBlock, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
+    ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
 use crate::id::EventId;
 use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
 use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
+use crate::provider::prices::Price;
 use crate::provider::retry::{self, Verdict};
 use crate::provider::{ModelError, Stop};
 use crate::tool::policy;
@@ -36,49 +39,71 @@ enum Outcome {
 struct Shown(BTreeMap<usize, (EventId, usize)>);
 
 impl Driver {
-    pub(super) async fn sample(&mut self, token: &CancellationToken) -> Performed {
+    pub(super) async fn sample(
+        &mut self,
+        token: &CancellationToken,
+    ) -> Result<Performed, DriveError> {
         let start = self.session.request().cloned().expect("the intent of a sample is committed");
-        let end = |is_error, usage| EventBody::ModelRequestEnd {
-            model_request_start_id: start.clone(),
-            is_error,
-            model_usage: usage,
+        let price = self.parts.price.unwrap_or(Price::FREE);
+        let end = |is_error, usage| {
+            let (id, cost) = (start.clone(), price.of(&usage));
+            let metered = EventBody::Metered { model_request_start_id: start.clone(), cost };
+            let ended = EventBody::ModelRequestEnd {
+                model_request_start_id: id,
+                is_error,
+                model_usage: usage,
+            };
+            let costs = cost > Cost::default();
+            [ended].into_iter().chain(costs.then_some(metered)).collect::<Vec<_>>()
         };
         let mut shown = Shown::default();
-        let outcome = self.stream(token, &mut shown).await;
+        let outcome = self.stream(token, &mut shown).await?;
         if !matches!(outcome, Outcome::Answered(_)) {
             self.parts.previews.send(self.session.head(), Preview::Discarded);
         }
-        match outcome {
+        Ok(match outcome {
             Outcome::Answered(answer) => {
                 let usage = answer.usage;
                 let mut facts = self.facts_of(answer, shown);
-                facts.extend(self.at_once(vec![end(false, usage)]));
+                facts.extend(self.at_once(end(false, usage)));
                 Performed { facts, pause: None }
             }
             Outcome::Interrupted(usage) => {
-                Performed { facts: self.at_once(vec![end(true, usage)]), pause: None }
+                Performed { facts: self.at_once(end(true, usage)), pause: None }
             }
             Outcome::Failed(error, usage) => self.failed(end(true, usage), &error),
             Outcome::NoSandbox(failure, usage) => {
-                let mut facts = self.at_once(vec![end(true, usage)]);
+                let mut facts = self.at_once(end(true, usage));
                 let (_, closing) = self.without_sandbox(&facts, failure);
                 facts.extend(self.at_once(closing));
                 Performed { facts, pause: None }
             }
-        }
+        })
     }
 
-    async fn stream(&mut self, token: &CancellationToken, shown: &mut Shown) -> Outcome {
+    async fn stream(
+        &mut self,
+        token: &CancellationToken,
+        shown: &mut Shown,
+    ) -> Result<Outcome, DriveError> {
         let tools = self.tools();
         let request = prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
-        let mut deltas = self.parts.model.stream(request);
+        let model = Arc::clone(&self.parts.model);
+        let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
             let next = tokio::select! {
                 biased;
-                () = token.cancelled() => return Outcome::Interrupted(assembler.usage()),
+                () = token.cancelled() => return Ok(Outcome::Interrupted(assembler.usage())),
                 next = deltas.next() => next,
-                failure = self.guest.failed() => return Outcome::NoSandbox(failure, assembler.usage()),
+                disturbance = self.guest.disturbance() => match disturbance {
+                    Disturbance::Failed(why) => return Ok(Outcome::NoSandbox(why, assembler.usage())),
+                    // What was refused is said when it happens, and not when the model has thought.
+                    Disturbance::Refused => {
+                        self.commit(Vec::new()).await?;
+                        continue;
+                    }
+                },
             };
             let pushed = match next {
                 Some(Ok(delta)) => assembler.push(delta),
@@ -87,15 +112,15 @@ impl Driver {
             };
             match pushed {
                 Ok(pushed) => self.preview(pushed, shown),
-                Err(error) => return Outcome::Failed(error, assembler.usage()),
+                Err(error) => return Ok(Outcome::Failed(error, assembler.usage())),
             }
         }
         let usage = assembler.usage();
-        match assembler.finish() {
+        Ok(match assembler.finish() {
             Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer, usage),
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Failed(error, usage),
-        }
+        })
     }
 
     /// Shows a piece. An event's id is minted with its first piece, so that previews can name it.
@@ -187,7 +212,7 @@ impl Driver {
     }
 
     /// The facts of a failed request: its end, and whether the session tries again by itself.
-    fn failed(&self, end: EventBody, error: &ModelError) -> Performed {
+    fn failed(&self, end: Vec<EventBody>, error: &ModelError) -> Performed {
         let failures = self.session.turn().failures + 1;
         let most = match error {
             ModelError::EmptyAnswer => EMPTY_ANSWER_ATTEMPTS,
@@ -199,14 +224,19 @@ impl Driver {
             }
             Verdict::Retry { .. } | Verdict::Fatal => None,
         };
-        let retry_status =
-            if pause.is_some() { RetryStatus::Retrying } else { RetryStatus::Exhausted };
+        let retry_status = match error {
+            _ if pause.is_some() => RetryStatus::Retrying,
+            // A conversation only grows: no message would make it fit.
+            ModelError::ContextTooLong { .. } => RetryStatus::Terminal,
+            _ => RetryStatus::Exhausted,
+        };
         let detail = ErrorDetail {
             r#type: retry::error_kind(error),
             message: describe(error, failures, pause),
             retry_status,
         };
-        let mut bodies = vec![end, EventBody::SessionError { error: detail }];
+        let mut bodies = end;
+        bodies.push(EventBody::SessionError { error: detail });
         if pause.is_some() {
             let definition = self.session.definition();
             bodies.extend([

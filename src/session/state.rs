@@ -146,6 +146,14 @@ impl CallState {
     }
 }
 
+/// Whether a turn goes on after such a stop.
+fn pauses(reason: &StopReason) -> bool {
+    match reason {
+        StopReason::RequiresAction { .. } | StopReason::BudgetReached => true,
+        StopReason::EndTurn | StopReason::RetriesExhausted | StopReason::Refusal => false,
+    }
+}
+
 /// A session's state.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -153,7 +161,8 @@ pub struct Session {
     head: Seq,
     status: Status,
     stop_reason: Option<StopReason>,
-    messages: Vec<Arc<Message>>,
+    /// Shared with the states that are looked at [ahead](Self::ahead), most of which add nothing to it.
+    messages: Arc<Vec<Arc<Message>>>,
     answer: Vec<Block>,
     calls: Vec<Call>,
     queue: VecDeque<Queued>,
@@ -184,7 +193,7 @@ impl Session {
             head: 0,
             status: Status::Idle,
             stop_reason: None,
-            messages: Vec::new(),
+            messages: Arc::default(),
             answer: Vec::new(),
             calls: Vec::new(),
             queue: VecDeque::new(),
@@ -342,10 +351,10 @@ impl Session {
         self.budget.as_ref().is_some_and(|budget| budget.is_reached(&self.used()))
     }
 
-    /// Whether it was stopped by its budget before the turn was over.
+    /// Whether it is idle in the middle of a turn: it waited for an answer, or its budget was used up.
     #[must_use]
-    pub fn is_cut_by_budget(&self) -> bool {
-        self.status == Status::Idle && self.thread_stop == Some(StopReason::BudgetReached)
+    pub fn is_paused(&self) -> bool {
+        self.status == Status::Idle && self.thread_stop.as_ref().is_some_and(pauses)
     }
 
     /// Whether it is read-only.
@@ -421,14 +430,12 @@ impl Session {
         self.count(at, body);
         match body {
             E::UserMessage { content } => {
-                let said = content.iter().cloned().map(Block::Content).collect();
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, content.iter().cloned().map(Block::Content).collect(), marked);
                 // The user may have changed files since the last turn.
                 self.files.clean = false;
             }
             E::SystemMessage { content } => {
-                let said = vec![Block::System { text: text_of(content) }];
-                self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
+                self.queue(id, vec![Block::System { text: text_of(content) }], marked);
             }
             E::UserInterrupt { .. } => self.interrupt(id, marked),
             E::UserToolConfirmation { tool_use_id, result, deny_message } => {
@@ -449,6 +456,7 @@ impl Session {
             E::AgentThinking {}
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::ThreadStatusRunning { .. }
@@ -484,15 +492,14 @@ impl Session {
             | E::Rewound { home, work, .. }
             | E::Forked { home, work, .. } => self.files = Files::sealed(*home, *work),
             // The session's files are others than those of its last seal.
-            E::Applied { .. } | E::Discarded { .. } => self.files.clean = false,
+            E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
+                self.files.clean = false;
+            }
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);
             }
-            E::StatusRunning {} => {
-                self.status = Status::Running;
-                self.thread_stop = None;
-            }
+            E::StatusRunning {} => self.run(),
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
             E::SessionError { error } => self.failed(error),
@@ -502,14 +509,14 @@ impl Session {
                 self.refusal.clone_from(refusal);
             }
             E::ModelRequestEnd { model_request_start_id, is_error, .. } => {
-                assert_eq!(
-                    self.request.as_ref(),
-                    Some(model_request_start_id),
-                    "an end without its start"
-                );
-                self.request_end(*is_error);
+                self.request_end(model_request_start_id, *is_error);
             }
         }
+    }
+
+    fn run(&mut self) {
+        self.status = Status::Running;
+        self.thread_stop = None;
     }
 
     fn failed(&mut self, error: &ErrorDetail) {
@@ -529,6 +536,10 @@ impl Session {
             let said = Vec::new();
             self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
         }
+    }
+
+    fn queue(&mut self, id: &EventId, said: Vec<Block>, marked: bool) {
+        self.queue.push_back(Queued { id: id.clone(), after: self.head, said, marked });
     }
 
     /// A message that is taken up begins a turn, or goes on with one in its own words.
@@ -600,7 +611,7 @@ impl Session {
         self.interrupts.clear();
         // Where the thread says more than the session, it counts.
         let reason = self.thread_stop.as_ref().unwrap_or(reason);
-        if !matches!(reason, StopReason::RequiresAction { .. } | StopReason::BudgetReached) {
+        if !pauses(reason) {
             self.turn = Turn::default();
         }
     }
@@ -623,8 +634,9 @@ impl Session {
         self.turn.stop = None;
     }
 
-    fn request_end(&mut self, is_error: bool) {
-        self.request = None;
+    fn request_end(&mut self, start: &EventId, is_error: bool) {
+        let open = self.request.take();
+        assert_eq!(open.as_ref(), Some(start), "an end without its start");
         let answer = std::mem::take(&mut self.answer);
         if is_error {
             assert!(answer.is_empty(), "a failed request has no answer");
@@ -638,10 +650,11 @@ impl Session {
         if blocks.is_empty() {
             return;
         }
-        match self.messages.last_mut() {
+        let messages = Arc::make_mut(&mut self.messages);
+        match messages.last_mut() {
             // A request failed, or an answer was paused: the same side goes on.
             Some(last) if last.role == role => Arc::make_mut(last).blocks.extend(blocks),
-            _ => self.messages.push(Arc::new(Message { role, blocks })),
+            _ => messages.push(Arc::new(Message { role, blocks })),
         }
     }
 

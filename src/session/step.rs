@@ -104,7 +104,7 @@ fn wants_sample(session: &Session) -> bool {
         Some("refusal") => false,
         Some(_) => !session.calls().is_empty(),
     };
-    (session.status() != Status::Idle || session.is_cut_by_budget()) && owed
+    (session.status() != Status::Idle || session.is_paused()) && owed
 }
 
 fn sample_or_give_up(session: &Session) -> Step {

@@ -12,8 +12,8 @@ use crate::agent::Agent;
 use crate::clock::from_millis;
 use crate::environment::Environment;
 use crate::event::{
-    Confirmation, ContentBlock, ErrorDetail, ErrorKind, Event, EventBody, Permission, RetryStatus,
-    StopReason, Usage,
+    Budget, Confirmation, ContentBlock, ErrorDetail, ErrorKind, Event, EventBody, Permission,
+    RetryStatus, StopReason, Usage,
 };
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::provider::{Block, Role};
@@ -371,4 +371,111 @@ fn usage_adds_up_over_requests() {
     let log = Log::new().says("a").asks_model().says_and_ends("b", "end_turn").settles();
     let log = log.says("c").asks_model().says_and_ends("d", "end_turn");
     assert_eq!(log.session().usage().input_tokens, 2);
+}
+
+#[test]
+fn what_the_client_runs_is_waited_for_after_all_else_and_not_at_all_if_it_is_there() {
+    let custom = |log: Log, name: &str| {
+        let input = json!({}).as_object().unwrap().clone();
+        log.add(name, EventBody::AgentCustomToolUse { name: "ask".to_owned(), input })
+    };
+    let answer = |name: &str| EventBody::UserCustomToolResult {
+        custom_tool_use_id: id(name),
+        content: Some(vec![ContentBlock::text("yes")]),
+        is_error: None,
+    };
+    let log = custom(Log::new().says("go").asks_model(), "a");
+    let log = log.calls("b", "bash", Permission::Allow).answers("tool_use");
+    check(&log, &run(&["b"]));
+    let waits = |names: &[&str]| {
+        let event_ids = names.iter().map(|name| id(name)).collect();
+        Step::Settle(StopReason::RequiresAction { event_ids })
+    };
+    check(&log_of(&log).starts("b").results("b", "ok"), &waits(&["a"]));
+    // The answer came while the other call ran: there is no pause.
+    let early = log.starts("b").then(answer("a")).results("b", "ok");
+    check(&early, &Step::Sample);
+    // The second answer to the same call changes nothing.
+    check(&early.then(answer("a")), &Step::Sample);
+
+    let log = custom(Log::new().says("go").asks_model(), "a");
+    let log = log.calls("b", "bash", Permission::Ask).answers("tool_use");
+    check(&log, &waits(&["a", "b"]));
+    let allowed = EventBody::UserToolConfirmation {
+        tool_use_id: id("b"),
+        result: Confirmation::Allow,
+        deny_message: None,
+    };
+    let log = log.settles().then(allowed);
+    check(&log, &waits(&["a"]));
+    let log = log.settles();
+    check(&log, &Step::Rest);
+    let log = log.then(answer("a"));
+    check(&log, &run(&["b"]));
+    check(&log.starts("b").results("b", "ok"), &Step::Sample);
+}
+
+/// The same log once more.
+fn log_of(log: &Log) -> Log {
+    Log { definition: Arc::clone(&log.definition), events: log.events.clone() }
+}
+
+#[test]
+fn answers_alone_make_a_paused_turn_go_on() {
+    let input = json!({}).as_object().unwrap().clone();
+    let ask = EventBody::AgentCustomToolUse { name: "ask".to_owned(), input };
+    let log = Log::new().says("go").asks_model().add("a", ask).answers("tool_use").settles();
+    let log = log.then(EventBody::UserCustomToolResult {
+        custom_tool_use_id: id("a"),
+        content: None,
+        is_error: None,
+    });
+    check(&log, &Step::Sample);
+}
+
+#[test]
+fn a_turn_that_is_given_up_drops_what_waited_for_it() {
+    let log = Log::new().says("go").asks_model().says("later").fails(RetryStatus::Exhausted);
+    let session = log.session();
+    let closing = intent(&session, &next_step(&session), from_millis(0));
+    let waiting: Vec<_> = session.queued().cloned().collect();
+    assert_eq!(closing[0], EventBody::Flushed { event_ids: waiting });
+    let log = log.settles();
+    check(&log, &Step::Rest);
+    check(&log.says("again"), &Step::Sample);
+}
+
+#[test]
+fn an_interrupt_before_the_first_request_ends_the_turn_of_the_message_before_it() {
+    let stop = || EventBody::UserInterrupt { session_thread_id: None };
+    let log = Log::new().says("go").then(EventBody::StatusRunning {}).then(stop()).says("other");
+    check(&log, &Step::Stop);
+    let log = log.settles();
+    // Only what was said after the interrupt begins a turn; both are in the conversation.
+    assert_eq!(log.session().queued().count(), 1);
+    check(&log, &Step::Sample);
+    let session = log.asks_model().session();
+    assert_eq!(session.messages().last().unwrap().blocks.len(), 2);
+}
+
+#[test]
+fn time_and_tools_count_toward_a_budget() {
+    let budget =
+        Budget { max_tool_seconds: Some(2), max_active_seconds: Some(9), ..Budget::default() };
+    let definition = Arc::new(Definition { budget: Some(budget), ..(*definition()).clone() });
+    let mut log = Log { definition, events: Vec::new() }.says("go");
+    log = log.asks_model().calls("a", "bash", Permission::Allow).answers("tool_use");
+    log = log.starts("a").results("a", "ok");
+    let last = log.events.len() - 1;
+    let over = |mut log: Log, millis: i64| {
+        log.events[last].created_at = from_millis(millis);
+        next_step(&log.session())
+    };
+    assert_eq!(over(log_of(&log), 1999), Step::Sample);
+    assert_eq!(over(log_of(&log), 2000), Step::Settle(StopReason::BudgetReached));
+    let used = {
+        log.events[last].created_at = from_millis(8500);
+        log.session().used()
+    };
+    assert_eq!((used.active_ms, used.tool_ms, used.tokens), (8500, 8500, 1));
 }

@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::StoreError;
 
@@ -26,6 +27,30 @@ pub(super) fn database(dir: &Path) -> PathBuf {
 /// The data directory, held by this process until the value is dropped.
 pub(super) struct Held {
     _lock: File,
+}
+
+/// Since when another process or this one has held `dir`; `None` if nobody does. It takes no lock itself, not even for a
+/// moment: whoever wants to hold the directory would find it taken.
+pub(super) fn held_since(dir: &Path) -> Result<Option<SystemTime>, StoreError> {
+    let path = dir.join(LOCK);
+    let lock = match fs::metadata(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::prepare(&path)(error)),
+    };
+    let locks = Path::new("/proc/locks");
+    let all = fs::read_to_string(locks).map_err(StoreError::prepare(locks))?;
+    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`, proc_locks(5). The device is that of the file system, which for
+    // some is not the one that a file names.
+    let inode = format!(":{}", lock.ino());
+    let is_ours = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.nth(3).is_some_and(|file| file.ends_with(&inode))
+    };
+    if !all.lines().any(is_ours) {
+        return Ok(None);
+    }
+    lock.modified().map(Some).map_err(StoreError::prepare(&path))
 }
 
 /// Makes `dir` if it is missing and takes its lock, without waiting.

@@ -36,7 +36,7 @@ pub use reader::Reader;
 pub use records::{NewRecord, Record, RecordChange, RecordFilter};
 pub use row::{
     Author, CreatedRange, Epoch, NewSession, Order, Origin, SessionFilter, SessionRow,
-    SessionStatus,
+    SessionStatus, TurnState,
 };
 
 use crate::clock::Timestamp;

@@ -150,6 +150,25 @@ pub(super) fn projection(
         .map_err(db.failed("read a session"))
 }
 
+/// Whether the user ended the turn that ended last: whether, from its end on, an interrupt is met before its beginning.
+pub(super) fn was_interrupted(db: &Database, id: &SessionId) -> Result<bool, StoreError> {
+    db.conn
+        .prepare_cached(
+            "WITH own (key) AS (SELECT key FROM session WHERE id = ?1)
+             SELECT substr(body, 1, 24) = '{\"type\":\"user.interrupt\"' FROM event
+             WHERE session = (SELECT key FROM own)
+                 AND seq < (SELECT seq FROM event WHERE session = (SELECT key FROM own)
+                     AND substr(body, 1, 29) = '{\"type\":\"session.status_idle\"'
+                     ORDER BY seq DESC LIMIT 1)
+                 AND (substr(body, 1, 24) = '{\"type\":\"user.interrupt\"'
+                     OR substr(body, 1, 32) = '{\"type\":\"session.status_running\"')
+             ORDER BY seq DESC LIMIT 1",
+        )
+        .and_then(|mut select| select.query_row([id.as_str()], |row| row.get(0)).optional())
+        .map(Option::unwrap_or_default)
+        .map_err(db.failed("read events"))
+}
+
 /// The events of `id` after `after`, at most `limit`, checked against their checksums and for gaps.
 pub(super) fn scan(
     db: &Database,

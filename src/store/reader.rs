@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::records::{self, Record, RecordFilter};
-use super::row::{Projection, SessionFilter, SessionRow};
+use super::row::{Projection, SessionFilter, SessionRow, SessionStatus, TurnState};
 use super::schema::Database;
 use super::{StoreError, directory, read};
-use crate::event::{Event, Seq};
+use crate::event::{Event, Seq, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::limits;
 
@@ -135,6 +135,44 @@ impl Reader {
     /// The inputs of `session` that wait to be taken up, in order.
     pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
         self.with(|db| read::queued(db, session))
+    }
+
+    /// What became of the session's last turn.
+    pub fn turn(&self, row: &SessionRow) -> Result<TurnState, StoreError> {
+        self.with(|db| {
+            Ok(match (row.status, &row.stop_reason) {
+                (SessionStatus::Running | SessionStatus::Rescheduling, _) => {
+                    // Whoever takes over a store appends to every session that it goes on with.
+                    let since = directory::held_since(db.directory())?;
+                    let at = std::time::SystemTime::from(row.updated_at);
+                    if since.is_some_and(|since| at >= since) {
+                        TurnState::Running
+                    } else {
+                        TurnState::Interrupted
+                    }
+                }
+                (SessionStatus::Terminated, _) => TurnState::Done,
+                (SessionStatus::Idle, None) => TurnState::New,
+                (SessionStatus::Idle, Some(StopReason::RequiresAction { .. })) => {
+                    TurnState::Waiting
+                }
+                (
+                    SessionStatus::Idle,
+                    Some(
+                        StopReason::RetriesExhausted
+                        | StopReason::BudgetReached
+                        | StopReason::Refusal,
+                    ),
+                ) => TurnState::Failed,
+                (SessionStatus::Idle, Some(StopReason::EndTurn)) => {
+                    if read::was_interrupted(db, &row.id)? {
+                        TurnState::Interrupted
+                    } else {
+                        TurnState::Done
+                    }
+                }
+            })
+        })
     }
 
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.

@@ -67,6 +67,38 @@ impl SessionStatus {
     }
 }
 
+/// What became of a session's last turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnState {
+    /// There has been none.
+    New,
+    /// Somebody works on it.
+    Running,
+    /// It waits for the user's permission.
+    Waiting,
+    /// The user stopped it, or its process ended in the middle.
+    Interrupted,
+    /// It was given up, its budget was used up, or the model refused.
+    Failed,
+    /// The model was done.
+    Done,
+}
+
+impl TurnState {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// Where a session's definition came from, where that is a stored one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
@@ -280,7 +312,7 @@ impl Projection {
             E::StatusRescheduled {} => self.is_now(SessionStatus::Rescheduling, None),
             E::StatusTerminated {} => {
                 self.is_now(SessionStatus::Terminated, None);
-                self.terminated_at.get_or_insert(created_at);
+                self.terminated_at = Some(created_at);
             }
             E::Archived {} => self.archived_at = Some(created_at),
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
@@ -313,18 +345,23 @@ impl Projection {
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
+            | E::ProtectedMade { .. }
             | E::SandboxFailed { .. }
             | E::SandboxReady { .. }
             | E::Sealed { .. }
             | E::Unsealed { .. }
             | E::Rewound { .. }
+            | E::Applying { .. }
             | E::Applied { .. }
+            | E::Discarding { .. }
             | E::Discarded { .. }
             | E::Forked { .. } => {}
         }
     }
 
     fn is_now(&mut self, status: SessionStatus, stop_reason: Option<StopReason>) {
+        // A rewind goes back to before the end.
+        self.terminated_at = None;
         self.status = status;
         self.stop_reason = stop_reason;
     }

@@ -187,6 +187,11 @@ impl Database {
         &self.path
     }
 
+    /// Where it lies.
+    pub(super) fn directory(&self) -> &Path {
+        self.path.parent().expect("the database is a file in the data directory")
+    }
+
     /// Wraps what SQLite said.
     pub(super) fn failed(&self, doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
         StoreError::sqlite(doing, &self.path)

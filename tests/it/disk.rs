@@ -684,6 +684,110 @@ fn changes_of_one_text_that_do_not_meet_are_put_together_for_both() {
 }
 
 #[test]
+fn in_an_overlay_both_changes_are_put_together_too() {
+    for who in As::all() {
+        let session =
+            Session::new(who, &["echo last >> text; echo more >> text", "cat text", "cat text"]);
+        session.casemate.put("text", "1\n2\n3\n4\n");
+        session.casemate.give_to_user();
+        // Older than the session by more than the kernel's timer can tell.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        session.run(&["--workspace-mode", "overlay"]);
+        session.casemate.put("text", "first\n1\n2\n3\n4\n");
+        session.casemate.run(&["apply", &session.id()]).expect(0);
+        let text = || std::fs::read_to_string(session.workspace().join("text")).unwrap();
+        assert_eq!(text(), "first\n1\n2\n3\n4\nlast\nmore\n", "{who:?}");
+        assert_eq!(session.diff(), Vec::<String>::new(), "{who:?}");
+        assert_eq!(session.go_on() + "\n", text(), "{who:?}: the session has them too");
+        // What the user changes from here on is his alone, as before.
+        session.casemate.put("text", "first\n1\n2\n3\n4\nlast\n");
+        session.casemate.run(&["discard", &session.id()]).expect(0);
+        assert_eq!(session.diff(), Vec::<String>::new(), "{who:?}");
+        assert_eq!(session.go_on() + "\n", text(), "{who:?}");
+    }
+}
+
+#[test]
+fn a_file_that_the_user_changed_before_the_session_did_is_no_conflict_of_the_past() {
+    let session = Session::new(As::Me, &["echo ours > other", "echo ours >> text"]);
+    session.casemate.put("text", "1\n");
+    session.run(&["--workspace-mode", "overlay"]);
+    session.casemate.put("text", "1\n2\n");
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    session.go_on();
+    assert_eq!(session.diff(), ["added other", "changed text"], "only the session changed it");
+    session.casemate.run(&["apply", &session.id()]).expect(0);
+    let text = std::fs::read_to_string(session.workspace().join("text")).unwrap();
+    assert_eq!(text, "1\n2\nours\n");
+}
+
+#[test]
+fn lines_that_both_changed_are_named_and_the_sessions_version_can_lie_beside() {
+    for mode in &MODES[1..] {
+        let session =
+            Session::new(As::Me, &["printf '1\\nB\\n3\\n4\\n5\\nF\\n' > text; echo x > new"]);
+        session.casemate.put("text", "1\n2\n3\n4\n5\n6\n");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        session.run(&["--workspace-mode", mode]);
+        session.casemate.put("text", "0\n1\nmine\nmore\n3\n4\n5\n6\n");
+        let (id, before) = (session.id(), look(&session.workspace()));
+        let refused = session.casemate.run(&["apply", &id]).expect(1);
+        for word in ["text (at your lines 3-4)", "--ours", "--theirs", "--beside"] {
+            assert!(refused.stderr().contains(word), "{mode}: {refused:?}");
+        }
+        assert_eq!(look(&session.workspace()), before, "{mode}: something was done");
+        session.casemate.run(&["apply", &id, "--beside"]).expect(0);
+        let read = |name: &str| std::fs::read_to_string(session.workspace().join(name)).unwrap();
+        assert_eq!(read("text"), "0\n1\nmine\nmore\n3\n4\n5\n6\n", "{mode}");
+        assert_eq!(read("text.casemate-session"), "1\nB\n3\n4\n5\nF\n", "{mode}");
+        assert_eq!(read("new"), "x\n", "{mode}");
+        let refused = session.casemate.run(&["apply", &id, "--beside"]).expect(1);
+        assert!(refused.stderr().contains("is there already"), "{mode}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_apply_or_a_discard_that_is_cut_is_said_all_the_same() {
+    for (command, said) in [("apply", "internal.applied"), ("discard", "internal.discarded")] {
+        let mut cuts = 0;
+        'sweep: for commit in 1..20 {
+            for phase in [":before", ""] {
+                let session = Session::new(As::Me, &["echo ours > text; echo x > new"]);
+                session.casemate.put("text", "theirs\n");
+                session.run(&["--workspace-mode", "overlay"]);
+                let (id, at) = (session.id(), format!("{commit}{phase}"));
+                let (before, differed) = (look(&session.workspace()), session.diff());
+                let cut = session.casemate.run_with(&[("CASEMATE_CRASH_AT", &at)], &[command, &id]);
+                let log = session.log(&id);
+                let begun = log.iter().any(|e| {
+                    e["type"] == "internal.applying" || e["type"] == "internal.discarding"
+                });
+                let left = session.diff();
+                let done = look(&session.workspace()) != before || left != differed;
+                assert!(begun || !done, "{command} cut at {at}: something was done and not said");
+                if cut.code() == Some(0) {
+                    assert!(cuts >= 3, "only {cuts} cuts: the hook does not work");
+                    break 'sweep;
+                }
+                cuts += 1;
+                assert!(cut.was_aborted(), "{cut:?}");
+                let log = session.log(&id);
+                let told: Vec<_> = log.iter().filter(|e| e["type"] == said).collect();
+                assert_eq!(told.len(), usize::from(begun), "{command} cut at {at}: {told:?}");
+                if let Some(told) = told.first() {
+                    let paths = json!(if done { vec!["new", "text"] } else { vec![] });
+                    assert_eq!(told[&said["internal.".len()..]], paths, "{command} cut at {at}");
+                }
+                // Said once, and what was not done can be done now.
+                session.casemate.run(&[command, &id]).expect(0);
+                assert_eq!(session.diff(), Vec::<String>::new(), "{command} cut at {at}");
+            }
+        }
+        assert!(cuts >= 3, "the sweep does not end");
+    }
+}
+
+#[test]
 fn an_apply_follows_no_link_that_the_user_or_the_session_laid() {
     for mode in &MODES[1..] {
         let session = Session::new(As::Me, &["echo evil > dir/x; ln -s /etc out; echo well"]);
@@ -791,6 +895,11 @@ impl FileSystem {
         std::fs::create_dir(&at).unwrap();
         let line = match kind {
             "tmpfs" => format!("mount -t tmpfs -o size={size} tmpfs {}", at.display()),
+            "overlay" => format!(
+                "cd {} && mkdir low up work && mount -t overlay -o lowerdir=low,upperdir=up,workdir=work o {}",
+                dir.path().display(),
+                at.display()
+            ),
             _ => format!(
                 "truncate -s {size} {0} && mkfs.{kind} -q {0} && mount -o loop {0} {1}",
                 image.display(),
@@ -834,6 +943,151 @@ fn files_come_back_on_every_file_system() {
             session.fork(&[]);
         }
     }
+}
+
+/// The disk of a session, its own and what is sealed of it.
+fn sealed(casemate: &Casemate) -> PathBuf {
+    casemate.data_dir().join("sealed")
+}
+
+#[test]
+fn a_fork_of_files_is_a_layer_over_links_to_what_was_sealed() {
+    for who in As::all() {
+        for mode in ["direct", "copy"] {
+            let work =
+                "echo new > made; echo more >> text; rm gone; mkdir d; echo x > d/x; cat text";
+            let session =
+                Session::new(who, &[work, "rm -r d made; echo last >> text; cat text; ls", "ls"]);
+            session.casemate.put("text", "one\n");
+            session.casemate.put("gone", "");
+            session.casemate.put("kept/file", "the user's\n");
+            session.casemate.give_to_user();
+            session.run(&["--workspace-mode", mode]);
+            let (parent, files, differs) = (session.id(), session.files(mode), session.diff());
+            let fork = session.fork(&[]);
+            let disk = session.casemate.data_dir().join("sessions").join(&fork);
+            assert!(!disk.join("copy").exists(), "{who:?} {mode}: it was copied");
+            assert_eq!(look(&disk.join("layer/upper")), BTreeMap::new(), "{who:?} {mode}");
+            let trees = sealed(&session.casemate).join("disks").join(&parent).join("trees");
+            let trees: Vec<_> = std::fs::read_dir(&trees).unwrap().flatten().collect();
+            let [tree] = &trees[..] else { panic!("{who:?} {mode}: {trees:?}") };
+            assert_eq!(look(&tree.path()), files[0], "{who:?} {mode}");
+            assert!(
+                tree.path().join("text").metadata().unwrap().nlink() > 1,
+                "{who:?} {mode}: a copy"
+            );
+
+            // The fork shows what the parent does, and both go their own ways from there.
+            let diff = |id: &str| {
+                let done = session.casemate.run(&["diff", id, "--json"]).expect(0);
+                serde_json::from_str::<Vec<Value>>(&done.stdout()).unwrap()
+            };
+            let paths = |id: &str| {
+                let listed = diff(id);
+                listed
+                    .iter()
+                    .map(|one| one["path"].as_str().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            };
+            if mode == "copy" {
+                assert_eq!(diff(&fork), diff(&parent), "{who:?}");
+                assert_eq!(differs.len(), 5, "{differs:?}");
+            }
+            session.casemate.run(&["resume", &fork, "go on"]).expect(0);
+            assert_eq!(session.files(mode), files, "{who:?} {mode}: the parent has changed");
+            assert_eq!(look(&tree.path()), files[0], "{who:?} {mode}: the sealed tree has changed");
+            let log = session.log(&fork);
+            let result = log.iter().rfind(|event| event["type"] == "agent.tool_result").unwrap();
+            let said = result["content"][0]["text"].as_str().unwrap();
+            assert_eq!(said.trim(), "one\nmore\nlast\nkept\ntext", "{who:?} {mode}");
+
+            // Back to a moment of the parent's, and on to the present again.
+            let first = log.iter().find(|event| event["type"] == "internal.sealed").unwrap();
+            let first = first["id"].as_str().unwrap();
+            let now = look(&disk.join("layer/upper"));
+            let done = session.casemate.run(&["rewind", &fork, "--to", first, "--json"]).expect(0);
+            let undo: Value = serde_json::from_str(&done.stdout()).unwrap();
+            if mode == "copy" {
+                assert_eq!(paths(&fork), Vec::<String>::new(), "{who:?}: as it began");
+            }
+            let undo = undo["undo"].as_str().unwrap();
+            session.casemate.run(&["rewind", &fork, "--to", undo]).expect(0);
+            assert_eq!(look(&disk.join("layer/upper")), now, "{who:?} {mode}");
+
+            // A fork of the fork, which outlives both.
+            let done = session.casemate.run(&["fork", &fork]).expect(0);
+            let last = done.stdout().trim().to_owned();
+            for gone in [&parent, &fork] {
+                session.casemate.run(&["sessions", "delete", gone]).expect(0);
+            }
+            session.casemate.run(&["resume", &last, "go on"]).expect(0);
+            if mode == "copy" {
+                session.casemate.run(&["apply", &last]).expect(0);
+                let text = std::fs::read_to_string(session.workspace().join("text")).unwrap();
+                assert_eq!(text, "one\nmore\nlast\n", "{who:?}");
+                assert!(!session.workspace().join("gone").exists(), "{who:?}");
+                assert_eq!(diff(&last), Vec::<Value>::new(), "{who:?}");
+                session.casemate.put("kept/file", "changed\n");
+                session.casemate.put("gone", "again\n");
+                session.casemate.run(&["discard", &last]).expect(0);
+                assert_eq!(diff(&last), Vec::<Value>::new(), "{who:?}");
+            }
+            session.casemate.run(&["sessions", "delete", &last]).expect(0);
+            let left = look(&sealed(&session.casemate));
+            let left: Vec<_> = left.keys().map(|path| path.display().to_string()).collect();
+            assert_eq!(left, ["contents", "disks", "lock"], "{who:?} {mode}: something stayed");
+        }
+    }
+}
+
+#[test]
+fn what_one_session_sealed_of_the_users_files_is_not_copied_for_the_next() {
+    for mode in ["direct", "copy"] {
+        let session = Session::new(As::Me, &["echo x > new", "echo y > new"]);
+        session.casemate.put("text", "one\n");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        session.run(&["--workspace-mode", mode]);
+        let contents = || look(&sealed(&session.casemate).join("contents")).len();
+        let shared = contents();
+        assert!(shared > 0, "{mode}: nothing is shared");
+        session
+            .casemate
+            .run(&["run", "-m", &session.model, "--workspace-mode", mode, "go"])
+            .expect(0);
+        let sessions = session.casemate.sessions();
+        let [one, other] = &sessions[..] else { panic!("{sessions:?}") };
+        let disks = sealed(&session.casemate).join("disks");
+        let inodes = |id: &str| {
+            let objects = std::fs::read_dir(disks.join(id).join("work/objects")).unwrap();
+            let of = |path: PathBuf| {
+                let text = std::fs::read_to_string(&path).unwrap();
+                (text == "one\n").then(|| path.metadata().unwrap().ino())
+            };
+            objects.flatten().filter_map(|object| of(object.path())).collect::<Vec<_>>()
+        };
+        assert_eq!(inodes(one).len(), 1, "{mode}");
+        assert_eq!(inodes(one), inodes(other), "{mode}: it was copied again");
+        for id in &sessions {
+            session.casemate.run(&["sessions", "delete", id]).expect(0);
+        }
+        assert_eq!(contents(), 0, "{mode}: contents of nobody stayed");
+    }
+}
+
+#[test]
+fn where_no_layer_can_be_had_a_fork_is_a_copy() {
+    let Some(place) = FileSystem::make("overlay", "64M") else {
+        return lacking("this machine or this user cannot make an overlay");
+    };
+    let casemate = Casemate::below(&place.path(), As::Me);
+    let session = Session::with(casemate, &[WORK, "cat src/a kept"]);
+    session.casemate.put("kept", "the user's\n");
+    session.run(&["--workspace-mode", "copy"]);
+    let files = session.files("copy");
+    let fork = session.fork(&[]);
+    let copy = session.casemate.data_dir().join("sessions").join(&fork).join("copy");
+    assert_eq!(look(&copy), files[0]);
+    session.casemate.run(&["resume", &fork, "go on"]).expect(0);
 }
 
 #[test]

@@ -15,4 +15,5 @@ mod sandbox;
 mod session;
 mod support;
 mod tidy;
+mod tls;
 mod wire;

@@ -108,6 +108,7 @@ fn pure_files_stay_pure() {
         "src/session/step.rs",
         "src/session/prompt.rs",
         "src/session/recover.rs",
+        "src/session/made.rs",
         "src/session/network.rs",
         "src/sandbox/plan.rs",
         "src/egress/address.rs",

@@ -73,8 +73,7 @@ pub fn changed(
     let mut snapshot = snapshot.clone();
     snapshot["tools"] = serde_json::json!(definition.tools);
     snapshot["mcp_servers"] = serde_json::json!(definition.mcp_servers);
-    let runs = definition.runnable();
-    let (tools, custom_tools) = (runs.tools, runs.custom_tools);
+    let Agent { tools, custom_tools, .. } = definition.runnable();
     let agent = Agent { tools, custom_tools, ..agent.clone() };
     Ok((agent, snapshot))
 }

@@ -5,13 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::web;
-use crate::agent::TOOLSET;
+use crate::agent::{CustomTool, MAX_TOOL_NAME_CHARS, PermissionPolicy, TOOLSET};
 use crate::api::body::{Node, Object, Tri};
 use crate::api::error::ApiError;
 
 /// Most tools of an agent, all sets together: the protocol's bound.
 pub(super) const MAX_TOOLS: usize = 256;
-const MAX_NAME_CHARS: usize = 128;
 const MAX_SERVER_NAME_CHARS: usize = 255;
 const MAX_DESCRIPTION_CHARS: usize = 100_000;
 const MAX_PROPERTY_CHARS: usize = 64;
@@ -28,22 +27,14 @@ pub(super) enum Tool {
     #[serde(rename = "mcp_toolset")]
     Mcp { mcp_server_name: String, default_config: Setting, configs: Vec<McpConfig> },
     #[serde(rename = "custom")]
-    Custom { name: String, description: String, input_schema: Map<String, Value> },
+    Custom(CustomTool),
 }
 
 /// Whether the model has a tool, and whether it may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setting {
     pub(super) enabled: bool,
-    pub(super) permission_policy: Policy,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Policy {
-    AlwaysAllow,
-    AlwaysAsk,
-    Auto,
+    pub(super) permission_policy: PermissionPolicy,
 }
 
 /// A built-in tool's own settings.
@@ -79,7 +70,7 @@ impl Tool {
             Self::Toolset { .. } => BUILT_IN.len(),
             // How many the server has is seen when it is asked.
             Self::Mcp { configs, .. } => configs.len().max(1),
-            Self::Custom { .. } => 1,
+            Self::Custom(_) => 1,
         }
     }
 }
@@ -120,8 +111,8 @@ fn clash(one: &Tool, other: &Tool) -> Option<String> {
         {
             Some(format!("the MCP server `{one}` has a toolset already"))
         }
-        (Tool::Custom { name: one, .. }, Tool::Custom { name: other, .. }) if one == other => {
-            Some(format!("there is a custom tool `{one}` already"))
+        (Tool::Custom(one), Tool::Custom(other)) if one.name == other.name => {
+            Some(format!("there is a custom tool `{}` already", one.name))
         }
         _ => None,
     }
@@ -144,7 +135,7 @@ fn read_one(node: &Node<'_>, custom: &[&str]) -> Result<Tool, ApiError> {
 }
 
 fn read_toolset(object: &mut Object<'_>, custom: &[&str]) -> Result<Tool, ApiError> {
-    let default_config = read_default(object, Policy::AlwaysAllow)?;
+    let default_config = read_default(object, PermissionPolicy::AlwaysAllow)?;
     let mut configs: Vec<Config> = Vec::new();
     for entry in read_configs(object)? {
         let config = read_config(&entry, default_config, custom)?;
@@ -160,7 +151,7 @@ fn read_configs<'a>(object: &mut Object<'a>) -> Result<Vec<Node<'a>>, ApiError> 
     Ok(object.maybe("configs").map(|list| list.list(MAX_TOOLS)).transpose()?.unwrap_or_default())
 }
 
-fn read_default(object: &mut Object<'_>, policy: Policy) -> Result<Setting, ApiError> {
+fn read_default(object: &mut Object<'_>, policy: PermissionPolicy) -> Result<Setting, ApiError> {
     let standard = Setting { enabled: true, permission_policy: policy };
     let Some(node) = object.maybe("default_config") else { return Ok(standard) };
     let mut object = node.object()?;
@@ -179,13 +170,13 @@ fn read_setting(object: &mut Object<'_>, default: Setting) -> Result<Setting, Ap
     })
 }
 
-fn read_policy(node: &Node<'_>) -> Result<Policy, ApiError> {
+fn read_policy(node: &Node<'_>) -> Result<PermissionPolicy, ApiError> {
     let mut object = node.object()?;
     let kind = object.need("type")?;
     let policy = match kind.string()? {
-        "always_allow" => Policy::AlwaysAllow,
-        "always_ask" => Policy::AlwaysAsk,
-        "auto" => Policy::Auto,
+        "always_allow" => PermissionPolicy::AlwaysAllow,
+        "always_ask" => PermissionPolicy::AlwaysAsk,
+        "auto" => PermissionPolicy::Auto,
         _ => return Err(kind.refuse("must be one of always_allow, always_ask, auto")),
     };
     object.done()?;
@@ -195,7 +186,7 @@ fn read_policy(node: &Node<'_>) -> Result<Policy, ApiError> {
 fn read_config(node: &Node<'_>, default: Setting, custom: &[&str]) -> Result<Config, ApiError> {
     let mut object = node.object()?;
     let name_node = object.need("name")?;
-    let name = name_node.text(1, MAX_NAME_CHARS)?;
+    let name = name_node.text(1, MAX_TOOL_NAME_CHARS)?;
     if !BUILT_IN.contains(&name) {
         let known = BUILT_IN.join(", ");
         return Err(name_node.refuse(format!("\"{name}\" does not match name of any of {known}")));
@@ -213,11 +204,11 @@ fn read_config(node: &Node<'_>, default: Setting, custom: &[&str]) -> Result<Con
 
 fn read_mcp(object: &mut Object<'_>) -> Result<Tool, ApiError> {
     let server = object.need("mcp_server_name")?.text(1, MAX_SERVER_NAME_CHARS)?.to_owned();
-    let default_config = read_default(object, Policy::AlwaysAsk)?;
+    let default_config = read_default(object, PermissionPolicy::AlwaysAsk)?;
     let mut configs: Vec<McpConfig> = Vec::new();
     for entry in read_configs(object)? {
         let mut config = entry.object()?;
-        let name = config.need("name")?.text(1, MAX_NAME_CHARS)?.to_owned();
+        let name = config.need("name")?.text(1, MAX_TOOL_NAME_CHARS)?.to_owned();
         let setting = read_setting(&mut config, default_config)?;
         config.done_for(&format!("name \"{name}\""))?;
         if configs.iter().any(|other| other.name == name) {
@@ -230,7 +221,7 @@ fn read_mcp(object: &mut Object<'_>) -> Result<Tool, ApiError> {
 
 fn read_custom(object: &mut Object<'_>) -> Result<Tool, ApiError> {
     let node = object.need("name")?;
-    let name = node.text(1, MAX_NAME_CHARS)?;
+    let name = node.text(1, MAX_TOOL_NAME_CHARS)?;
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
         return Err(node.refuse("must have letters, digits, underscores and hyphens only"));
     }
@@ -243,7 +234,7 @@ fn read_custom(object: &mut Object<'_>) -> Result<Tool, ApiError> {
     let name = name.to_owned();
     let description = object.need("description")?.text(1, MAX_DESCRIPTION_CHARS)?.to_owned();
     let input_schema = read_input_schema(&object.need("input_schema")?)?;
-    Ok(Tool::Custom { name, description, input_schema })
+    Ok(Tool::Custom(CustomTool { name, description, input_schema }))
 }
 
 fn read_input_schema(node: &Node<'_>) -> Result<Map<String, Value>, ApiError> {

@@ -18,7 +18,7 @@ use crate::environment::networking::Networking;
 use crate::event::rfc3339;
 use crate::id::EnvironmentId;
 use crate::limits::RECORD_CHANGE_ATTEMPTS;
-use crate::runtime::{Reader, Record, RecordFilter, RuntimeError, StoreError};
+use crate::runtime::{Reader, Record, RecordFilter, RuntimeError, SessionFilter, StoreError};
 use config::Config;
 
 /// The kind of its records.
@@ -57,11 +57,10 @@ pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
     if record.archived_at.is_some() {
         return Err(archived(&node.refuse(format!("the environment `{id}` is archived"))));
     }
-    let broken = || ApiError::internal(format!("the stored environment {id} cannot be read"));
     match definition(&record)?.config {
         Config::Cloud { networking, .. } => Ok(Resolved {
-            id: record.id.parse().map_err(|_| broken())?,
-            networking: networking.runnable().ok_or_else(broken)?,
+            id: identity(&record)?,
+            networking: networking.runnable().ok_or_else(|| unreadable(&record, "network"))?,
         }),
         Config::SelfHosted => Err(node.refuse(format!(
             "the environment `{id}` is self-hosted, and sessions in those are not supported yet"
@@ -157,7 +156,18 @@ async fn archive(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {
 }
 
 async fn delete(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {
-    found(app.runtime().reader(), &id)?;
+    let reader = app.runtime().reader();
+    let record = found(reader, &id)?;
+    let sessions = SessionFilter {
+        environment: Some(identity(&record)?),
+        include_archived: true,
+        ..SessionFilter::default()
+    };
+    if let Some(session) = reader.sessions(&sessions, 1)?.first() {
+        let session = &session.id;
+        let message = format!("the environment `{id}` is in use by the session `{session}`");
+        return Err(ApiError::conflict(message));
+    }
     app.runtime().delete_record(KIND, &id).await?;
     Ok(super::json(&json!({ "id": id, "type": "environment_deleted" })))
 }
@@ -172,9 +182,15 @@ fn archived(error: &ApiError) -> ApiError {
 }
 
 fn definition(record: &Record) -> Result<Definition, ApiError> {
-    Definition::deserialize(&record.body).map_err(|error| {
-        ApiError::internal(format!("the stored environment {} cannot be read: {error}", record.id))
-    })
+    Definition::deserialize(&record.body).map_err(|error| unreadable(record, error))
+}
+
+fn identity(record: &Record) -> Result<EnvironmentId, ApiError> {
+    record.id.parse().map_err(|error| unreadable(record, error))
+}
+
+fn unreadable(record: &Record, what: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(format!("the stored environment {} cannot be read: {what}", record.id))
 }
 
 fn view(record: &Record) -> Result<Value, ApiError> {

@@ -1,5 +1,7 @@
 //! `--output json`: what a run came to, as one object.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,6 +23,7 @@ struct Report<'a> {
     duration_ms: u64,
     files_changed: &'a [String],
     files_obeyed: &'a [String],
+    files_set_aside: &'a BTreeSet<String>,
     waiting: Vec<Waiting<'a>>,
     errors: &'a [ErrorDetail],
 }
@@ -51,6 +54,7 @@ pub(super) fn report(tally: &Tally, status: Outcome, changes: &Changes) -> Strin
         duration_ms: tally.duration_ms(),
         files_changed: &changes.files,
         files_obeyed: &changes.obeyed,
+        files_set_aside: tally.set_aside(),
         waiting: waiting.collect(),
         errors: tally.errors(),
     };

@@ -34,6 +34,7 @@ pub struct Tally {
     usage: Usage,
     result: Option<String>,
     files_written: BTreeSet<String>,
+    set_aside: BTreeSet<String>,
     errors: Vec<ErrorDetail>,
     calls: Calls,
     turn: Turn,
@@ -90,6 +91,7 @@ impl Tally {
             EventBody::SandboxFailed { message } => {
                 self.turn.sandbox_failure = Some(message.clone());
             }
+            EventBody::ProtectedMade { set_aside, .. } => self.set_aside.extend(set_aside.clone()),
             EventBody::AgentThinking {}
             | EventBody::SystemMessage { .. }
             | EventBody::AgentCustomToolUse { .. }
@@ -118,7 +120,9 @@ impl Tally {
             | EventBody::Sealed { .. }
             | EventBody::Unsealed { .. }
             | EventBody::Rewound { .. }
+            | EventBody::Applying { .. }
             | EventBody::Applied { .. }
+            | EventBody::Discarding { .. }
             | EventBody::Discarded { .. }
             | EventBody::Forked { .. } => {}
         }
@@ -215,6 +219,12 @@ impl Tally {
     #[must_use]
     pub fn files_written(&self) -> &BTreeSet<String> {
         &self.files_written
+    }
+
+    /// Files that were moved out of sight of programs that would obey them.
+    #[must_use]
+    pub fn set_aside(&self) -> &BTreeSet<String> {
+        &self.set_aside
     }
 
     /// What went wrong outside of tools.

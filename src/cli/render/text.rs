@@ -82,6 +82,9 @@ impl TextView {
             EventBody::EgressRefused { target, rule, .. } => {
                 Some(self.lines.unreached(target, rule))
             }
+            EventBody::ProtectedMade { path, set_aside: Some(aside), .. } => {
+                Some(self.lines.set_aside(path, aside))
+            }
             EventBody::SandboxReady { tier, layers } => self.lines.sandbox(tier, layers),
             EventBody::SandboxFailed { message } => {
                 return self.important(&self.lines.no_sandbox(message), out);

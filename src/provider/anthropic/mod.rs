@@ -7,33 +7,35 @@
 mod decode;
 mod request;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::decode::AnthropicDecoder;
-pub use self::request::body;
 use super::failure::Asked;
 use super::http::{Http, Post, Secret, key_header};
+use super::transcript::Transcript;
 use super::{DeltaStream, Model, Request};
 
 /// The only version that the protocol has had.
 const VERSION: &str = "2023-06-01";
 
-/// A server that speaks the Messages API.
+/// A server that speaks the Messages API, for one conversation.
 #[derive(Debug)]
 pub struct Anthropic {
     http: Arc<Http>,
     provider: String,
     url: String,
     key: Option<Secret>,
+    transcript: Mutex<Transcript>,
 }
 
 impl Anthropic {
     /// The server at `base_url`, which may end in `/`, `/v1` or neither.
     #[must_use]
     pub fn new(http: Arc<Http>, provider: &str, base_url: &str, key: Option<Secret>) -> Self {
-        Self { http, provider: provider.to_owned(), url: messages_url(base_url), key }
+        let (provider, url) = (provider.to_owned(), messages_url(base_url));
+        Self { http, provider, url, key, transcript: Mutex::default() }
     }
 
     fn headers(&self) -> Result<HeaderMap, super::ModelError> {
@@ -58,10 +60,12 @@ impl Model for Anthropic {
     fn stream(&self, request: Request) -> DeltaStream {
         let asked = Asked { provider: self.provider.clone(), model: request.model.clone() };
         let decoder = AnthropicDecoder::new(&self.provider, &request.model);
+        // A transcript that was left half written says where it ends, and is cut there.
+        let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         let post = self.headers().map(|headers| Post {
             url: self.url.clone(),
             headers,
-            body: body(&request),
+            body: request::body(&request, &mut transcript),
             asked,
             key: self.key.clone(),
         });

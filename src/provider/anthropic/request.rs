@@ -1,4 +1,4 @@
-//! A [`Request`] as the Messages API's JSON. Pure; pinned by snapshots.
+//! A [`Request`] as the Messages API's JSON. Pinned by snapshots.
 //!
 //! Cache breakpoints go to the end of the fixed part (system, else tools), to the end of the last user message and to
 //! the end of the one before it, where the previous request wrote: each request reads what the last one cached.
@@ -9,26 +9,53 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
+use crate::provider::transcript::{Transcript, push};
 use crate::provider::{Block, Message, Request, Role, marked_instruction, unseen, wire_name};
 
-/// The request's JSON text.
-#[must_use]
-pub fn body(request: &Request) -> Vec<u8> {
-    serde_json::to_vec(&Body::of(request)).expect("a request has string keys only")
+/// How a message ends, from the end of its last block on.
+const MESSAGE_END: &[u8] = b"}]}";
+/// Tells the provider to cache everything up to the block that it is put into.
+const BREAKPOINT: &[u8] = br#","cache_control":{"type":"ephemeral"}"#;
+
+/// The request's JSON text. `transcript` is that of this conversation's last request, and becomes this one's.
+pub(super) fn body(request: &Request, transcript: &mut Transcript) -> Vec<u8> {
+    transcript.follow(&request.messages, |message, list| {
+        if let Some(message) = wire_message(message) {
+            push(list, &message);
+        }
+    });
+    let mut rest = transcript.json();
+    let mut ends: Vec<_> = transcript.ends_of_user().take(2).collect();
+    ends.reverse();
+    let mut body = serde_json::to_vec(&Head::of(request)).expect("a request has string keys only");
+    let tail = body.split_off(body.len() - b"]}".len());
+    body.reserve(rest.len() + ends.len() * BREAKPOINT.len() + tail.len());
+    for end in ends {
+        let said = transcript.json().len() - rest.len();
+        let (before, after) = rest.split_at(end - MESSAGE_END.len() - said);
+        assert!(after.starts_with(MESSAGE_END), "a message ends with a block");
+        body.extend_from_slice(before);
+        body.extend_from_slice(BREAKPOINT);
+        rest = after;
+    }
+    body.extend_from_slice(rest);
+    body.extend_from_slice(&tail);
+    body
 }
 
+/// All but the messages.
 #[derive(Serialize)]
-struct Body<'a> {
+struct Head<'a> {
     model: &'a str,
     max_tokens: u32,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<OutputConfig>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    system: Vec<Wire<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<[WireSystem<'a>; 1]>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<WireTool<'a>>,
-    messages: Vec<WireMessage<'a>>,
+    messages: [(); 0],
 }
 
 #[derive(Serialize)]
@@ -48,15 +75,14 @@ struct WireTool<'a> {
 #[derive(Serialize)]
 struct WireMessage<'a> {
     role: &'static str,
-    content: Vec<Wire<'a>>,
+    content: Vec<WireBlock<'a>>,
 }
 
 #[derive(Serialize)]
-struct Wire<'a> {
-    #[serde(flatten)]
-    block: WireBlock<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache_control: Option<CacheControl>,
+struct WireSystem<'a> {
+    r#type: &'static str,
+    text: &'a str,
+    cache_control: CacheControl,
 }
 
 #[derive(Serialize)]
@@ -95,11 +121,14 @@ enum CacheControl {
     Ephemeral,
 }
 
-impl<'a> Body<'a> {
+impl<'a> Head<'a> {
     fn of(request: &'a Request) -> Self {
-        let mut system: Vec<_> = blank(&request.system)
-            .then(Vec::new)
-            .unwrap_or_else(|| vec![plain(text(&*request.system))]);
+        let cache_control = CacheControl::Ephemeral;
+        let system = (!blank(&request.system)).then_some([WireSystem {
+            r#type: "text",
+            text: &request.system,
+            cache_control,
+        }]);
         let mut tools: Vec<_> = request
             .tools
             .iter()
@@ -110,16 +139,10 @@ impl<'a> Body<'a> {
                 cache_control: None,
             })
             .collect();
-        if let Some(last) = system.last_mut() {
-            last.cache_control = Some(CacheControl::Ephemeral);
-        } else if let Some(last) = tools.last_mut() {
-            last.cache_control = Some(CacheControl::Ephemeral);
-        }
-        let mut messages: Vec<_> =
-            request.messages.iter().filter_map(|message| wire_message(message)).collect();
-        let from_users = messages.iter_mut().rev().filter(|message| message.role == "user");
-        for last in from_users.take(2).filter_map(|message| message.content.last_mut()) {
-            last.cache_control = Some(CacheControl::Ephemeral);
+        if system.is_none()
+            && let Some(last) = tools.last_mut()
+        {
+            last.cache_control = Some(cache_control);
         }
         Self {
             model: &request.model,
@@ -128,13 +151,9 @@ impl<'a> Body<'a> {
             output_config: request.effort.map(|e| OutputConfig { effort: e.as_str() }),
             system,
             tools,
-            messages,
+            messages: [],
         }
     }
-}
-
-fn plain(block: WireBlock<'_>) -> Wire<'_> {
-    Wire { block, cache_control: None }
 }
 
 fn blank(text: &str) -> bool {
@@ -143,7 +162,7 @@ fn blank(text: &str) -> bool {
 
 /// `None` if nothing of the message can be said to this API: it refuses empty messages.
 fn wire_message(message: &Message) -> Option<WireMessage<'_>> {
-    let content: Vec<_> = message.blocks.iter().filter_map(wire_block).map(plain).collect();
+    let content: Vec<_> = message.blocks.iter().filter_map(wire_block).collect();
     let role = match message.role {
         Role::User => "user",
         Role::Assistant => "assistant",

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::{Http, HttpOptions, Timeouts};
+use super::{Http, HttpOptions, Proxies, Timeouts, unusable};
 use crate::provider::openai::OpenAi;
 use crate::provider::retry::{Verdict, verdict};
 use crate::provider::routes::{Api, Catalog, Detected, ProviderConfig, Routes, Secret};
@@ -310,19 +310,48 @@ async fn local_servers_are_detected_within_the_bound() {
 fn options_are_checked() {
     let pem =
         |text: &str| HttpOptions { extra_ca_pem: Some(text.into()), ..HttpOptions::default() };
-    let proxy = |url: &str| HttpOptions { proxy: Some(url.into()), ..HttpOptions::default() };
     for (options, expected) in [
         (pem(""), "the extra certificates are not PEM: there is no certificate in them"),
         (
             pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
             "the extra certificates are not PEM: 1 of 1 cannot be used as a root",
         ),
-        (proxy("http://user:secret@"), "`` is not a proxy's URL"),
     ] {
         let error = Http::new(options).expect_err(expected);
         assert_eq!(error.to_string(), expected);
     }
-    assert!(Http::new(proxy("http://127.0.0.1:3128")).is_ok());
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_named_where_it_would_be() {
+    let check = |proxy: &str, except: &str, url: &str, good: bool| {
+        let secret = Some(Secret::new(proxy));
+        let proxies = Proxies { plain: secret.clone(), secure: secret, except: except.to_owned() };
+        let http = Http::new(HttpOptions { proxies, ..HttpOptions::default() }).expect("options");
+        assert!(!format!("{http:?}").contains("hidden"), "{http:?}");
+        let shown = proxy.rsplit('@').next().expect("a text");
+        let expected = if good { Ok(()) } else { Err(unusable(shown)) };
+        assert_eq!(http.check(url), expected, "{proxy} for {url}, except {except}");
+    };
+    let far = "https://models.example/v1";
+    for good in
+        ["http://p:3128", "p:3128", "https://u:hidden@p", "u:hidden@p:1", "http://[::1]:3128"]
+    {
+        check(good, "", far, true);
+        check(good, "", "http://models.example", true);
+    }
+    for bad in ["socks5://p:1080", "socks5h://u:hidden@p:1", "http://u:hidden@", "file:///p"] {
+        check(bad, "", far, false);
+        check(bad, "other.example, odels.example", far, false);
+        check(bad, "other.example, models.example", far, true);
+        for except in ["example", ".example", "*"] {
+            check(bad, except, far, true);
+        }
+        for local in ["http://localhost:1", "http://127.1.2.3:1", "https://[::1]:1"] {
+            check(bad, "", local, true);
+        }
+        check(bad, "", "http://127.models.example", false);
+    }
 }
 
 #[tokio::test]

@@ -8,17 +8,18 @@ mod decode;
 mod request;
 mod think;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 
 pub use self::decode::OpenAiDecoder;
-pub use self::request::{Dialect, body};
+pub use self::request::Dialect;
 use super::failure::Asked;
 use super::http::{Http, Post, Secret, key_header};
+use super::transcript::Transcript;
 use super::{DeltaStream, Model, ModelError, Request};
 
-/// A server that speaks Chat Completions.
+/// A server that speaks Chat Completions, for one conversation.
 #[derive(Debug)]
 pub struct OpenAi {
     http: Arc<Http>,
@@ -26,6 +27,7 @@ pub struct OpenAi {
     url: String,
     dialect: Dialect,
     key: Option<Secret>,
+    transcript: Mutex<Transcript>,
 }
 
 impl OpenAi {
@@ -34,7 +36,8 @@ impl OpenAi {
     pub fn new(http: Arc<Http>, provider: &str, base_url: &str, key: Option<Secret>) -> Self {
         let url = format!("{}/chat/completions", base(base_url));
         let dialect = Dialect::of(base_url);
-        Self { http, provider: provider.to_owned(), url, dialect, key }
+        let provider = provider.to_owned();
+        Self { http, provider, url, dialect, key, transcript: Mutex::default() }
     }
 }
 
@@ -61,10 +64,12 @@ impl Model for OpenAi {
     fn stream(&self, request: Request) -> DeltaStream {
         let asked = Asked { provider: self.provider.clone(), model: request.model.clone() };
         let decoder = OpenAiDecoder::new(&self.provider, &request.model);
+        // A transcript that was left half written says where it ends, and is cut there.
+        let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         let post = headers(&self.provider, self.key.as_ref()).map(|headers| Post {
             url: self.url.clone(),
             headers,
-            body: body(&request, self.dialect),
+            body: request::body(&request, self.dialect, &mut transcript),
             asked,
             key: self.key.clone(),
         });

@@ -1,4 +1,4 @@
-//! A [`Request`] as Chat Completions JSON. Pure; pinned by snapshots. Never sends `null`: some servers refuse it.
+//! A [`Request`] as Chat Completions JSON. Pinned by snapshots. Never sends `null`: some servers refuse it.
 
 use std::borrow::Cow;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Effort;
 use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
+use crate::provider::transcript::{Transcript, push};
 use crate::provider::{
     Block, Message, Request, Role, ToolSpec, marked_instruction, unseen, wire_name,
 };
@@ -29,14 +30,27 @@ impl Dialect {
     }
 }
 
-/// The request's JSON text.
-#[must_use]
-pub fn body(request: &Request, dialect: Dialect) -> Vec<u8> {
-    serde_json::to_vec(&Body::of(request, dialect)).expect("a request has string keys only")
+/// The request's JSON text. `transcript` is that of this conversation's last request, and becomes this one's.
+pub(super) fn body(request: &Request, dialect: Dialect, transcript: &mut Transcript) -> Vec<u8> {
+    transcript.follow(&request.messages, |message, list| match message.role {
+        Role::User => user(message, dialect, list),
+        Role::Assistant => assistant(message, list),
+    });
+    let head = Head::of(request, dialect);
+    let mut body = serde_json::to_vec(&head).expect("a request has string keys only");
+    let tail = body.split_off(body.len() - b"]}".len());
+    if !head.messages.is_empty() && !transcript.json().is_empty() {
+        body.push(b',');
+    }
+    body.reserve(transcript.json().len() + tail.len());
+    body.extend_from_slice(transcript.json());
+    body.extend_from_slice(&tail);
+    body
 }
 
+/// All but the conversation.
 #[derive(Serialize)]
-struct Body<'a> {
+struct Head<'a> {
     model: &'a str,
     stream: bool,
     stream_options: Value,
@@ -50,6 +64,7 @@ struct Body<'a> {
     tools: Vec<WireTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_tool_calls: Option<bool>,
+    /// The system prompt, if there is one.
     messages: Vec<WireMessage<'a>>,
 }
 
@@ -123,18 +138,10 @@ struct WireArguments<'a> {
     arguments: String,
 }
 
-impl<'a> Body<'a> {
+impl<'a> Head<'a> {
     fn of(request: &'a Request, dialect: Dialect) -> Self {
-        let mut messages = Vec::with_capacity(request.messages.len() + 1);
-        if !request.system.trim().is_empty() {
-            messages.push(WireMessage::System { content: &request.system });
-        }
-        for message in &request.messages {
-            match message.role {
-                Role::User => user(message, dialect, &mut messages),
-                Role::Assistant => messages.extend(assistant(message)),
-            }
-        }
+        let system = WireMessage::System { content: &request.system };
+        let messages = if request.system.trim().is_empty() { Vec::new() } else { vec![system] };
         let tools: Vec<_> = request.tools.iter().map(tool).collect();
         let ask_parallel = dialect == Dialect::Compatible && !tools.is_empty();
         let (max_tokens, max_completion_tokens) = match dialect {
@@ -173,8 +180,8 @@ fn tool(tool: &ToolSpec) -> WireTool<'_> {
     WireTool { r#type: "function", function }
 }
 
-/// `None` for an answer of thoughts alone: they are not sent back, and an empty message is refused.
-fn assistant(message: &Message) -> Option<WireMessage<'_>> {
+/// Nothing for an answer of thoughts alone: they are not sent back, and an empty message is refused.
+fn assistant(message: &Message, list: &mut Vec<u8>) {
     let mut texts = Vec::new();
     let mut tool_calls = Vec::new();
     for block in &message.blocks {
@@ -193,18 +200,19 @@ fn assistant(message: &Message) -> Option<WireMessage<'_>> {
     }
     texts.retain(|text| !text.trim().is_empty());
     let content = (!texts.is_empty()).then(|| texts.join("\n"));
-    let says_something = content.is_some() || !tool_calls.is_empty();
-    says_something.then_some(WireMessage::Assistant { content, tool_calls })
+    if content.is_some() || !tool_calls.is_empty() {
+        push(list, &WireMessage::Assistant { content, tool_calls });
+    }
 }
 
 /// The results of tools come first, as text; what of them is no text follows in the user's own message.
-fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a>>) {
+fn user(message: &Message, dialect: Dialect, list: &mut Vec<u8>) {
     let mut parts = Vec::new();
     for block in &message.blocks {
         match block {
             Block::ToolResult { tool_use_id, content, is_error } => {
-                let content_text = result_text(content, *is_error);
-                out.push(WireMessage::Tool { tool_call_id: tool_use_id, content: content_text });
+                let text = result_text(content, *is_error);
+                push(list, &WireMessage::Tool { tool_call_id: tool_use_id, content: text });
                 let media = content.iter().filter(|block| match block {
                     ContentBlock::Text { .. } | ContentBlock::SearchResult { .. } => false,
                     ContentBlock::Image { .. } | ContentBlock::Document { .. } => true,
@@ -218,8 +226,8 @@ fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a
             }
             Block::Content(content) => parts.extend(part(content, dialect)),
             Block::System { text } if dialect == Dialect::OpenAi => {
-                out.extend(said(std::mem::take(&mut parts)));
-                out.push(WireMessage::Developer { content: text });
+                say(std::mem::take(&mut parts), list);
+                push(list, &WireMessage::Developer { content: text });
             }
             // Chat templates refuse a system message that is not the first.
             Block::System { text } => {
@@ -228,11 +236,13 @@ fn user<'a>(message: &'a Message, dialect: Dialect, out: &mut Vec<WireMessage<'a
             Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolUse { .. } => {}
         }
     }
-    out.extend(said(parts));
+    say(parts, list);
 }
 
-fn said(parts: Vec<Part<'_>>) -> Option<WireMessage<'_>> {
-    (!parts.is_empty()).then(|| WireMessage::User { content: joined(parts) })
+fn say(parts: Vec<Part<'_>>, list: &mut Vec<u8>) {
+    if !parts.is_empty() {
+        push(list, &WireMessage::User { content: joined(parts) });
+    }
 }
 
 /// Plain text where that suffices: some chat templates know no parts.

@@ -136,6 +136,10 @@ impl Play {
             Some(Fault::Timeout) => {
                 ModelError::Timeout { provider, phase: "more of the answer", seconds: 0 }
             }
+            Some(Fault::Context) => {
+                let message = "the script says so".to_owned();
+                ModelError::ContextTooLong { message }
+            }
             Some(Fault::Refused) => ModelError::Connect {
                 url: "scripted://".to_owned(),
                 reason: "connection refused".to_owned(),
@@ -165,6 +169,15 @@ fn check(expect: Option<&Expect>, request: &Request) -> Result<(), String> {
         _ => None,
     });
     contains("last_user_contains", &expect.last_user_contains, &said.unwrap_or_default())?;
+    let instructed = last(request, |block| match block {
+        Block::System { text } => Some(text.clone()),
+        _ => None,
+    });
+    contains(
+        "last_system_contains",
+        &expect.last_system_contains,
+        &instructed.unwrap_or_default(),
+    )?;
     let result = last(request, |block| match block {
         Block::ToolResult { content, is_error, .. } => Some((text_of(content), *is_error)),
         _ => None,

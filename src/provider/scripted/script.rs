@@ -82,6 +82,7 @@ pub(super) struct Expect {
     pub(super) last_tool_result_contains: Option<String>,
     pub(super) tool_result_is_error: Option<bool>,
     pub(super) system_contains: Option<String>,
+    pub(super) last_system_contains: Option<String>,
     pub(super) tools: Option<Vec<String>>,
     pub(super) messages: Option<usize>,
 }
@@ -116,6 +117,8 @@ pub(super) enum Fault {
     Refused,
     /// An answer without any block.
     Empty,
+    /// The conversation is too long.
+    Context,
 }
 
 impl Script {
@@ -245,8 +248,9 @@ fn fault(given: FaultFile) -> Result<Fault, Wrong> {
             "timeout" => Ok(Fault::Timeout),
             "refused" => Ok(Fault::Refused),
             "empty" => Ok(Fault::Empty),
+            "context" => Ok(Fault::Context),
             _ => {
-                let words = "a status, broken, timeout, refused, empty";
+                let words = "a status, broken, timeout, refused, empty, context";
                 Err(("errors", format!("`{word}` is not one of {words}")))
             }
         },

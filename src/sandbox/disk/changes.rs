@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,8 +14,10 @@ use super::apply::{Content, Ground};
 use super::diff::{self, Entry, Side, What};
 use super::merge;
 use super::path::RelativePath;
+use super::seal::{self, Seals};
 use super::session::Disk;
-use super::{DiskError, restore};
+use super::tree::{Kind, Node, Tree};
+use super::{DiskError, layer, restore};
 use crate::environment::WorkspaceMode;
 use crate::limits::DIFF_BYTES;
 
@@ -50,7 +54,24 @@ pub enum Choice {
     Ours,
     /// The user's.
     Theirs,
+    /// The user's, with the session's beside it, in a file of its own.
+    Beside,
 }
+
+/// What is added to the name of a file for the session's version beside it.
+const BESIDE: &[u8] = b".casemate-session";
+
+/// A path that both have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Below the workspace.
+    pub path: PathBuf,
+    /// The user's lines that the session changed too; none, if that cannot be told.
+    pub lines: Vec<RangeInclusive<usize>>,
+}
+
+/// Texts that hold both changes.
+type Merged = BTreeMap<RelativePath, String>;
 
 /// What was done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +82,8 @@ pub enum Outcome {
     Merged,
     /// The user's version stayed.
     Kept,
+    /// The user's version stayed, and the session's lies beside it.
+    Beside,
     /// The session has the user's version again.
     Discarded,
 }
@@ -68,11 +91,25 @@ pub enum Outcome {
 /// The change times of the user's files that were written by an `apply`: they are no changes of the user's.
 type Applied = BTreeMap<RelativePath, i64>;
 
+/// What the user's files were when the session first changed them, or last gave them its version.
+struct Kept<'a> {
+    seals: &'a Seals,
+    ours: &'a Tree,
+}
+
+impl Kept<'_> {
+    fn open(&self, path: &RelativePath) -> io::Result<Option<File>> {
+        let base = self.ours.get(path).and_then(|node| node.base.as_ref());
+        base.map(|object| File::open(self.seals.object(object))).transpose()
+    }
+}
+
 /// Both sides, and what is known of how they began.
 struct Sides<'a> {
     ours: Side<'a>,
     theirs: Side<'a>,
     base: Option<Side<'a>>,
+    kept: Kept<'a>,
     /// When the session's disk was made.
     since: i64,
     applied: Applied,
@@ -86,6 +123,11 @@ impl Sides<'_> {
             && self.applied.get(path) == Some(&entry.changed)
         {
             return Ok(false);
+        }
+        if let (Some(base), Some(What::File(_))) =
+            (self.kept.open(path)?, theirs.as_ref().map(|entry| &entry.what))
+        {
+            return Ok(!seal::same_bytes(base, self.theirs.open(path)?)?);
         }
         if let Some(base) = &self.base {
             return Ok(!diff::same(base, &self.theirs, path)?);
@@ -121,9 +163,7 @@ impl Sides<'_> {
 
     fn is_mode_alone(&self, path: &RelativePath, old: &Entry) -> io::Result<bool> {
         Ok(match old.what {
-            What::File(_) => {
-                super::seal::same_bytes(self.ours.open(path)?, self.theirs.open(path)?)?
-            }
+            What::File(_) => seal::same_bytes(self.ours.open(path)?, self.theirs.open(path)?)?,
             What::Directory => true,
             What::Link(_) | What::Other => false,
         })
@@ -137,6 +177,8 @@ fn shown_path(path: &RelativePath) -> PathBuf {
 /// What a look at both sides is for.
 struct View {
     paths: Vec<RelativePath>,
+    /// What the session has: its layer over the user's files, or all of its own.
+    ours: Tree,
     ground: OwnedFd,
 }
 
@@ -155,6 +197,28 @@ impl Disk {
         found.filter_map(Result::transpose).collect::<io::Result<_>>().map_err(fail)
     }
 
+    /// What an [`Self::apply`] would do now; nothing is done.
+    ///
+    /// # Errors
+    /// The paths that take a choice.
+    pub fn would_apply(
+        &mut self,
+        only: &[PathBuf],
+        choice: Option<Choice>,
+    ) -> Result<Vec<PathBuf>, DiskError> {
+        let changes = self.selected(only)?;
+        self.merged(&changes, choice)?;
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    }
+
+    /// What a [`Self::discard`] would take back now; nothing is done.
+    ///
+    /// # Errors
+    /// A path at which nothing differs.
+    pub fn would_discard(&mut self, only: &[PathBuf]) -> Result<Vec<PathBuf>, DiskError> {
+        Ok(self.selected(only)?.into_iter().map(|change| change.path).collect())
+    }
+
     /// Gives the session's version of these paths, or of all, to the user. What both have changed is merged where it is
     /// text and its beginning is known; else it takes a choice, and without one nothing at all is done.
     ///
@@ -166,47 +230,28 @@ impl Disk {
         choice: Option<Choice>,
     ) -> Result<Vec<(PathBuf, Outcome)>, DiskError> {
         let changes = self.selected(only)?;
+        let merged = self.merged(&changes, choice)?;
+        self.take_in(&merged)?;
         let view = self.view()?;
         let base = self.base()?;
         let mut sides = self.sides(&view, base.as_ref())?;
-        let mut merged = BTreeMap::new();
-        let mut open = Vec::new();
-        for change in changes.iter().filter(|change| change.conflict && choice.is_none()) {
-            let path = relative(&change.path);
-            let text = merge_of(&sides, &path, change);
-            match text.map_err(DiskError::at("read", &change.path))? {
-                Some(text) => drop(merged.insert(path, text)),
-                None => open.push(change.path.clone()),
-            }
-        }
-        if !open.is_empty() {
-            return Err(DiskError::Conflicts { paths: open });
-        }
         let facts =
             self.workspace().metadata().map_err(DiskError::at("write to", self.workspace()))?;
         let ground = Ground { root: &view.ground, owner: (facts.uid(), facts.gid()), layer: false };
-        let own = self.own_root()?;
-        let own = self.own_ground(&own)?;
         let mut done = Vec::new();
         for change in in_order(&changes, ChangeKind::Removed) {
             let path = relative(&change.path);
             let fail = DiskError::at("apply", &change.path);
-            let outcome = if change.conflict && choice == Some(Choice::Theirs) {
-                Outcome::Kept
-            } else if let Some(text) = merged.get(&path) {
-                let entry = sides
-                    .ours
-                    .look(&path)
-                    .map_err(&fail)?
-                    .ok_or(DiskError::Conflicts { paths: vec![change.path.clone()] })?;
-                own.put(&path, &entry, Content::Text(text)).map_err(&fail)?;
-                ground.put(&path, &entry, Content::Text(text)).map_err(&fail)?;
-                Outcome::Merged
-            } else {
-                let left = transfer(&sides.ours, &ground, &path).map_err(&fail)?;
-                if left { Outcome::Applied } else { Outcome::Kept }
+            let outcome = match choice {
+                Some(Choice::Theirs) if change.conflict => Outcome::Kept,
+                Some(Choice::Beside) if change.conflict && !merged.contains_key(&path) => {
+                    beside(&sides.ours, &ground, &path).map_err(&fail)?
+                }
+                _ if !transfer(&sides.ours, &ground, &path).map_err(&fail)? => Outcome::Kept,
+                _ if merged.contains_key(&path) => Outcome::Merged,
+                _ => Outcome::Applied,
             };
-            if outcome != Outcome::Kept
+            if matches!(outcome, Outcome::Applied | Outcome::Merged)
                 && let Some(entry) = sides.theirs.look(&path).map_err(&fail)?
             {
                 sides.applied.insert(path, entry.changed);
@@ -214,7 +259,62 @@ impl Disk {
             }
             done.push((change.path.clone(), outcome));
         }
+        drop(sides);
+        let given =
+            done.iter().filter(|(_, what)| matches!(what, Outcome::Applied | Outcome::Merged));
+        self.work.begin_anew(given.map(|(path, _)| relative(path)))?;
         Ok(done)
+    }
+
+    /// The texts that hold both changes, by path.
+    fn merged(&mut self, changes: &[Change], choice: Option<Choice>) -> Result<Merged, DiskError> {
+        let view = self.view()?;
+        let base = self.base()?;
+        let sides = self.sides(&view, base.as_ref())?;
+        let (mut merged, mut open) = (Merged::new(), Vec::new());
+        let wanted = matches!(choice, None | Some(Choice::Beside));
+        for change in changes.iter().filter(|change| change.conflict && wanted) {
+            let path = relative(&change.path);
+            let outcome = sides.merge(&path, change);
+            match outcome.map_err(DiskError::at("read", &change.path))? {
+                Ok(text) => drop(merged.insert(path, text)),
+                Err(lines) => open.push(Conflict { path: change.path.clone(), lines }),
+            }
+        }
+        if open.is_empty() || choice == Some(Choice::Beside) {
+            Ok(merged)
+        } else {
+            Err(DiskError::Conflicts { paths: open })
+        }
+    }
+
+    /// Gives the session the texts that hold both changes.
+    fn take_in(&mut self, merged: &Merged) -> Result<(), DiskError> {
+        if merged.is_empty() {
+            return Ok(());
+        }
+        let fail = DiskError::at("merge", self.workspace());
+        if self.mode() == WorkspaceMode::Overlay {
+            let (root, owner) = (self.own_root()?, self.own()?);
+            let own = Ground { root: &root, owner: (owner, owner), layer: true };
+            let live = Side::Live(&root);
+            for (path, text) in merged {
+                if let Some(entry) = live.look(path).map_err(&fail)? {
+                    own.put(path, &entry, Content::Text(text)).map_err(&fail)?;
+                }
+            }
+            return Ok(());
+        }
+        let mut target = self.work.shown();
+        for (index, (path, text)) in merged.iter().enumerate() {
+            let kept = self.work.seals.keep_content(index, &mut text.as_bytes());
+            let kept = kept.map_err(&fail)?;
+            if let Some(node) = target.get_mut(path) {
+                node.kind = kept;
+                node.modified = seal::now();
+            }
+        }
+        self.work.show(target).map(drop)
     }
 
     /// Takes back what the session changed at these paths, or all of it: it has the user's version again.
@@ -223,11 +323,14 @@ impl Disk {
     /// The system's, with the path at which it stopped.
     pub fn discard(&mut self, only: &[PathBuf]) -> Result<Vec<(PathBuf, Outcome)>, DiskError> {
         let changes = self.selected(only)?;
+        if self.mode() == WorkspaceMode::Copy {
+            return self.discard_of_copy(&changes);
+        }
         let view = self.view()?;
         let base = self.base()?;
         let sides = self.sides(&view, base.as_ref())?;
-        let own = self.own_root()?;
-        let own = self.own_ground(&own)?;
+        let (root, owner) = (self.own_root()?, self.own()?);
+        let own = Ground { root: &root, owner: (owner, owner), layer: true };
         let mut done = Vec::new();
         for change in in_order(&changes, ChangeKind::Added) {
             let path = relative(&change.path);
@@ -236,6 +339,49 @@ impl Disk {
             let outcome = if left { Outcome::Discarded } else { Outcome::Kept };
             done.push((change.path.clone(), outcome));
         }
+        Ok(done)
+    }
+
+    /// The same of files that are all the session's own: they become another tree.
+    fn discard_of_copy(
+        &mut self,
+        changes: &[Change],
+    ) -> Result<Vec<(PathBuf, Outcome)>, DiskError> {
+        let view = self.view()?;
+        let base = self.base()?;
+        let sides = self.sides(&view, base.as_ref())?;
+        let mut target = view.ours.clone();
+        let (owner, mut done) = (self.own()?, Vec::new());
+        for (index, change) in in_order(changes, ChangeKind::Added).enumerate() {
+            let path = relative(&change.path);
+            let fail = DiskError::at("discard", &change.path);
+            let outcome = match sides.theirs.look(&path).map_err(&fail)? {
+                None if layer::inner(&target, &path).next().is_some() => Outcome::Kept,
+                None => {
+                    target.remove(&path);
+                    Outcome::Discarded
+                }
+                Some(Entry { what: What::Other, .. }) => Outcome::Kept,
+                Some(entry) => {
+                    let seals = &self.work.seals;
+                    let kind = kind_of(&entry, &mut || {
+                        seals.keep_content(index, &mut sides.theirs.open(&path)?)
+                    });
+                    let node = Node {
+                        kind: kind.map_err(&fail)?,
+                        mode: entry.mode,
+                        owner: (owner, owner),
+                        modified: entry.modified,
+                        base: None,
+                    };
+                    layer::put(&mut target, &path, node);
+                    Outcome::Discarded
+                }
+            };
+            done.push((change.path.clone(), outcome));
+        }
+        drop(sides);
+        self.work.show(target)?;
         Ok(done)
     }
 
@@ -258,23 +404,22 @@ impl Disk {
         if self.mode() == WorkspaceMode::Own {
             return Err(DiskError::Own);
         }
-        self.work.seal()?;
+        self.seal_work()?;
         let fail = DiskError::at("look through", self.workspace());
         let ground = restore::open_root(self.workspace()).map_err(&fail)?;
+        let ours = self.work.shown();
         let mut paths = match self.mode() {
-            WorkspaceMode::Overlay => {
-                diff::layered(self.work.seals.current(), &ground).map_err(&fail)?
-            }
+            WorkspaceMode::Overlay => diff::layered(&ours, &ground).map_err(&fail)?,
             WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
-                diff::between(&self.work.seals.tree(1)?, self.work.seals.current())
+                diff::between(&self.work.seals.tree(1)?, &ours)
             }
         };
         paths.extend(self.applied()?.into_keys());
-        Ok(View { paths: paths.into_iter().collect(), ground })
+        Ok(View { paths: paths.into_iter().collect(), ours, ground })
     }
 
     /// What the workspace was when the session began, where that was kept.
-    fn base(&self) -> Result<Option<super::tree::Tree>, DiskError> {
+    fn base(&self) -> Result<Option<Tree>, DiskError> {
         match self.mode() {
             WorkspaceMode::Overlay => Ok(None),
             WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => {
@@ -283,20 +428,20 @@ impl Disk {
         }
     }
 
-    fn sides<'a>(
-        &'a self,
-        view: &'a View,
-        base: Option<&'a super::tree::Tree>,
-    ) -> Result<Sides<'a>, DiskError> {
+    fn sides<'a>(&'a self, view: &'a View, base: Option<&'a Tree>) -> Result<Sides<'a>, DiskError> {
         let seals = &self.work.seals;
-        let ours = Side::Sealed(seals, seals.current());
         let sealed = |tree| Side::Sealed(seals, tree);
+        let ours = match self.mode() {
+            WorkspaceMode::Overlay => Side::Layer(seals, &view.ours, &view.ground),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => sealed(&view.ours),
+        };
         let theirs = match (self.mode(), base) {
             (WorkspaceMode::Direct, Some(base)) => sealed(base),
             _ => Side::Live(&view.ground),
         };
         let (base, since) = (base.map(sealed), self.place().made()?);
-        Ok(Sides { ours, theirs, base, since, applied: self.applied()? })
+        let kept = Kept { seals, ours: &view.ours };
+        Ok(Sides { ours, theirs, base, kept, since, applied: self.applied()? })
     }
 
     fn own_root(&self) -> Result<OwnedFd, DiskError> {
@@ -304,10 +449,9 @@ impl Disk {
         restore::open_root(root).map_err(DiskError::at("write to", root))
     }
 
-    fn own_ground<'a>(&self, root: &'a OwnedFd) -> Result<Ground<'a>, DiskError> {
-        let owner = self.place().owner().map_err(DiskError::at("look at", &self.place().home()))?;
-        let layer = self.mode() == WorkspaceMode::Overlay;
-        Ok(Ground { root, owner: (owner, owner), layer })
+    /// Whose everything on the disk is.
+    fn own(&self) -> Result<u32, DiskError> {
+        self.place().owner().map_err(DiskError::at("look at", &self.place().home()))
     }
 
     fn applied(&self) -> Result<Applied, DiskError> {
@@ -352,15 +496,54 @@ fn transfer(side: &Side<'_>, ground: &Ground<'_>, path: &RelativePath) -> io::Re
     }
 }
 
-/// Both changes together, if they do not meet.
-fn merge_of(sides: &Sides<'_>, path: &RelativePath, change: &Change) -> io::Result<Option<String>> {
-    let (Some(base), Some((theirs, ours))) = (&sides.base, &change.texts) else { return Ok(None) };
-    let is_file = |side: &Side<'_>| {
-        side.look(path).map(|entry| entry.is_some_and(|entry| matches!(entry.what, What::File(_))))
-    };
-    if !(is_file(base)? && is_file(&sides.ours)? && is_file(&sides.theirs)?) {
-        return Ok(None);
+/// What a file, a directory or a link is in a tree.
+fn kind_of(entry: &Entry, content: &mut dyn FnMut() -> io::Result<Kind>) -> io::Result<Kind> {
+    match &entry.what {
+        What::Directory => Ok(Kind::Directory { opaque: false }),
+        What::File(_) => content(),
+        What::Link(target) => Ok(Kind::Link { target: target.clone() }),
+        What::Other => Err(io::ErrorKind::Unsupported.into()),
     }
-    let base = base.text(path)?;
-    Ok(base.and_then(|base| merge::three_way(&base, ours, theirs)))
+}
+
+/// Leaves the user's version, and puts the session's beside it under a name that nobody has.
+fn beside(ours: &Side<'_>, ground: &Ground<'_>, path: &RelativePath) -> io::Result<Outcome> {
+    let spot = RelativePath::of_bytes([path.bytes(), BESIDE].concat());
+    match ours.look(path)? {
+        Some(entry) if Side::Live(ground.root).look(&spot)?.is_none() => ground
+            .put(&spot, &entry, Content::Of(&mut || ours.open(path)))
+            .map(|()| Outcome::Beside),
+        Some(_) => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("`{spot}` is there already")))
+        }
+        None => Ok(Outcome::Kept),
+    }
+}
+
+impl Sides<'_> {
+    /// Both changes together; where they meet, the user's lines at which they do.
+    fn merge(
+        &self,
+        path: &RelativePath,
+        change: &Change,
+    ) -> io::Result<Result<String, Vec<RangeInclusive<usize>>>> {
+        let none = Ok(Err(Vec::new()));
+        let Some((theirs, ours)) = &change.texts else { return none };
+        let is_file = |side: &Side<'_>| {
+            let entry = side.look(path);
+            entry.map(|entry| entry.is_some_and(|entry| matches!(entry.what, What::File(_))))
+        };
+        if !(is_file(&self.ours)? && is_file(&self.theirs)?) {
+            return none;
+        }
+        let base = match (self.kept.open(path)?, &self.base) {
+            (Some(kept), _) => diff::text_of(kept)?,
+            // What was given to the user since then is not known.
+            (None, Some(base)) if !self.applied.contains_key(path) && is_file(base)? => {
+                base.text(path)?
+            }
+            (None, _) => None,
+        };
+        Ok(base.map_or(Err(Vec::new()), |base| merge::three_way(&base, ours, theirs)))
+    }
 }

@@ -20,6 +20,8 @@ use crate::limits::DIFF_FILE_BYTES;
 pub(super) struct Entry {
     pub(super) what: What,
     pub(super) mode: u32,
+    /// When its content changed last.
+    pub(super) modified: i64,
     /// When it changed last, by the kernel's clock.
     pub(super) changed: i64,
 }
@@ -40,6 +42,8 @@ pub(super) enum Side<'a> {
     Live(&'a OwnedFd),
     /// In seals, as they were.
     Sealed(&'a Seals, &'a Tree),
+    /// In the seals of a layer over a directory.
+    Layer(&'a Seals, &'a Tree, &'a OwnedFd),
 }
 
 impl Side<'_> {
@@ -63,9 +67,16 @@ impl Side<'_> {
                     }
                     _ => What::Other,
                 };
-                Ok(Some(Entry { what, mode: facts.st_mode & 0o1777, changed: stamp.changed }))
+                let modified = facts.st_mtime * 1_000_000_000 + facts.st_mtime_nsec;
+                let mode = facts.st_mode & 0o1777;
+                Ok(Some(Entry { what, mode, modified, changed: stamp.changed }))
             }
             Self::Sealed(_, tree) => Ok(tree.get(path).and_then(entry)),
+            Self::Layer(_, layer, below) => match layer.get(path) {
+                Some(node) => Ok(entry(node)),
+                None if is_hidden(layer, path) => Ok(None),
+                None => Side::Live(below).look(path),
+            },
         }
     }
 
@@ -78,21 +89,39 @@ impl Side<'_> {
                     OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
                 File::from(openat(&parent, &*name, flags, Mode::empty())?)
             }
-            Self::Sealed(seals, tree) => match tree.get(path).map(|node| &node.kind) {
-                Some(Kind::File { object, .. }) => File::open(seals.object(object))?,
-                _ => return Err(io::ErrorKind::NotFound.into()),
-            },
+            Self::Layer(_, layer, below) if !layer.contains_key(path) => {
+                return Side::Live(below).open(path);
+            }
+            Self::Sealed(seals, tree) | Self::Layer(seals, tree, _) => {
+                match tree.get(path).map(|node| &node.kind) {
+                    Some(Kind::File { object, .. }) => File::open(seals.object(object))?,
+                    _ => return Err(io::ErrorKind::NotFound.into()),
+                }
+            }
         };
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     /// The text of the file, if it is one that can be shown.
     pub(super) fn text(&self, path: &RelativePath) -> io::Result<Option<String>> {
-        let mut bytes = Vec::new();
-        self.open(path)?.take(DIFF_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        let fits = bytes.len() as u64 <= DIFF_FILE_BYTES && !bytes.contains(&0);
-        Ok(if fits { String::from_utf8(bytes).ok() } else { None })
+        text_of(self.open(path)?)
     }
+}
+
+/// The text of a file, if it is one that can be shown.
+pub(super) fn text_of(file: File) -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    file.take(DIFF_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    let fits = bytes.len() as u64 <= DIFF_FILE_BYTES && !bytes.contains(&0);
+    Ok(if fits { String::from_utf8(bytes).ok() } else { None })
+}
+
+/// Whether a layer hides what lies below it at a path that it does not have.
+fn is_hidden(layer: &Tree, path: &RelativePath) -> bool {
+    path.parents().any(|parent| {
+        let above = layer.get(&parent);
+        above.is_some_and(|node| !matches!(node.kind, Kind::Directory { opaque: false }))
+    })
 }
 
 /// A sealed node as an entry; a whiteout is nothing.
@@ -103,7 +132,7 @@ fn entry(node: &Node) -> Option<Entry> {
         Kind::Link { target } => (What::Link(target.clone()), 0),
         Kind::Whiteout => return None,
     };
-    Some(Entry { what, mode: node.mode, changed })
+    Some(Entry { what, mode: node.mode, modified: node.modified, changed })
 }
 
 /// Whether both sides have the same at a path, whatever the times.

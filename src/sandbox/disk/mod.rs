@@ -1,6 +1,7 @@
 //! A session's own disk: its trees, sealed after each call that may have changed them, restored on a rewind.
 //!
-//! Owns: trees as values (`tree`), seals (`seal`), how a tree becomes what it was (`restore`).
+//! Owns: trees as values (`tree`), seals (`seal`), how a tree becomes what it was (`restore`), what all sessions share of
+//! that (`shared`).
 //! Does not: mount anything, know events or sessions.
 //! Invariants: a seal never changes; a restore that was cut is begun again and ends the same; no name of the session's is
 //! ever followed out of its tree.
@@ -8,27 +9,33 @@
 mod apply;
 mod changes;
 mod diff;
+mod farm;
+mod layer;
 mod merge;
 mod path;
 mod place;
 mod restore;
 mod seal;
 mod session;
+mod shared;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-pub use changes::{Change, ChangeKind, Choice, Outcome};
+pub use changes::{Change, ChangeKind, Choice, Conflict, Outcome};
 pub use place::Place;
 pub use seal::{SealNumber, Sealed};
-pub use session::{Disk, DiskSeal, SealReport};
+pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
-use seal::{Bound, Seals};
+use path::RelativePath;
+use seal::{Bound, Lineage, Seals};
+use tree::Tree;
 
 /// Why a disk could not do what it was asked to. Fits after "failed to".
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +71,12 @@ pub enum DiskError {
     /// Paths that both the user and the session changed.
     #[error(
         "apply: you changed these meanwhile, and so did the session: {}; --ours takes the session's version, --theirs \
-         keeps yours, and the other paths can be named one by one", list(.paths)
+         keeps yours, --beside keeps yours and puts the session's in a file beside it, and the other paths can be named \
+         one by one", list(.paths)
     )]
     Conflicts {
-        /// Which.
-        paths: Vec<PathBuf>,
+        /// Which, and where.
+        paths: Vec<Conflict>,
     },
     /// The session works on the user's own files.
     #[error("find anything to apply or discard: the session works on your own files")]
@@ -94,8 +102,20 @@ pub enum DiskError {
     },
 }
 
-fn list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+fn list(conflicts: &[Conflict]) -> String {
+    let lines = |range: &RangeInclusive<usize>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let shown = |Conflict { path, lines: met }: &Conflict| match met[..] {
+        [] => path.display().to_string(),
+        _ => format!(
+            "{} (at your lines {})",
+            path.display(),
+            met.iter().map(lines).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    conflicts.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 impl DiskError {
@@ -112,20 +132,20 @@ pub struct SealedTree {
     bound: Bound,
     /// Whose everything in it is, if that is one user's.
     owner: Option<u32>,
+    /// What it lies over, if it is a layer over a sealed tree.
+    base: Option<Tree>,
 }
 
 impl SealedTree {
-    /// The tree below `root`, with its seals in `seals`, which lies outside of it.
-    ///
-    /// # Errors
-    /// If the seals cannot be read.
-    pub fn open(root: &Path, seals: &Path) -> Result<Self, DiskError> {
-        Ok(Self {
-            root: root.to_owned(),
-            seals: Seals::open(seals)?,
-            bound: Bound::NONE,
-            owner: None,
-        })
+    /// The tree below `root`, with seals that lie outside of it.
+    fn open(root: &Path, lineage: Lineage) -> Result<Self, DiskError> {
+        let (root, seals) = (root.to_owned(), Seals::open(lineage)?);
+        Ok(Self { root, seals, bound: Bound::NONE, owner: None, base: None })
+    }
+
+    /// The same, as a layer over what the tree was at a seal.
+    fn over(self, seal: SealNumber) -> Result<Self, DiskError> {
+        Ok(Self { base: Some(self.seals.tree(seal)?), ..self })
     }
 
     /// The same, of a tree that is the session's own: whatever the seals say, it belongs to its user.
@@ -153,7 +173,14 @@ impl SealedTree {
     /// The system's: a full disk, a tree beyond its bounds. No seal is made then.
     pub fn seal(&mut self) -> Result<Sealed, DiskError> {
         let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
-        self.seals.seal(&root, &self.root, self.bound)
+        self.seals.seal(&root, &self.root, self.bound, None)
+    }
+
+    /// The same of a layer over the user's files: what these were when they were first changed is kept as well.
+    fn seal_over(&mut self, users: &Path, made: i64) -> Result<Sealed, DiskError> {
+        let root = restore::open_root(&self.root).map_err(DiskError::at("seal", &self.root))?;
+        let users = restore::open_root(users).map_err(DiskError::at("look at", users))?;
+        self.seals.seal(&root, &self.root, self.bound, Some((&users, made)))
     }
 
     /// Makes the tree a copy of the one below `source`, and seals it so.
@@ -163,23 +190,12 @@ impl SealedTree {
     fn adopt(&mut self, source: &Path) -> Result<Sealed, DiskError> {
         let fail = DiskError::at("copy", source);
         let from = restore::open_root(source).map_err(&fail)?;
-        let (target, _) = self.seals.keep(&from, source, Bound::NONE)?;
-        self.become_tree(target)
-    }
-
-    /// Makes the tree what another one was at a seal; shares the other's seals up to `last`.
-    ///
-    /// # Errors
-    /// As [`Self::restore`].
-    fn branch_off(
-        &mut self,
-        seals: &Path,
-        last: SealNumber,
-        number: SealNumber,
-    ) -> Result<Sealed, DiskError> {
-        self.seals.link_from(seals, last)?;
-        self.seals = self.seals.reopen()?;
-        self.restore(number)
+        let unsure = seal::unsure_from();
+        let (mut target, _) = self.seals.keep(&from, source, Bound::NONE)?;
+        let sealed = self.become_tree(target.clone())?;
+        seal::distrust_the_young(&mut target, unsure);
+        self.seals.publish(&target);
+        Ok(sealed)
     }
 
     /// Makes the tree what it was at a seal, and seals it so.
@@ -188,7 +204,26 @@ impl SealedTree {
     /// An unknown seal, or a content that is not whole: nothing was changed then. The system's: call it again.
     pub fn restore(&mut self, number: SealNumber) -> Result<Sealed, DiskError> {
         let target = self.seals.tree(number)?;
-        self.become_tree(target)
+        if self.seals.is_whole(number) { self.show(target) } else { self.become_tree(target) }
+    }
+
+    /// What was shown at the last seal: of a layer, with what it lies over.
+    fn shown(&self) -> Tree {
+        let sealed = self.seals.current();
+        self.base.as_ref().map_or_else(|| sealed.clone(), |base| layer::shown(base, sealed))
+    }
+
+    /// Makes it show a tree, whose contents are kept, and seals it so.
+    fn show(&mut self, target: Tree) -> Result<Sealed, DiskError> {
+        match &self.base {
+            Some(base) => self.become_tree(layer::between(base, &target)),
+            None => self.become_tree(target),
+        }
+    }
+
+    /// From now on, what is at these paths is what the user has too: what changes there does so from here.
+    fn begin_anew(&mut self, paths: impl Iterator<Item = RelativePath>) -> Result<(), DiskError> {
+        self.seals.begin_anew(paths)
     }
 
     fn become_tree(&mut self, mut target: tree::Tree) -> Result<Sealed, DiskError> {

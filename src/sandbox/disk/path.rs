@@ -32,6 +32,17 @@ impl RelativePath {
         Self([&self.0[..], b"/", &inner.0[..]].concat())
     }
 
+    /// The directory that holds the entry, if that is not the root.
+    pub(super) fn parent(&self) -> Option<Self> {
+        let cut = self.0.iter().rposition(|b| *b == b'/')?;
+        Some(Self(self.0[..cut].to_vec()))
+    }
+
+    /// All directories on the way, innermost first.
+    pub(super) fn parents(&self) -> impl Iterator<Item = Self> + use<> {
+        std::iter::successors(self.parent(), Self::parent)
+    }
+
     /// The names on the way, outermost first.
     pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|name| !name.is_empty())

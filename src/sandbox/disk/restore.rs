@@ -182,7 +182,8 @@ impl Work<'_> {
             }
             Kind::Whiteout => {
                 gone(unlinkat(&parent, &*name, UnlinkatFlags::NoRemoveDir))?;
-                Ok(mknodat(&parent, &*name, SFlag::S_IFCHR, Mode::empty(), 0)?)
+                mknodat(&parent, &*name, SFlag::S_IFCHR, Mode::empty(), 0)?;
+                finish(&parent, &name, node)
             }
         }
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskError, Place, SealNumber, SealedTree};
+use super::shared::{Base, Below, Origin, Which};
+use super::{DiskError, Place, SealNumber, Sealed, SealedTree};
 use crate::environment::WorkspaceMode;
 
 /// What the trees of a session were at one moment.
@@ -29,6 +30,30 @@ pub struct SealReport {
     pub bytes: u64,
 }
 
+/// Which moment of a disk another one begins with, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// The workspace mode of the new one.
+    pub mode: WorkspaceMode,
+    /// The last seals that it takes over.
+    pub last: DiskSeal,
+    /// What its trees become.
+    pub seal: DiskSeal,
+    /// The last rewind that was carried out for it.
+    pub rewound: u64,
+    /// What it is made as.
+    pub form: Form,
+}
+
+/// What a fork of files is made as. A layer over a sealed tree needs no copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A layer, where the mode keeps files of the session's own.
+    Layer,
+    /// A copy; of a disk that is a layer already, a layer all the same.
+    Copy,
+}
+
 /// A session's disk.
 pub struct Disk {
     place: Place,
@@ -46,14 +71,28 @@ impl Disk {
     pub fn open(place: &Place, mode: WorkspaceMode, workspace: &Path) -> Result<Self, DiskError> {
         place.prepare(mode, workspace)?;
         let owner = place.owner().map_err(DiskError::at("look at", &place.home()))?;
-        let seals = place.seals("work");
-        let work = match mode {
-            WorkspaceMode::Direct => SealedTree::open(workspace, &seals)?.bounded(),
-            WorkspaceMode::Overlay => SealedTree::open(&place.upper(), &seals)?.owned_by(owner),
-            WorkspaceMode::Copy => SealedTree::open(&place.copy(), &seals)?.owned_by(owner),
-            WorkspaceMode::Own => SealedTree::open(&place.own(), &seals)?.owned_by(owner),
+        let shared = place.shared();
+        let mut lineage = shared.lineage(place, Which::Work)?;
+        let root = match mode {
+            WorkspaceMode::Direct => workspace.to_owned(),
+            WorkspaceMode::Overlay => place.upper(),
+            WorkspaceMode::Copy if place.base()?.is_some() => place.upper(),
+            WorkspaceMode::Copy => place.copy(),
+            WorkspaceMode::Own => place.own(),
         };
-        let home = SealedTree::open(&place.home(), &place.seals("home"))?.owned_by(owner);
+        if mode != WorkspaceMode::Overlay {
+            lineage.contents = Some(shared.users_contents());
+        }
+        let work = SealedTree::open(&root, lineage)?;
+        let work = match (mode, place.origin()?.base) {
+            (WorkspaceMode::Direct, _) => work.bounded(),
+            (WorkspaceMode::Overlay | WorkspaceMode::Own, _) | (WorkspaceMode::Copy, None) => {
+                work.owned_by(owner)
+            }
+            (WorkspaceMode::Copy, Some(base)) => work.owned_by(owner).over(base.seal)?,
+        };
+        let home = SealedTree::open(&place.home(), shared.lineage(place, Which::Home)?)?;
+        let home = home.owned_by(owner);
         Ok(Self { place: place.clone(), mode, workspace: workspace.to_owned(), home, work })
     }
 
@@ -77,21 +116,32 @@ impl Disk {
         self.work.adopt(workspace).map(drop)
     }
 
-    /// Makes this new disk what another one was at a seal; shares its seals up to `last`, and takes the rewinds up to
-    /// `rewound` for carried out. Neither sees what the other does from then on.
+    /// Makes a disk that begins as this one was at a seal; goes on from its seals up to `last`, and takes the rewinds up
+    /// to `rewound` for carried out. Neither sees what the other does from then on. A fork of files is a layer over the
+    /// sealed tree, or where that cannot be had, a copy of it.
     ///
     /// # Errors
     /// A content that is not whole; the system's.
-    pub fn fork_from(
-        &mut self,
-        other: &Place,
-        last: DiskSeal,
-        seal: DiskSeal,
-        rewound: u64,
-    ) -> Result<DiskSeal, DiskError> {
-        let work = self.work.branch_off(&other.seals("work"), last.work, seal.work)?.number;
-        let home = self.home.branch_off(&other.seals("home"), last.home, seal.home)?.number;
-        self.place.set_rewound(rewound)?;
+    pub fn fork(&self, to: &Place, fork: &Fork) -> Result<DiskSeal, DiskError> {
+        let Fork { mode, last, seal, rewound, form } = *fork;
+        let name = self.place.name().to_owned();
+        let below = Below { name: name.clone(), home: last.home, work: last.work };
+        let base = match self.place.origin()?.base {
+            Some(base) => Some(base),
+            None if form == Form::Layer && mode == WorkspaceMode::Copy => {
+                Some(Base { name, seal: seal.work, last: last.work })
+            }
+            None => None,
+        };
+        if let Some(base) = base.as_ref().filter(|base| base.name == self.place.name()) {
+            let tree = self.work.seals.tree(base.seal)?;
+            self.place.shared().build(base, &self.work.seals, &tree)?;
+        }
+        to.begin(&Origin { below: Some(below), base })?;
+        let mut disk = Self::open(to, mode, &self.workspace)?;
+        let work = disk.work.restore(seal.work)?.number;
+        let home = disk.home.restore(seal.home)?.number;
+        to.set_rewound(rewound)?;
         Ok(DiskSeal { home, work })
     }
 
@@ -100,7 +150,7 @@ impl Disk {
     /// # Errors
     /// The system's, or that the workspace is too large to be sealed. No seal is made then.
     pub fn seal(&mut self) -> Result<SealReport, DiskError> {
-        let work = self.work.seal()?;
+        let work = self.seal_work()?;
         let home = self.home.seal()?;
         Ok(SealReport {
             seal: DiskSeal { home: home.number, work: work.number },
@@ -108,6 +158,13 @@ impl Disk {
             changed: home.changed + work.changed,
             bytes: home.bytes + work.bytes,
         })
+    }
+
+    pub(super) fn seal_work(&mut self) -> Result<Sealed, DiskError> {
+        match self.mode {
+            WorkspaceMode::Overlay => self.work.seal_over(&self.workspace, self.place.made()?),
+            WorkspaceMode::Direct | WorkspaceMode::Copy | WorkspaceMode::Own => self.work.seal(),
+        }
     }
 
     /// Carries out the rewind of that number, unless it or a later one was: all trees become what they were. Where it

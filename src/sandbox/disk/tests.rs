@@ -56,7 +56,11 @@ impl Place {
     }
 
     fn open(&self) -> SealedTree {
-        SealedTree::open(&self.tree(), &self.dir.path().join("seals")).unwrap()
+        SealedTree::open(&self.tree(), self.lineage()).unwrap()
+    }
+
+    fn lineage(&self) -> Lineage {
+        Lineage { own: self.dir.path().join("seals"), ..Lineage::default() }
     }
 
     fn write(&self, name: &str, content: &[u8]) {
@@ -187,6 +191,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The layer between two trees makes the one show the other; a layer of nothing shows what lies below.
+    #[test]
+    fn a_layer_makes_one_tree_the_other(first in acts(), second in acts()) {
+        let place = Place::new();
+        let mut tree = place.open();
+        first.iter().for_each(|act| perform(&place.tree(), act));
+        tree.seal().unwrap();
+        let base = tree.seals.current().clone();
+        second.iter().for_each(|act| perform(&place.tree(), act));
+        tree.seal().unwrap();
+        let target = tree.seals.current().clone();
+        let shown = layer::shown(&base, &layer::between(&base, &target));
+        prop_assert!(seal::same(&shown, &target), "{shown:#?}\nis not {target:#?}");
+        prop_assert_eq!(layer::between(&base, &base), Tree::new());
+        prop_assert_eq!(layer::shown(&base, &Tree::new()), base);
+    }
+
+    /// What is made of links to sealed contents is the tree that was sealed.
+    #[test]
+    fn a_sealed_tree_can_be_made_of_links(bursts in prop::collection::vec(acts(), 1..4)) {
+        let place = Place::new();
+        let mut tree = place.open();
+        for burst in &bursts {
+            burst.iter().for_each(|act| perform(&place.tree(), act));
+            tree.seal().unwrap();
+        }
+        let made = tempfile::tempdir().unwrap();
+        farm::build(&tree.seals, tree.seals.current(), made.path()).unwrap();
+        let plain = |root: &Path| -> BTreeMap<_, _> {
+            // Links keep no time: nobody reads it.
+            let timeless = |(path, what): (PathBuf, String)| match what.split_once(" 0 (") {
+                Some((link, _)) if what.starts_with("link") => (path, link.to_owned()),
+                _ => (path, what),
+            };
+            look(root).into_iter().map(timeless).collect()
+        };
+        prop_assert_eq!(plain(made.path()), plain(&place.tree()));
+    }
+}
+
 fn cut_restore(tree: &mut SealedTree, number: SealNumber, mut steps: usize) {
     let root = restore::open_root(&tree.root).unwrap();
     let target = tree.seals.tree(number).unwrap();
@@ -277,8 +324,10 @@ fn a_branch_begins_as_the_other_was_and_neither_sees_the_others_later_writes() {
     other.write("a", b"two");
     other.write("b", b"two");
     trunk.seal().unwrap();
-    let mut branch = place.open();
-    branch.branch_off(&other.dir.path().join("seals"), first, first).unwrap();
+    let before_it = vec![(first, other.lineage().own)];
+    let lineage = || Lineage { before: before_it.clone(), ..place.lineage() };
+    let mut branch = SealedTree::open(&place.tree(), lineage()).unwrap();
+    branch.restore(first).unwrap();
     assert_eq!(look(&place.tree()), before);
     place.write("a", b"three");
     branch.seal().unwrap();

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
@@ -30,6 +31,9 @@ pub(super) struct Node {
     pub(super) owner: (u32, u32),
     /// When its content changed last, in nanoseconds since the epoch.
     pub(super) modified: i64,
+    /// Of a file in a layer or a copy: the content that the user's file had when the session's began to differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) base: Option<String>,
 }
 
 /// What kind of thing it is. Pipes, sockets and devices are no part of a tree.
@@ -63,6 +67,14 @@ impl Stamp {
             size: u64::try_from(facts.st_size).unwrap_or(0),
             changed: facts.st_ctime * 1_000_000_000 + facts.st_ctime_nsec,
         }
+    }
+}
+
+/// As the name of a content that sessions share: a file that looks so has this content, and always will.
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, inode, size, changed } = self;
+        write!(f, "{device:x}-{inode:x}-{size:x}-{changed:x}")
     }
 }
 
@@ -158,6 +170,7 @@ fn node(kind: Kind, facts: &FileStat) -> Node {
         mode: facts.st_mode & 0o1777,
         owner: (facts.st_uid, facts.st_gid),
         modified: facts.st_mtime * 1_000_000_000 + facts.st_mtime_nsec,
+        base: None,
     }
 }
 

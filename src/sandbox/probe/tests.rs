@@ -72,7 +72,7 @@ fn told(machine: Machine, broken: &[(Mechanism, Outcome)]) -> String {
 
 #[test]
 fn every_machine_is_told_cause_and_remedy() {
-    use Mechanism::{ControlGroup, FreshProc, Landlock, SealedProgram, UserNamespace};
+    use Mechanism::{ControlGroup, FreshProc, Landlock, NetworkDoor, SealedProgram, UserNamespace};
     let no_namespaces = (UserNamespace, refused("making it", libc::EPERM));
     let groups = Outcome::Refused {
         doing: "making one".to_owned(),
@@ -119,6 +119,16 @@ fn every_machine_is_told_cause_and_remedy() {
             "in a pod",
             Machine { container: Some("kubepods".to_owned()), ..machine() },
             vec![no_namespaces],
+        ),
+        (
+            "in a pod with a covered proc",
+            Machine { container: Some("kubepods".to_owned()), ..machine() },
+            vec![(FreshProc, refused("mounting it", libc::EPERM))],
+        ),
+        (
+            "no routes",
+            machine(),
+            vec![(NetworkDoor, refused("leading everything to the relay", libc::EOPNOTSUPP))],
         ),
         (
             "no memory programs",

@@ -1,5 +1,6 @@
 //! `bash`: one command in the session's lasting shell.
 
+use std::cell::Cell;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,15 +8,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::output::Spool;
-use super::processes;
+use super::processes::{self, Ticks};
 use super::shell::{Ended, Shell};
 use super::watch::Watch;
 use super::{Refusal, input};
-use crate::limits::{BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS};
+use crate::limits::{BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS, IDLE_LOOK};
 use crate::sandbox::wire::ToolReply;
 use crate::sandbox::{GuestContext, size};
 
@@ -42,6 +44,57 @@ struct State {
     overheard: Spool,
     watch: Watch,
     context: GuestContext,
+}
+
+/// How long a command has neither said nor done anything.
+struct Idle {
+    shell: Pid,
+    limit: Option<Duration>,
+    seen: Cell<Sign>,
+    passed: Cell<bool>,
+}
+
+/// The last sign of life.
+#[derive(Clone, Copy)]
+struct Sign {
+    at: Instant,
+    looked: Instant,
+    written: usize,
+    used: Ticks,
+}
+
+impl Idle {
+    fn of(shell: Pid, seconds: Option<u64>) -> Self {
+        let now = Instant::now();
+        let sign = Sign { at: now, looked: now, written: 0, used: 0 };
+        Self {
+            shell,
+            limit: seconds.map(Duration::from_secs),
+            seen: Cell::new(sign),
+            passed: Cell::new(false),
+        }
+    }
+
+    /// Looks, if it is time to: now and then, for it costs a look at every process.
+    fn is_too_long(&self, written: usize) -> bool {
+        let (Some(limit), seen, now) = (self.limit, self.seen.get(), Instant::now()) else {
+            return false;
+        };
+        if now - seen.looked >= IDLE_LOOK {
+            let used = processes::time_used(self.shell);
+            let alive = (written, used) != (seen.written, seen.used);
+            let at = if alive { now } else { seen.at };
+            self.seen.set(Sign { at, looked: now, written, used });
+        }
+        self.passed.set(now - self.seen.get().at >= limit);
+        self.passed.get()
+    }
+
+    /// The limit in words, if it is passed.
+    fn limit_passed(&self) -> Option<String> {
+        let seconds = self.limit.filter(|_| self.passed.get())?.as_secs();
+        Some(format!("idle limit, {seconds} s without output and without processor time"))
+    }
 }
 
 impl Bash {
@@ -135,8 +188,12 @@ impl State {
         let mut output = Spool::new(&self.context.spool);
         let deadline = Instant::now() + timeout;
         let limit = self.watch.output_limit().unwrap_or(usize::MAX);
+        let idle = Idle::of(shell.pid(), self.context.bounds.idle);
         let stop = |written| {
-            cancelled.load(Ordering::Relaxed) || self.watch.says_stop() || written > limit
+            cancelled.load(Ordering::Relaxed)
+                || self.watch.says_stop()
+                || written > limit
+                || idle.is_too_long(written)
         };
         self.watch.begin();
         let ended = shell.run(command, &mut output, deadline, &stop);
@@ -145,7 +202,7 @@ impl State {
             let limit = self.context.bounds.output.filter(|_| output.total() > limit);
             limit.map(|limit| format!("output limit {}", size(limit)))
         };
-        let passed = passed.or_else(too_much);
+        let passed = passed.or_else(too_much).or_else(|| idle.limit_passed());
         self.directory = shell.directory().to_owned();
         let ended = ended.map_err(|e| {
             self.end();

@@ -25,6 +25,8 @@ struct Process {
     pid: i32,
     parent: i32,
     started: Ticks,
+    /// Processor time, of itself and of its children that have ended.
+    used: Ticks,
 }
 
 fn all() -> Vec<Process> {
@@ -39,6 +41,7 @@ fn look(pid: i32) -> Option<Process> {
         pid,
         parent: fields.get(1)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        used: fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<Ticks>().ok()).sum(),
     })
 }
 
@@ -49,8 +52,25 @@ fn gets_orphans() -> bool {
 
 /// What descends from the shell, or from this process by being orphaned, and began since `since`; the shell not.
 fn started_since(shell: Pid, since: Ticks) -> Vec<i32> {
+    let (processes, own) = (family(shell), own());
+    let young = processes.iter().filter(|p| p.started >= since);
+    young.map(|p| p.pid).filter(|pid| *pid != shell.as_raw() && *pid != own).collect()
+}
+
+/// The processor time of the shell and of what descends from it. Less than before if some of it has ended.
+pub(super) fn time_used(shell: Pid) -> Ticks {
+    let own = own();
+    family(shell).iter().filter(|p| p.pid != own).map(|p| p.used).sum()
+}
+
+fn own() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(1)
+}
+
+/// The shell, and what descends from it, or from this process by being orphaned.
+fn family(shell: Pid) -> Vec<Process> {
     let processes = all();
-    let own = i32::try_from(std::process::id()).unwrap_or(1);
+    let own = own();
     let mut family = HashSet::from([shell.as_raw()]);
     if gets_orphans() {
         family.insert(own);
@@ -68,8 +88,7 @@ fn started_since(shell: Pid, since: Ticks) -> Vec<i32> {
             break;
         }
     }
-    let young = processes.iter().filter(|p| p.started >= since && family.contains(&p.pid));
-    young.map(|p| p.pid).filter(|pid| *pid != shell.as_raw() && *pid != own).collect()
+    processes.into_iter().filter(|p| family.contains(&p.pid)).collect()
 }
 
 /// Kills what the shell has started since then, until nothing more appears. Bounded: what forks faster than this loses

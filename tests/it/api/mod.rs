@@ -1,7 +1,11 @@
 //! `casemate serve`, as any HTTP client sees it.
 
+mod agents;
+mod environments;
 mod events;
 mod files;
+mod models;
+mod openapi;
 mod server;
 mod sessions;
 mod stream;
@@ -9,3 +13,8 @@ mod threads;
 mod transport;
 
 pub(crate) use server::Server;
+
+/// For snapshots: one field a line, in the order of the wire.
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap()
+}

@@ -159,7 +159,7 @@ fn without_an_answer_it_goes_on_waiting() {
     );
     let shown = asking.casemate.run(&["sessions", "show", &id]).expect(0).stdout();
     assert!(
-        shown.contains("  state      needs input\n")
+        shown.contains("  state      waiting\n")
             && shown.contains(&format!("  waits for  {first}\n")),
         "{shown}"
     );
@@ -183,4 +183,40 @@ fn the_answers_of_many_calls_count_together() {
     casemate.run(&["resume", "--yes"]).expect(0);
     let marks = std::fs::read_to_string(casemate.workspace().join("marks")).unwrap();
     assert_eq!(marks.lines().count(), 40);
+}
+
+/// Nobody judges calls yet: each of them asks, and the log says why.
+#[test]
+fn where_calls_are_judged_and_nobody_can_tell_the_user_is_asked() {
+    let casemate = Casemate::new();
+    let model = casemate.script(SCRIPT);
+    casemate.put("agent.yaml", &ASKS.replace("always_ask", "auto"));
+    casemate.run(&["run", "-m", &model, "--agent", "agent.yaml", "go"]).expect(4);
+    let log = events(&casemate);
+    let judged = serde_json::json!({
+        "type": "auto",
+        "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"},
+    });
+    for call in of_type(&log, "agent.tool_use") {
+        assert_eq!((&call["evaluated_permission"], &call["evaluation"]), (&"ask".into(), &judged));
+    }
+    casemate.run(&["resume", "--yes"]).expect(0);
+}
+
+/// A tool that the agent does not have is refused before any policy applies.
+#[test]
+fn a_call_of_a_disabled_tool_is_denied_without_an_evaluation() {
+    let casemate = Casemate::new();
+    let model = casemate.script(SCRIPT);
+    let disabled =
+        "tools:\n  - { type: agent_toolset_20260401, configs: [{ name: bash, enabled: false }] }\n";
+    casemate.put("agent.yaml", disabled);
+    casemate.run(&["run", "-m", &model, "--agent", "agent.yaml", "go"]).expect(0);
+    let log = events(&casemate);
+    let calls = of_type(&log, "agent.tool_use");
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        assert_eq!((&call["evaluated_permission"], call.get("evaluation")), (&"deny".into(), None));
+    }
+    assert!(!casemate.workspace().join("marks").exists());
 }

@@ -84,6 +84,7 @@ fn json_is_one_object() {
             "duration_ms": null,
             "files_changed": ["new.txt"],
             "files_obeyed": [],
+            "files_set_aside": [],
             "waiting": [],
             "errors": []
         })
@@ -223,7 +224,7 @@ fn new_files_that_programs_of_the_user_obey_are_named() {
     let done = casemate.run(&["run", "--model", &model, "x"]).expect(0);
     let line = done.stderr().lines().find(|line| line.contains("! look before")).map(str::to_owned);
     let line = line.unwrap_or_else(|| panic!("{done:?}"));
-    assert!(line.contains(".git/commondir") && line.contains(".git/hooks"), "{line}");
+    assert!(line.contains(".vscode") && line.contains(".git/hooks"), "{line}");
 
     let casemate = Casemate::new();
     let model = casemate.script(
@@ -231,4 +232,38 @@ fn new_files_that_programs_of_the_user_obey_are_named() {
     );
     let done = casemate.run(&["run", "--model", &model, "--output", "json", "x"]).expect(0);
     assert_eq!(done.json_lines()[0]["files_obeyed"], serde_json::json!([]));
+}
+
+/// In a repository of the user's, git's own files are out of its sight before anybody runs it: after the call that made
+/// them, and after what a job in the background makes later.
+#[test]
+fn what_the_users_git_would_obey_is_set_aside() {
+    let script = "turns:\n  - tool_calls:\n      - bash: { command: \"echo /evil > .git/commondir; \
+                  (until [ -e go ]; do sleep 0.01; done; mkdir .git/hooks; touch made) >/dev/null 2>&1 &\" }\n  \
+                  - tool_calls:\n      - bash: { command: \"ls .git; touch go; until [ -e made ]; do sleep 0.01; done\" }\n  \
+                  - text: done\n";
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        casemate.put(".git/config", "[core]\n\trepositoryformatversion = 0\n");
+        let model = casemate.script(script);
+        let done = casemate.run(&["run", "--model", &model, "--output", "json", "x"]).expect(0);
+        let aside = [".git/commondir.set-aside-1", ".git/hooks.set-aside-1"];
+        assert_eq!(done.json_lines()[0]["files_set_aside"], serde_json::json!(aside));
+        let git = casemate.workspace().join(".git");
+        let mut left: Vec<_> =
+            std::fs::read_dir(git).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["commondir.set-aside-1", "config", "hooks.set-aside-1"]);
+        let log = casemate.log();
+        let made = of_type(&log, "internal.protected_made");
+        let made: Vec<_> = made.iter().map(|event| &event["set_aside"]).collect();
+        assert_eq!(made, aside, "{log:?}");
+        let results = of_type(&log, "agent.tool_result");
+        let results: Vec<_> = results.iter().map(|event| event["content"].to_string()).collect();
+        let told = "[workspace] `.git/commondir` is protected: git on the user's machine would obey it. It was moved to \
+                    `.git/commondir.set-aside-1`";
+        assert!(results[0].contains(told), "{results:?}");
+        assert!(results[1].contains(r"commondir.set-aside-1\nconfig"), "{results:?}");
+        assert!(results[1].contains("[workspace] `.git/hooks` is protected"), "{results:?}");
+    }
 }

@@ -147,3 +147,40 @@ fn an_interrupt_ends_any_wait() {
         "session.status_rescheduled",
     );
 }
+
+/// The state of every session, newest first, as the list and the JSON say it.
+fn states(casemate: &Casemate) -> Vec<String> {
+    let rows = casemate.run(&["sessions", "list", "--json"]).expect(0).stdout();
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&rows).unwrap();
+    let states: Vec<_> = rows.iter().map(|row| row["state"].as_str().unwrap().to_owned()).collect();
+    let listed = casemate.run(&["sessions", "list"]).expect(0).stdout();
+    let words = listed.lines().map(|line| line.split_whitespace().nth(1).unwrap());
+    assert_eq!(words.collect::<Vec<_>>(), states);
+    states
+}
+
+#[test]
+fn a_session_that_was_stopped_is_not_listed_as_done() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let run = working(&casemate);
+        assert_eq!(states(&casemate), ["running"]);
+        run.signal(Signal::SIGINT);
+        run.finish().expect(3);
+        assert_eq!(states(&casemate), ["interrupted"]);
+        // Once it has gone on to its end, the interrupt is history.
+        casemate.run(&["resume"]).expect(0);
+        assert_eq!(states(&casemate), ["done"]);
+
+        std::fs::remove_file(casemate.workspace().join("started")).unwrap();
+        let run = working(&casemate);
+        run.signal(Signal::SIGKILL);
+        run.finish();
+        assert_eq!(states(&casemate), ["interrupted", "done"]);
+        // Also while another process works, on another session.
+        std::fs::remove_file(casemate.workspace().join("started")).unwrap();
+        let run = working(&casemate);
+        assert_eq!(states(&casemate), ["running", "interrupted", "done"]);
+        drop(run);
+    }
+}

@@ -15,7 +15,7 @@ fn check_failure(script: &str, flags: &[&str], words: &[&str]) {
     demand(&run, words);
     demand(&run, &["✗ failed after ", "casemate resume sesn_"]);
     let listed = casemate.run(&["sessions", "list"]).expect(0);
-    assert!(listed.stdout().contains("  gave up  "), "{listed:?}");
+    assert!(listed.stdout().contains("  failed  "), "{listed:?}");
     casemate.script("turns: [{ text: Better now., repeat: 9 }]");
     let resumed = casemate.run(&["resume", "try something else"]).expect(0);
     assert!(resumed.stdout().ends_with("Better now.\n"), "{resumed:?}");

@@ -1,4 +1,4 @@
-//! Programs that know of nothing: curl, git, pip, npm, cargo, Python, Node and Java through the door to local servers,
+//! Programs that know of nothing: curl, git, pip, npm, cargo, go, gem, apt, Python, Node and Java through the door to local servers,
 //! without a variable or a setting for it.
 
 use std::path::Path;
@@ -65,9 +65,41 @@ crate = pack("crates/casetest/1.0.0/download", {
     "casetest-1.0.0/src/lib.rs": "pub const MARKER: u8 = 1;\n"})
 os.makedirs("index/ca/se")
 open("index/config.json", "w").write(json.dumps({"dl": "http://registry.example/crates"}))
+os.makedirs("goproxy/casetest.example/m/@v")
+at = "goproxy/casetest.example/m/@v/"
+open(at + "list", "w").write("v1.0.0\n")
+open(at + "v1.0.0.info", "w").write('{"Version":"v1.0.0","Time":"2024-01-01T00:00:00Z"}')
+open(at + "v1.0.0.mod", "w").write("module casetest.example/m\n")
+with zipfile.ZipFile(at + "v1.0.0.zip", "w") as z:
+    z.writestr("casetest.example/m@v1.0.0/go.mod", "module casetest.example/m\n")
+    z.writestr("casetest.example/m@v1.0.0/m.go", 'package m\nconst Marker = "MARKER"\n')
 open("index/ca/se/casetest", "w").write(json.dumps({"name": "casetest", "vers": "1.0.0", "deps": [],
     "cksum": hashlib.sha256(crate).hexdigest(), "features": {}, "yanked": False}) + "\n")
 P
+if command -v dpkg-deb > /dev/null; then
+  mkdir -p deb/DEBIAN deb/usr/share/casetest apt/pool
+  echo MARKER > deb/usr/share/casetest/marker
+  printf 'Package: casetest\nVersion: 1.0\nArchitecture: all\nMaintainer: t <t@t.example>\nDescription: t\n' > deb/DEBIAN/control
+  dpkg-deb --root-owner-group --build deb apt/pool/casetest.deb > /dev/null
+  { cat deb/DEBIAN/control; echo Filename: pool/casetest.deb; echo Size: $(stat -c %s apt/pool/casetest.deb)
+    echo SHA256: $(sha256sum < apt/pool/casetest.deb | cut -d' ' -f1); } > apt/Packages
+fi
+if command -v gem > /dev/null; then
+  ruby - <<'R'
+require "rubygems/package"; require "fileutils"; require "zlib"
+FileUtils.mkdir_p ["gems/gems", "gems/quick/Marshal.4.8"]
+File.write "casetest.rb", "puts 'MARKER'\n"
+spec = Gem::Specification.new do |s|
+  s.name = "casetest"; s.version = "1.0"; s.summary = "t"; s.authors = ["t"]; s.files = ["casetest.rb"]; s.require_paths = ["."]
+end
+FileUtils.mv Gem::Package.build(spec, true), "gems/gems/" if Gem::DefaultUserInteraction.ui = Gem::SilentUI.new
+File.binwrite "gems/quick/Marshal.4.8/casetest-1.0.gemspec.rz", Zlib.deflate(Marshal.dump(spec))
+names = [["casetest", Gem::Version.new("1.0"), "ruby"]]
+{ "specs" => names, "latest_specs" => names, "prerelease_specs" => [] }.each do |name, list|
+  Zlib::GzipWriter.open("gems/#{name}.4.8.gz") { |out| out.write Marshal.dump(list) }
+end
+R
+fi
 "#;
 
 const CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj \
@@ -130,6 +162,31 @@ const CLIENTS: &[(&str, &str, &str)] = &[
         "MARKER",
     ),
     ("java", "java Fetch.java | sort -u", "MARKER"),
+    (
+        "go modules",
+        "mkdir gm && cd gm && printf 'module a\n' > go.mod && printf 'package main\nimport \"casetest.example/m\"\n\
+         func main() { print(m.Marker) }\n' > main.go && export GOPROXY=http://registry.example/goproxy GOSUMDB=off \
+         GOFLAGS=-mod=mod GOCACHE=/tmp/go GOPATH=/tmp/gopath && go get casetest.example/m@v1.0.0 > go.log 2>&1 || \
+         cat go.log; go run . 2>&1",
+        "MARKER",
+    ),
+    (
+        "gem",
+        "gem install --quiet --no-document --install-dir gems --clear-sources --source http://registry.example/gems/ \
+         casetest > gem.log 2>&1 || cat gem.log; GEM_PATH=$PWD/gems ruby -e 'require \"casetest\"'",
+        "MARKER",
+    ),
+    (
+        "apt-get",
+        "mkdir -p apt/lists/partial apt/cache/archives/partial apt/parts && touch apt/status && \
+         echo 'deb [trusted=yes] http://registry.example/apt ./' > apt/sources && printf 'Dir \"%s/apt\";\n\
+         Dir::Etc \"%s/apt\";\nDir::Etc::main \"none\";\nDir::Etc::parts \"parts\";\nDir::Etc::sourcelist \"sources\";\n\
+         Dir::Etc::sourceparts \"parts\";\nDir::State \"%s/apt\";\nDir::State::status \"%s/apt/status\";\n\
+         Dir::Cache \"%s/apt/cache\";\nAcquire::Languages \"none\";\n' \"$PWD\" \"$PWD\" \"$PWD\" \"$PWD\" \"$PWD\" > apt.conf && \
+         export APT_CONFIG=$PWD/apt.conf && { apt-get update && apt-get download casetest; } > apt.log 2>&1 || \
+         cat apt.log; dpkg-deb --fsys-tarfile casetest_1.0_all.deb | tar -xO ./usr/share/casetest/marker",
+        "MARKER",
+    ),
     ("go", "cd go && GOFLAGS=-mod=mod GOCACHE=/tmp/go GOPATH=/tmp/gopath go run .", "MARKER"),
 ];
 
@@ -143,12 +200,13 @@ fn is_there(program: &str) -> bool {
             let probe = Command::new("/usr/bin/python3").args(["-m", "pip", "--version"]).output();
             probe.is_ok_and(|done| done.status.success())
         }
+        "go modules" => find("go").is_some(),
         program => find(program).is_some(),
     }
 }
 
 /// Toolchains that a machine need not have; all others are demanded where everything is.
-const OPTIONAL: [&str; 4] = ["cargo", "go", "java", "python3 requests"];
+const OPTIONAL: [&str; 6] = ["cargo", "go", "go modules", "gem", "java", "python3 requests"];
 
 fn left_out(program: &str) {
     if OPTIONAL.contains(&program) {

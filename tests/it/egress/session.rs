@@ -1,6 +1,10 @@
 //! What a session's log, its model and its owner learn of the network; and names whose addresses change.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -133,6 +137,55 @@ turns:
     assert_eq!(refused[0]["tool_use_id"], calls[1]["id"]);
     let results = of(&events, "agent.tool_result");
     assert!(results[1]["content"][1]["text"].as_str().unwrap().contains("other.example"));
+}
+
+#[test]
+fn what_the_background_is_refused_is_said_while_the_model_thinks() {
+    let Some(lab) = lab() else { return };
+    let casemate = Casemate::new();
+    // The model thinks for longer than anybody waits: what is seen was said before it answered.
+    let model = casemate.script(
+        r#"
+turns:
+  - tool_calls:
+      - bash: { command: "mkfifo go; (read x < go; for i in 1 2 3 4 5 6 7 8 9; do curl -s http://other$i.example/; done) > /dev/null 2>&1 & echo began" }
+  - text: Done.
+    delay_ms: 600000
+"#,
+    );
+    let program = env!("CARGO_BIN_EXE_casemate");
+    let words = [program, "run", "-m", &model, "--network", "limited", "go"];
+    let mut command = lab.command(&casemate, As::Me, &words);
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let wait = |wanted: &dyn Fn(&[Value]) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let listed = lab.casemate(&casemate, As::Me, &["sessions", "list", "--json"]);
+            let began = listed.code() == Some(0) && listed.stdout().contains("sesn_");
+            let seen = if began { events(&lab, &casemate, As::Me) } else { Vec::new() };
+            if wanted(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "nothing was said: {seen:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let is = |event: &Value, kind: &str| event["type"] == kind;
+    // It waits for the word until the model is asked again.
+    wait(&|seen| of(seen, "span.model_request_start").len() == 2);
+    let mut word = File::options().write(true).open(casemate.workspace().join("go")).unwrap();
+    word.write_all(b"x\n").unwrap();
+    let seen = wait(&|seen| of(seen, "internal.egress_refused").len() == 9);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let request = seen.iter().rposition(|event| is(event, "span.model_request_start"));
+    let answer = seen.iter().rposition(|event| is(event, "span.model_request_end"));
+    let first = seen.iter().position(|event| is(event, "internal.egress_refused"));
+    assert!(answer < request && request < first, "{seen:#?}");
+    let calls = of(&seen, "agent.tool_use");
+    for refused in of(&seen, "internal.egress_refused") {
+        assert_eq!(refused["tool_use_id"], calls[0]["id"]);
+    }
 }
 
 fn fetch(lab: &Lab, casemate: &Casemate, flags: &[&str], shell: &str) -> Finished {

@@ -16,6 +16,7 @@ mod leaks;
 mod lingering;
 mod network;
 mod processes;
+mod repositories;
 mod sessions;
 mod terminal;
 mod toolchains;

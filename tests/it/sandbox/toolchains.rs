@@ -86,13 +86,14 @@ JS
             npm test 2>&1 | grep -q 'pass 1'"#,
     },
     Work {
-        name: "go build and test",
+        name: "go build, run and test",
         needs: &["go"],
-        everywhere: false,
+        everywhere: true,
         does: r#"
             go mod init example.com/small
             printf 'package main\nfunc main() { println("well") }\n' > main.go
-            go build -o small . && [ "$(./small 2>&1)" = well ]"#,
+            printf 'package main\nimport "testing"\nfunc TestIt(t *testing.T) {}\n' > main_test.go
+            go build -o small . && [ "$(./small 2>&1)" = well ] && [ "$(go run . 2>&1)" = well ] && go test ./... | grep -q ^ok"#,
     },
     Work {
         name: "gcc and make",

@@ -43,6 +43,10 @@ const PROBES: &[Probe] = &[
         .seen("grep -q other $WORK/.envrc"),
     anyone("change instructions for later sessions", "echo evil >> $WORK/AGENTS.md")
         .seen("grep -q evil $WORK/AGENTS.md"),
+    anyone("give git its settings from elsewhere", "echo /tmp/evil > $WORK/.git/commondir")
+        .seen("[ -e $WORK/.git/commondir ]"),
+    anyone("the same, by a link", "ln -s /tmp/evil $WORK/.git/config.worktree")
+        .seen("[ -L $WORK/.git/config.worktree ]"),
 ];
 
 #[test]

@@ -1,9 +1,10 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
 pub(crate) mod model;
-mod running;
+pub(crate) mod running;
 pub(crate) mod story;
 mod terminal;
+pub(crate) mod tls;
 
 use std::ffi::OsStr;
 use std::fs::Permissions;

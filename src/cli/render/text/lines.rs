@@ -147,6 +147,12 @@ impl Lines {
         self.marked("!", Look::Warn, &format!("{target} was not reached: {rule}"), "")
     }
 
+    /// That a file was moved out of sight of who would obey it.
+    pub(super) fn set_aside(&self, path: &str, aside: &str) -> String {
+        let message = format!("{path} was made, which your git would obey: it is now {aside}");
+        self.marked("!", Look::Warn, &message, "")
+    }
+
     /// That there is no sandbox to work in, and what to do about it.
     pub(super) fn no_sandbox(&self, message: &str) -> String {
         let message = format!("no sandbox: {}\n{NO_SANDBOX_HINT}", message.trim());

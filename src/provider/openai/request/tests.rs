@@ -1,7 +1,13 @@
 //! The bytes of Chat Completions requests.
 
-use super::{Dialect, body};
+use super::Dialect;
+use crate::provider::Request;
 use crate::provider::testing::{full, plain, pretty};
+use crate::provider::transcript::Transcript;
+
+fn body(request: &Request, dialect: Dialect) -> Vec<u8> {
+    super::body(request, dialect, &mut Transcript::default())
+}
 
 #[test]
 fn a_plain_question() {
@@ -31,5 +37,17 @@ fn the_dialect_follows_from_the_host() {
         ("http://127.0.0.1:8080/v1", Dialect::Compatible),
     ] {
         assert_eq!(Dialect::of(url), expected, "{url}");
+    }
+}
+
+#[test]
+fn a_request_is_the_same_whatever_was_said_before_it() {
+    let mut transcript = Transcript::default();
+    let all = full();
+    for end in (0..=all.messages.len()).chain([2, 5, 0, 6]) {
+        let mut request = all.clone();
+        request.messages.truncate(end);
+        let grown = super::body(&request, Dialect::OpenAi, &mut transcript);
+        assert_eq!(pretty(&grown), pretty(&body(&request, Dialect::OpenAi)));
     }
 }

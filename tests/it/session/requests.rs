@@ -1,11 +1,14 @@
 //! What a session asks its model, byte for byte, over many requests: the stable prefix, the marks for the cache, what is
 //! carried back, the key in its place; which server a model id leads to; and a session of a thousand calls.
 
+use std::io::Write as _;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::model::{Api, KEY, ModelServer, Part, Request, answer, call, env_for, text};
+use crate::support::model::{
+    Api, KEY, ModelServer, Part, Reply, Request, answer, call, env_for, text,
+};
 use crate::support::story::assert_whole;
 use crate::support::{As, Casemate, Finished, peak_until_the_end, write};
 
@@ -89,6 +92,104 @@ fn every_request_begins_with_the_bytes_of_the_one_before() {
             }
         }
     }
+}
+
+/// The calls of one turn: by turns each tool, alone and together, well and badly.
+fn calls(turn: usize) -> Vec<Part> {
+    let call = |name: &str, input: Value| call(&format!("t{turn}"), name, &input.to_string());
+    let bash =
+        || call("bash", json!({"command": format!("echo \"{turn} ☃\\t'\\\\\" | tee -a log")}));
+    let read = |file: &str| call("read", json!({"file_path": file}));
+    let edit = |old: &str| {
+        call(
+            "edit",
+            json!({"file_path": "a", "old_string": old, "new_string": format!("n{turn}\n")}),
+        )
+    };
+    match turn % 10 {
+        0 => vec![
+            call("write", json!({"content": format!("é{turn}\n"), "file_path": "a"})),
+            read("a"),
+        ],
+        1 => vec![text("Ünder \"way\".\n"), edit(&format!("é{}\n", turn - 1)), edit("nowhere")],
+        2 => vec![read("image.png"), read("page.pdf"), read("missing")],
+        3 => {
+            vec![call("glob", json!({"pattern": "**/*"})), call("grep", json!({"pattern": "n\\d"}))]
+        }
+        4 => vec![bash(), bash()],
+        5 => vec![call("no such tool!", json!({"x": turn})), bash()],
+        6 => vec![self::call("t", "bash", "{\"command\": [}")],
+        7 => vec![
+            Part::Thinking { text: "Hm ☃\n".into(), signature: SIGNATURE.into() },
+            Part::Redacted("b3BhcXVl+/==".into()),
+            bash(),
+        ],
+        8 => {
+            vec![Part::Thinking { text: "Sealed.".into(), signature: SIGNATURE.into() }, read("a")]
+        }
+        _ => vec![text(""), call("bash", json!({"command": format!("exit {}", turn % 7 + 1)}))],
+    }
+}
+
+/// The bytes of a request up to where its messages end, without the marks for the cache, and where those were.
+fn said(request: &Request) -> (Vec<u8>, Vec<usize>) {
+    const MARK: &[u8] = br#","cache_control":{"type":"ephemeral"}"#;
+    let mut rest = request.body.strip_suffix(b"]}").expect("the messages come last");
+    let (mut plain, mut marks) = (Vec::new(), Vec::new());
+    while let Some(at) = rest.windows(MARK.len()).position(|window| window == MARK) {
+        plain.extend_from_slice(&rest[..at]);
+        marks.push(plain.len());
+        rest = &rest[at + MARK.len()..];
+    }
+    plain.extend_from_slice(rest);
+    (plain, marks)
+}
+
+/// Also over a request that failed, and with a process that takes the session over from another in the middle.
+#[test]
+fn two_hundred_requests_each_begin_with_the_bytes_of_the_one_before() {
+    const TURNS: usize = 200;
+    let check = |api: Api| {
+        let mut replies: Vec<_> =
+            (0..TURNS).map(|turn| answer(api, &calls(turn), "tool_use")).collect();
+        replies[TURNS / 2] = answer(api, &[text("Half of it.")], "end_turn");
+        replies.insert(TURNS / 4, Reply::status("529 Overloaded", "", "not now"));
+        replies.push(answer(api, &[text("Done.")], "end_turn"));
+        let server = ModelServer::start(replies);
+        let casemate = Casemate::new();
+        std::fs::File::create(casemate.workspace().join("image.png"))
+            .and_then(|mut file| file.write_all(b"\x89PNG\r\n\x1a\nrest"))
+            .unwrap();
+        casemate.put("page.pdf", "%PDF-1.7 rest");
+        let model = format!("{}/m", api.provider());
+        casemate
+            .ask(&server.url(), &["run", "--max-turns", "300", "-m", &model, "do it"])
+            .expect(0);
+        casemate.ask(&server.url(), &["resume", "and the rest"]).expect(0);
+        let requests: Vec<_> = server.requests().iter().map(said).collect();
+        assert_eq!(requests.len(), TURNS + 2);
+        for (n, pair) in requests.windows(2).enumerate() {
+            let [(before, written), (after, read)] = pair else { unreachable!("a pair is two") };
+            assert!(after.starts_with(before), "{api:?}: request {n} is no prefix of the next");
+            if api == Api::OpenAi {
+                assert!(read.is_empty(), "{n}: {read:?}");
+                continue;
+            }
+            // The system's, the last request's end and this one's; two of them are one where a request was repeated.
+            assert_eq!(read.len(), 3, "{n}: {read:?}");
+            let ends = [written.last(), read.last()].map(|end| end.expect("a mark"));
+            assert!(
+                read.contains(ends[0]),
+                "{n}: what was written at {written:?}, read at {read:?}"
+            );
+            assert_eq!(*ends[1], after.len() - b"}]}".len(), "{n}: the end is not marked");
+        }
+    };
+    std::thread::scope(|scope| {
+        for api in Api::BOTH {
+            scope.spawn(move || check(api));
+        }
+    });
 }
 
 /// The marks are where the last request wrote, and where the next one reads.

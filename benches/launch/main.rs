@@ -1,0 +1,249 @@
+//! The start of a sandbox, beside the least that makes one, and beside bubblewrap with a similar root and the same
+//! namespaces.
+//!
+//! `cargo bench --bench launch`, as root and as an ordinary user: root also maps the owner of the workspace, and has control
+//! groups. The floor is `floor.c`, built with `cc`; without one, or without bubblewrap, that contestant is left out.
+//!
+//! On two busy cores, run before everything else (`chrt -f 10`), medians of the ratios, as root and as an ordinary user:
+//!
+//! | | root | user | goal |
+//! |---|---|---|---|
+//! | launch until ready / bubblewrap | 0.99 | 0.73 | 0.6 |
+//! | the same / floor | 2.6 | 2.5 | 1.3 |
+//! | taken from those that are warm | 0.57 ms | 0.51 ms | 0.1 ms |
+//! | 100 at once | 404 ms | 355 ms | 250 ms |
+//! | memory of one that waits (Pss) | 0.53 MB | | 1 MB |
+//!
+//! None but the last is met. What is left of a launch is the kernel's: 45 mounts where the floor has seven, filters that are
+//! compiled for each process, a namespace of the network. Of a take, half is the plan that is made anew.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use casemate::environment::{Environment, WorkspaceMode};
+use casemate::sandbox::disk::Place;
+use casemate::sandbox::wire::ToolCall;
+use casemate::sandbox::{Guest, Plan, plan_for, prepare, settle};
+use casemate::tool::inside;
+use serde_json::json;
+use support::{AnyError, Contestant, Effort, compare};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// How many are started at once.
+const MANY: usize = 100;
+
+fn main() -> Result<ExitCode, AnyError> {
+    if let Some(code) = casemate::sandbox::init::enter(inside::serve, inside::relay) {
+        return Ok(code);
+    }
+    let effort = Effort::of(11, 15);
+    let workspace = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let bench = Bench {
+        environment: Environment::new(workspace.path().to_owned()),
+        runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+    };
+    let floor = Floor::start(workspace.path())?.map(|floor| floor.contestant(effort.calls));
+    let ours = bench.ours(effort.calls).into_iter().chain([bench.spare(effort.calls)?]);
+    compare("a sandbox", effort.rounds, floor.into_iter().chain(ours).collect())?;
+    let bubblewrap = bubblewrap(workspace.path()).status().is_ok_and(|status| status.success());
+    let bubblewrap = bubblewrap.then(|| {
+        Contestant::timed("bwrap --unshare-all … true", effort.calls, || {
+            succeed(&mut self::bubblewrap(workspace.path()))
+        })
+    });
+    let ours = bench.ours(effort.calls).into_iter().chain([bench.command(effort.calls)]);
+    compare("a sandbox", effort.rounds, bubblewrap.into_iter().chain(ours).collect())?;
+    compare("many sandboxes", effort.rounds, vec![bench.many()])?;
+    bench.memory()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Bench {
+    environment: Environment,
+    runtime: Runtime,
+}
+
+impl Bench {
+    fn plan(&self) -> Result<Plan, AnyError> {
+        Ok(plan_for(&self.environment, None)?)
+    }
+
+    /// Sandboxes by themselves. The end of one is not waited for, as in a session.
+    fn ours(&self, calls: usize) -> Vec<Contestant<'_>> {
+        vec![
+            Contestant::timed("casemate: plan alone", calls, || self.plan().map(drop)),
+            Contestant::timed("casemate: plan and launch until ready", calls, || {
+                let plan = self.plan()?;
+                Ok(self.runtime.block_on(Guest::launch(&plan)).map(drop)?)
+            }),
+            Contestant::timed("casemate: the same, and `bash` true", calls, || {
+                let plan = self.plan()?;
+                self.runtime.block_on(async { run_true(&Guest::launch(&plan).await?).await })
+            }),
+        ]
+    }
+
+    /// One that was brought up ahead: until it is known to be as fresh as one that is launched now.
+    fn spare(&self, calls: usize) -> Result<Contestant<'_>, AnyError> {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let disk = Place::at(dir.path().join("disk"));
+        disk.prepare(WorkspaceMode::Direct, &self.environment.workspace)?;
+        let once = move || {
+            let _kept = &dir;
+            self.runtime.block_on(async {
+                let spare = prepare(&self.environment, &disk, &[]).await?;
+                let started = Instant::now();
+                let guest = spare.take(&self.environment, &disk, &[]).ok_or("it is not fresh")?;
+                let time = started.elapsed();
+                run_true(&guest).await?;
+                Ok(time)
+            })
+        };
+        Ok(Contestant::new("casemate: taken from those that are warm", move || {
+            (0..calls).map(|_| once()).collect()
+        }))
+    }
+
+    /// What one costs while it waits: the share of its processes in memory (Pss), which root alone may see of a guest.
+    fn memory(&self) -> Result<(), AnyError> {
+        let plan = self.plan()?;
+        let guests = self.runtime.block_on(async {
+            let launches = (0..10).map(|_| Guest::launch(&plan));
+            let guests = futures_util::future::join_all(launches).await.into_iter();
+            guests.collect::<Result<Vec<_>, _>>()
+        })?;
+        let kib: usize = descendants().into_iter().filter_map(proportional_kib).sum();
+        let mut out = std::io::stdout().lock();
+        let (number, each) = (guests.len(), kib / guests.len());
+        writeln!(out, "\n{number} sandboxes that wait, and their launcher: {each} KiB (Pss) each")?;
+        Ok(())
+    }
+
+    fn command(&self, calls: usize) -> Contestant<'_> {
+        Contestant::timed("casemate sandbox exec -- true", calls, || {
+            succeed(
+                Command::new(env!("CARGO_BIN_EXE_casemate"))
+                    .args(["sandbox", "exec", "--workspace"])
+                    .arg(&self.environment.workspace)
+                    .args(["--", "true"]),
+            )
+        })
+    }
+
+    /// Many at once, until the last is ready. Those of the round before are gone.
+    fn many(&self) -> Contestant<'_> {
+        Contestant::new("casemate: 100 at once", || {
+            let started = Instant::now();
+            let guests = self.runtime.block_on(async {
+                let plans = (0..MANY).map(|_| self.plan()).collect::<Result<Vec<_>, _>>()?;
+                let launches = plans.iter().map(Guest::launch);
+                let guests = futures_util::future::join_all(launches).await.into_iter();
+                Ok::<_, AnyError>(guests.collect::<Result<Vec<_>, _>>()?)
+            })?;
+            let time = started.elapsed();
+            drop(guests);
+            settle();
+            Ok(vec![time])
+        })
+    }
+}
+
+/// This process's children, and theirs.
+fn descendants() -> Vec<u32> {
+    let mut family = vec![std::process::id()];
+    let mut at = 0;
+    while let Some(pid) = family.get(at) {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        at += 1;
+    }
+    family.split_off(1)
+}
+
+fn proportional_kib(pid: u32) -> Option<usize> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+async fn run_true(guest: &Guest) -> Result<(), AnyError> {
+    let input = json!({"command": "true"}).as_object().cloned().unwrap_or_default();
+    let call = ToolCall { name: "bash".to_owned(), input };
+    let reply = guest.call(call, &CancellationToken::new()).await?;
+    if reply.is_error { Err(format!("true: {:?}", reply.content).into()) } else { Ok(()) }
+}
+
+/// The process that makes the least sandboxes; ended and reaped when dropped.
+struct Floor {
+    child: Child,
+    ask: ChildStdin,
+    answer: ChildStdout,
+}
+
+impl Floor {
+    fn start(workspace: &Path) -> Result<Option<Self>, AnyError> {
+        let program = workspace.with_extension("floor");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/launch/floor.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O2", "-static", "-o"]).arg(&program).arg(source);
+        if !compiler.status().is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let mut child = Command::new(program)
+            .arg(workspace)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (Some(ask), Some(answer)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("the floor has no pipes".into());
+        };
+        Ok(Some(Self { child, ask, answer }))
+    }
+
+    fn contestant(mut self, calls: usize) -> Contestant<'static> {
+        Contestant::timed("the least that does it, and true (floor.c)", calls, move || {
+            self.ask.write_all(&[1])?;
+            Ok(self.answer.read_exact(&mut [0])?)
+        })
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn succeed(command: &mut Command) -> Result<(), AnyError> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
+}
+
+/// What our default profile shows, in bubblewrap's words.
+fn bubblewrap(workspace: &Path) -> Command {
+    let mut command = Command::new("bwrap");
+    command.args(["--unshare-all", "--die-with-parent", "--new-session", "--clearenv"]);
+    command.args(["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "box"]);
+    for path in ["/usr", "/opt", "/etc/alternatives", "/etc/ssl", "/etc/ld.so.cache"] {
+        command.args(["--ro-bind-try", path, path]);
+    }
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        command.args(["--symlink", &format!("usr/{name}"), &format!("/{name}")]);
+    }
+    command.args(["--proc", "/proc", "--dev", "/dev"]);
+    for path in ["/tmp", "/home/agent", "/run", "/var/tmp", "/dev/shm"] {
+        command.args(["--tmpfs", path]);
+    }
+    command.arg("--bind").arg(workspace).arg(workspace).arg("--chdir").arg(workspace);
+    command.args(["--remount-ro", "/", "true"]);
+    command
+}

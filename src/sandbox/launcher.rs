@@ -1,0 +1,208 @@
+//! The process that guests are forked from: this program, started once, with nothing in it.
+//!
+//! ```text
+//! host ── exec, once ──▶ launcher ── fork, for each guest ──▶ outer ──▶ guest (see `init`)
+//!      ── two sockets ──▶          ◀── a descriptor of the process ──
+//! ```
+//!
+//! To start this program, and to link it, takes longer than everything else that a sandbox needs. What starting it anew
+//! for each guest would give, the launcher's own start gives: the same sealed or unwritable file, an empty environment, no
+//! argument of the host's, no descriptor but one socket, one thread, and a memory that no secret was ever in: the launcher
+//! reads one byte for each guest and nothing else. An order goes to the guest past it, over a socket that it only hands on
+//! and closes. So a guest inherits nothing of the host, and nothing of another session's.
+//!
+//! One thing is less than with a start for each: guests of one host process lie at the same addresses, as those of a server
+//! that forks do. Who could use that has taken over the first process of one sandbox already; programs that tools
+//! start have addresses of their own.
+//!
+//! A launcher ends when the host closes its socket, so with the host, however that ends. It needs no signal for it, which
+//! would come when the *thread* that started it ends. One that was killed is replaced by the next launch.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::init::GUEST_NAME;
+use super::program::Program;
+use super::{fds, sys};
+
+/// The argument that makes a guest's program a launcher.
+pub(super) const ROLE: &str = "launcher";
+
+/// What a guest that was forked has from the host.
+pub(super) struct Start {
+    /// The control socket.
+    pub(super) socket: OwnedFd,
+    /// Where there is a network, the way to ask for connections.
+    pub(super) asks: Option<OwnedFd>,
+}
+
+/// A guest that waits for its order.
+pub(super) struct Forked {
+    /// Its outer process.
+    pub(super) process: OwnedFd,
+    /// What it was started from, as a layer.
+    pub(super) program: String,
+}
+
+struct Launcher {
+    socket: OwnedFd,
+    child: Child,
+    program: Program,
+}
+
+static LAUNCHER: Mutex<Option<Launcher>> = Mutex::new(None);
+
+fn current() -> MutexGuard<'static, Option<Launcher>> {
+    LAUNCHER.lock().expect("nothing panics under this lock")
+}
+
+/// Has a guest forked from a launcher of this program, or of its sealed copy.
+pub(super) fn fork(program: Program, start: &Start) -> io::Result<Forked> {
+    let mut current = current();
+    let fits = |launcher: &Launcher| launcher.program.sealed || !program.sealed;
+    if let Some(launcher) = current.as_ref().filter(|launcher| fits(launcher)) {
+        match launcher.fork(start) {
+            Ok(forked) => {
+                let sealed = launcher.program.sealed;
+                let program = if sealed { launcher.program.layer.clone() } else { program.layer };
+                return Ok(Forked { process: forked?, program });
+            }
+            // It is gone; nobody else has been forked for this.
+            Err(_) => drop(current.take()),
+        }
+    }
+    let launcher = Launcher::start(program)?;
+    let process = launcher.fork(start)??;
+    let program = launcher.program.layer.clone();
+    *current = Some(launcher);
+    Ok(Forked { process, program })
+}
+
+/// The number of the launcher's process, while there is one.
+pub(super) fn process_id() -> Option<u32> {
+    current().as_ref().map(|launcher| launcher.child.id())
+}
+
+/// Ends the launcher. What was forked from it lives on.
+pub(super) fn stop() {
+    drop(current().take());
+}
+
+impl Launcher {
+    fn start(program: Program) -> io::Result<Self> {
+        let (socket, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let child = Command::new(&program.path)
+            .arg0(GUEST_NAME)
+            .arg(ROLE)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self { socket, child, program })
+    }
+
+    /// The outer error says that the launcher is gone, the inner one what it could not do.
+    fn fork(&self, start: &Start) -> io::Result<io::Result<OwnedFd>> {
+        let handed: Vec<_> =
+            [Some(&start.socket), start.asks.as_ref()].into_iter().flatten().collect();
+        let handed: Vec<_> = handed.iter().map(|fd| fd.as_fd()).collect();
+        fds::send(&self.socket, &[1], &handed)?;
+        let mut errno = [0; 4];
+        let (length, mut handed) = fds::receive(&self.socket, &mut errno)?;
+        match (length, handed.pop()) {
+            (4, Some(process)) => Ok(Ok(process)),
+            (4, None) => Ok(Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // It may have ended by itself, and holds nothing that must be put in order.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A guest's outer process that was not waited for yet.
+struct Living {
+    pid: Pid,
+    process: OwnedFd,
+}
+
+/// The launcher's work, whose socket is its standard input: forks a guest whenever it is asked to. Returns in each guest
+/// with what that has from the host, and in the launcher itself with nothing, when the host is gone.
+pub(super) fn serve() -> io::Result<Option<Start>> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&nothing)?;
+    drop(nothing);
+    // What the host itself was started with is for no guest.
+    sys::close_all_but(3, &[socket.as_raw_fd()])?;
+    // A Ctrl-C at the terminal is for the host alone.
+    nix::unistd::setsid()?;
+    let mut living: Vec<Living> = Vec::new();
+    loop {
+        if !is_asked(&socket, &mut living)? {
+            continue;
+        }
+        let (length, mut handed) = fds::receive(&socket, &mut [0])?;
+        if length == 0 {
+            return Ok(None);
+        }
+        if handed.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let forked = match sys::fork() {
+            Ok(None) => {
+                return Ok(Some(Start { socket: handed.remove(0), asks: handed.pop() }));
+            }
+            Ok(Some(pid)) => sys::open_process(pid).map(|process| Living { pid, process }),
+            Err(e) => Err(e),
+        };
+        match forked {
+            Ok(forked) => {
+                fds::send(&socket, &[0; 4], &[forked.process.as_fd()])?;
+                living.push(forked);
+            }
+            // A guest that the host cannot end is given no order, and ends by itself.
+            Err(e) => {
+                let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                fds::send(&socket, &errno.to_ne_bytes(), &[])?;
+            }
+        }
+    }
+}
+
+/// Waits until the host asks for something, or a guest has ended: that is taken in, and false.
+fn is_asked(socket: &OwnedFd, living: &mut Vec<Living>) -> io::Result<bool> {
+    let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    let processes = living.iter().map(|one| watch(one.process.as_fd()));
+    let mut watched: Vec<_> = std::iter::once(watch(socket.as_fd())).chain(processes).collect();
+    poll(&mut watched, PollTimeout::NONE)?;
+    let ready: Vec<bool> = watched.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+    let mut ended = ready[1..].iter();
+    let mut result = Ok(());
+    living.retain(|one| {
+        let ended = *ended.next().expect("each was watched");
+        if ended && let Err(e) = waitpid(one.pid, None) {
+            result = Err(e);
+        }
+        !ended
+    });
+    result?;
+    Ok(ready[0])
+}

@@ -1,0 +1,114 @@
+//! What clients change of a session that is there: only what changed is told, and the next turn has it.
+
+use std::collections::BTreeMap;
+
+use casemate::agent::Agent;
+use casemate::event::{Budget, Event, Money};
+use casemate::runtime::{Definition, SessionPatch};
+use serde_json::{Value, json};
+
+use super::{Input, LONG, Lab, Session, custom_tool};
+
+fn money(cents: u64) -> Option<Option<Budget>> {
+    Some(Some(Budget { max_list_cost: Some(Money { cents }), ..Budget::default() }))
+}
+
+/// The bodies after `head` that clients see.
+fn told(session: &Session<'_>, head: u64) -> Vec<Value> {
+    let events = session.lab.runtime.reader().scan(&session.id, head, 100).unwrap();
+    let public = |event: &&Event| event.body.audience() == casemate::event::Audience::Public;
+    events.iter().filter(public).map(|event| serde_json::to_value(&event.body).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn only_what_changed_is_told() {
+    let lab = Lab::new();
+    let session = lab.create(lab.spec("  - text: Hello.\n", &[])).await;
+    let mut head = 0;
+    let mut check = async |patch: SessionPatch, expected: &[Value]| {
+        let row = lab.runtime.update_session(&session.id, patch).await.unwrap();
+        assert_eq!(told(&session, head), expected);
+        head = row.head;
+        row
+    };
+    let title = |title: Option<&str>| SessionPatch {
+        title: Some(title.map(str::to_owned)),
+        ..SessionPatch::default()
+    };
+    let row =
+        check(title(Some("new")), &[json!({"type": "session.updated", "title": "new"})]).await;
+    assert_eq!(row.title.as_deref(), Some("new"));
+    check(title(Some("new")), &[]).await;
+    check(title(None), &[json!({"type": "session.updated", "title": null})]).await;
+    check(SessionPatch::default(), &[]).await;
+
+    let metadata = |pairs: &[(&str, Option<&str>)]| {
+        let owned =
+            |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(str::to_owned));
+        let metadata: BTreeMap<_, _> = pairs.iter().map(owned).collect();
+        SessionPatch { metadata: Some(metadata), ..SessionPatch::default() }
+    };
+    let all = |metadata: Value| [json!({"type": "session.updated", "metadata": metadata})];
+    check(metadata(&[("a", Some("1")), ("b", Some("2"))]), &all(json!({"a": "1", "b": "2"}))).await;
+    check(metadata(&[("a", None), ("c", None)]), &all(json!({"b": "2"}))).await;
+    check(metadata(&[("b", Some("2"))]), &[]).await;
+    let row = check(metadata(&[("b", None)]), &all(json!({}))).await;
+    assert_eq!(row.metadata, BTreeMap::new());
+    lab.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn other_tools_are_there_from_the_next_turn_on() {
+    let lab = Lab::new();
+    let turns = "
+  - { expect: { tools: [old] }, text: One. }
+  - { expect: { tools: [new, newer] }, text: Two. }
+";
+    let mut session = lab.go(turns, &["old"]).await;
+    session.to_rest().await;
+    let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
+    let custom_tools = vec![custom_tool("new"), custom_tool("newer")];
+    let agent = Agent { custom_tools, ..definition.agent };
+    let seen = json!({"type": "agent", "tools": ["new", "newer"]});
+    let head = session.row().head;
+    let patch = SessionPatch { agent: Some((agent, seen.clone())), ..SessionPatch::default() };
+    let row = lab.runtime.update_session(&session.id, patch.clone()).await.unwrap();
+    assert_eq!(row.agent, seen);
+    assert_eq!(told(&session, head), [json!({"type": "session.updated", "agent": seen})]);
+    // The same again is no change.
+    let row = lab.runtime.update_session(&session.id, patch).await.unwrap();
+    assert_eq!(row.head, head + 2);
+
+    session.say(&[Input::text("again")]).await.unwrap();
+    let said = super::story(&session.to_rest().await);
+    assert!(said.contains(&"says: Two.".to_owned()), "{said:?}");
+    lab.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_working_session_keeps_its_agent() {
+    let lab = Lab::new();
+    let mut session = lab.go(&format!("  - {{ text: Never., {LONG} }}\n"), &["old"]).await;
+    session.to_request().await;
+    let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
+    let agent = Some((definition.agent, json!({"other": true})));
+    let patch = SessionPatch { agent, ..SessionPatch::default() };
+    let refused = lab.runtime.update_session(&session.id, patch).await.unwrap_err();
+    assert!(refused.to_string().contains("is at work"), "{refused}");
+    // A title is no part of the work.
+    let patch = SessionPatch { title: Some(Some("t".to_owned())), ..SessionPatch::default() };
+    lab.runtime.update_session(&session.id, patch).await.unwrap();
+    lab.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_budget_is_set_at_creation_or_never() {
+    let lab = Lab::new();
+    let session = lab.create(lab.spec("  - text: Hello.\n", &[])).await;
+    let patch = SessionPatch { budget: money(100), ..SessionPatch::default() };
+    let refused = lab.runtime.update_session(&session.id, patch).await.unwrap_err();
+    assert_eq!(refused.to_string(), "a budget can only be set when a session is created");
+    let patch = SessionPatch { budget: Some(None), ..SessionPatch::default() };
+    assert_eq!(lab.runtime.update_session(&session.id, patch).await.unwrap().head, 0);
+    lab.runtime.shutdown().await;
+}
