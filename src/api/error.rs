@@ -98,6 +98,12 @@ impl ApiError {
         self
     }
 
+    /// The same with the path of a field before its words.
+    #[must_use]
+    pub fn at(self, path: &str) -> Self {
+        Self { message: format!("{path}: {}", self.message), ..self }
+    }
+
     /// The same with `details.error_code`, which clients can tell apart.
     #[must_use]
     pub fn code(mut self, code: &str) -> Self {

@@ -34,7 +34,12 @@ pub(super) async fn send(
 ) -> Answer {
     let row = find(&app, &id)?;
     let inputs = input::events(&Node::root(&body))?;
-    let events = app.runtime().submit_all(&row.id, &inputs).await?;
+    let submitted = app.runtime().submit_all(&row.id, &inputs).await;
+    let events = submitted.map_err(|error| {
+        let place = input::place_of(&inputs, &error);
+        let error = ApiError::from(error);
+        place.map_or(error.clone(), |place| error.at(&place))
+    })?;
     let echoes: Vec<_> = events.iter().map(wire).collect();
     Ok(json_text(format!(r#"{{"data":[{}]}}"#, echoes.join(","))))
 }

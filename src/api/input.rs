@@ -7,7 +7,7 @@ use crate::event::{
     Citations, Confirmation, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind,
 };
 use crate::limits::{MAX_CONTENT_BLOCKS, MAX_INITIAL_EVENTS, MAX_INPUTS};
-use crate::runtime::Input;
+use crate::runtime::{Input, RuntimeError};
 
 /// Image formats that models take.
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
@@ -25,6 +25,32 @@ pub(super) fn events(body: &Node<'_>) -> Result<Vec<Input>, ApiError> {
     }
     object.done()?;
     Ok(inputs)
+}
+
+/// Which of the events, and which field of it, the session cannot take, where it is one.
+pub(super) fn place_of(inputs: &[Input], error: &RuntimeError) -> Option<String> {
+    let speaks = |input: &Input| matches!(input, Input::Message(_) | Input::System(_));
+    let of = |wanted: &dyn Fn(&Input) -> bool| inputs.iter().position(wanted);
+    let (at, field) = match error {
+        RuntimeError::NotWaiting { call: wrong, .. } => {
+            let at = inputs.iter().rposition(|input| match input {
+                Input::Confirm { call, .. } | Input::CustomResult { call, .. } => call == wrong,
+                Input::Message(_) | Input::System(_) | Input::Interrupt { .. } => false,
+            })?;
+            let confirms = matches!(inputs[at], Input::Confirm { .. });
+            (at, if confirms { ".tool_use_id" } else { ".custom_tool_use_id" })
+        }
+        RuntimeError::NoThread(_) => {
+            (of(&|input| matches!(input, Input::Interrupt { .. }))?, ".session_thread_id")
+        }
+        RuntimeError::MisplacedInstruction => (of(&|input| matches!(input, Input::System(_)))?, ""),
+        RuntimeError::EmptyMessage
+        | RuntimeError::MessageTooLarge { .. }
+        | RuntimeError::WaitsForConfirmation { .. }
+        | RuntimeError::BudgetReached(_) => (of(&speaks)?, ""),
+        _ => return None,
+    };
+    Some(format!("events[{at}]{field}"))
 }
 
 /// The events that a session begins with.

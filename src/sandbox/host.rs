@@ -61,7 +61,10 @@ impl Host {
             root,
             paths,
             found: found(profile, environment, disk)?,
-            repository: Repository::of(&environment.workspace),
+            // In that mode the path means something inside alone.
+            repository: Some(&environment.workspace)
+                .filter(|_| environment.workspace_mode != WorkspaceMode::Own)
+                .and_then(|workspace| Repository::of(workspace)),
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,

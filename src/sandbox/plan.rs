@@ -483,21 +483,20 @@ fn mounts(
             },
         });
     }
+    let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy);
     let workspace = Mount {
-        source: host.base.clone().unwrap_or_else(|| environment.workspace.clone()),
+        source: host
+            .base
+            .clone()
+            .or_else(|| copy.map(|(disk, _)| disk.copy()))
+            .unwrap_or_else(|| environment.workspace.clone()),
         target: environment.workspace.clone(),
         kind: PathKind::Directory,
         access: profile.workspace.unwrap_or(Access::ReadWrite),
     };
-    match (environment.workspace_mode, disk) {
-        (WorkspaceMode::Copy, Some((disk, _))) if host.base.is_none() => {
-            mounts.push(Mount { source: disk.copy(), ..workspace });
-        }
-        (WorkspaceMode::Own, Some((disk, _))) => mounts.extend(own(disk, workspace)),
-        (WorkspaceMode::Own, None)
-        | (WorkspaceMode::Copy | WorkspaceMode::Direct | WorkspaceMode::Overlay, _) => {
-            mounts.push(workspace)
-        }
+    match disk.filter(|_| environment.workspace_mode == WorkspaceMode::Own) {
+        Some((disk, _)) => mounts.extend(own(disk, workspace)),
+        None => mounts.push(workspace),
     }
     if let Some(packages) = &host.packages {
         mounts.extend(packages.mounts(&mounts));

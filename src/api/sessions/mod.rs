@@ -296,6 +296,9 @@ fn patch(row: &SessionRow, body: &Node<'_>) -> Result<SessionPatch, ApiError> {
     let pairs = object.maybe("metadata").map(|node| metadata_patch(row, &node)).transpose()?;
     let agent = match object.maybe("agent") {
         None => None,
+        Some(node) if row.status != SessionStatus::Idle => {
+            return Err(node.refuse("can be changed only while the session is idle"));
+        }
         Some(node) => {
             let broken = |_| ApiError::internal(format!("session {} cannot be read", row.id));
             let definition = row.definition["agent"].clone();

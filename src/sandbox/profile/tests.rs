@@ -123,7 +123,7 @@ fn an_unknown_name_is_told_what_there_is() {
     let error = Profile::built_in("nope").unwrap_err().to_string();
     assert_eq!(
         error,
-        "there is no sandbox profile `nope`; there are `default`, `strict`, `read-only`, `offline-build`, `trusted`, \
-         and a file of your own by its path"
+        "there is no sandbox profile `nope`; there are `default`, `strict`, `read-only`, `offline-build`, `hosted`, \
+         `trusted`, and a file of your own by its path"
     );
 }

@@ -2,10 +2,14 @@
 
 mod agents;
 mod environments;
+mod events;
 mod files;
 mod models;
 mod openapi;
 mod server;
+mod sessions;
+mod stream;
+mod threads;
 mod transport;
 
 pub(crate) use server::Server;
