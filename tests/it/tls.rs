@@ -6,6 +6,9 @@ use crate::support::story::{assert_whole, told};
 use crate::support::tls::{Door, Ending, NAME, Proxy};
 use crate::support::{Casemate, Finished};
 
+/// What the environment says of proxies, the address of the server, and the proxy that is asked.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>);
+
 fn good(api: Api) -> Reply {
     answer(api, &[text("Good.")], "end_turn")
 }
@@ -73,7 +76,7 @@ fn proxies_of_the_environment_are_used_for_servers_elsewhere() {
     let post = format!("POST http://{NAME}/v1/chat/completions HTTP/1.1\r\n");
     let (secure, plain) = (format!("https://{NAME}"), format!("http://{NAME}"));
     let (http, port) = ("http://PROXY", "https://localhost:PORT");
-    let cases: [(&[(&str, &str)], &str, Option<&str>); 12] = [
+    let cases: [Case<'_>; 12] = [
         (&[("HTTPS_PROXY", http)], &secure, Some(&connect)),
         (&[("https_proxy", "PROXY")], &secure, Some(&connect)),
         (&[("ALL_PROXY", http)], &secure, Some(&connect)),

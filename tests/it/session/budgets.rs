@@ -38,16 +38,16 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
     let spec = lab.spec(TURNS, &["ask"]);
     let initial = vec![Input::text("go")];
     let mut session = lab.create(SessionSpec { budget: Some(limit(150)), initial, ..spec }).await;
-    let mut events = session.to_rest().await;
+    let mut events = session.rested().await;
     session.say(&[answer(&calls(&events)[0], "one")]).await.unwrap();
-    events = session.to_rest().await;
+    events = session.rested().await;
     // What it costs now is over the budget, but it asks first.
     assert_eq!(story(&events).last().unwrap(), "idle: waits for 1");
     let (used, told) = usage(&events).remove(0);
     assert_eq!((used.list_cost, told), (Money { cents: 200 }, Some(limit(150))));
     session.say(&[answer(&calls(&events)[0], "two")]).await.unwrap();
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         [
             "answer: two",
             "thread idle: budget_reached",
@@ -73,7 +73,7 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
 
     lab.runtime.update_session(&session.id, budget(Some(limit(201)))).await.unwrap();
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         [
             "session.updated",
             "session.status_running",
@@ -96,7 +96,7 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
         "a budget can only be set when a session is created"
     );
     session.say(&[Input::text("more")]).await.unwrap();
-    assert_eq!(story(&session.to_rest().await).last().unwrap(), "idle: end_turn");
+    assert_eq!(story(&session.rested().await).last().unwrap(), "idle: end_turn");
     lab.runtime.shutdown().await;
 }
 
@@ -108,12 +108,12 @@ async fn limits_of_other_kinds_come_from_the_configuration() {
   - text: Done.
 ";
     let mut session = lab.go(turns, &["ask"]).await;
-    let asked = calls(&session.to_rest().await);
+    let asked = calls(&session.rested().await);
     session.say(&[answer(&asked[0], "one")]).await.unwrap();
-    assert_eq!(story(&session.to_rest().await).last().unwrap(), "idle: budget_reached");
+    assert_eq!(story(&session.rested().await).last().unwrap(), "idle: budget_reached");
     let more = Budget { max_tokens: Some(101), ..Budget::default() };
     lab.runtime.update_session(&session.id, budget(Some(more))).await.unwrap();
-    assert_eq!(story(&session.to_rest().await).last().unwrap(), "idle: end_turn");
+    assert_eq!(story(&session.rested().await).last().unwrap(), "idle: end_turn");
     lab.runtime.shutdown().await;
 }
 

@@ -12,7 +12,7 @@ async fn a_session_waits_until_every_call_is_answered() {
   - { expect: { last_tool_result_contains: two, last_user_contains: be brief }, text: Done. }
 ";
     let mut session = lab.go(turns, &["first", "second"]).await;
-    let events = session.to_rest().await;
+    let events = session.rested().await;
     assert_eq!(
         story(&events)[5..],
         [
@@ -42,7 +42,7 @@ async fn a_session_waits_until_every_call_is_answered() {
     let echoed = session.say(&[answer(&asked[0], "one")]).await.unwrap();
     assert!(echoed[0].processed_at.is_some(), "it is processed on receipt");
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         ["answer: one", "thread idle: waits for 1", "usage: 0 tokens", "idle: waits for 1"]
     );
     assert!(session.refusal(&[answer(&asked[0], "again")]).await.contains("it has one"));
@@ -54,7 +54,7 @@ async fn a_session_waits_until_every_call_is_answered() {
     // The scripted model looks at what it is asked; the instruction is the last that the user's side said.
     session.say(&[answer(&asked[1], "two"), Input::text("be brief")]).await.unwrap();
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         [
             "answer: two",
             "user: be brief",
@@ -81,10 +81,10 @@ async fn an_instruction_goes_to_the_model_behind_an_answer() {
   - { expect: { last_system_contains: be brief }, text: Done. }
 ";
     let mut session = lab.go(turns, &["ask"]).await;
-    let asked = calls(&session.to_rest().await);
+    let asked = calls(&session.rested().await);
     let brief = Input::System(vec![ContentBlock::text("be brief")]);
     session.say(&[answer(&asked[0], "one"), brief]).await.unwrap();
-    let told = story(&session.to_rest().await);
+    let told = story(&session.rested().await);
     assert_eq!(told[..2], ["answer: one", "system: be brief"]);
     assert_eq!(told.last().unwrap(), "idle: end_turn");
     lab.runtime.shutdown().await;
@@ -98,7 +98,7 @@ async fn a_call_that_the_model_did_not_say_right_is_no_call_for_the_client() {
   - { expect: { tool_result_is_error: true }, text: Sorry. }
 ";
     let mut session = lab.go(turns, &["ask"]).await;
-    let events = session.to_rest().await;
+    let events = session.rested().await;
     assert_eq!(calls(&events), []);
     assert_eq!(story(&events).last().unwrap(), "idle: end_turn");
     lab.runtime.shutdown().await;

@@ -8,10 +8,10 @@ use super::{DEADLINE, Input, LONG, Lab, story};
 async fn an_archived_session_can_be_read_and_nothing_else() {
     let lab = Lab::new();
     let mut session = lab.go("  - text: Hello.\n", &[]).await;
-    session.to_rest().await;
+    session.rested().await;
     let row = lab.runtime.archive_session(&session.id).await.unwrap();
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         ["internal.archived", "session.thread_status_terminated", "session.status_terminated"]
     );
     assert_eq!(row.status.as_str(), "terminated");
@@ -34,7 +34,7 @@ async fn an_archived_session_can_be_read_and_nothing_else() {
 async fn a_deleted_session_ends_its_feeds() {
     let lab = Lab::new();
     let mut session = lab.go("  - text: Hello.\n", &[]).await;
-    session.to_rest().await;
+    session.rested().await;
     lab.runtime.delete(&session.id).await.unwrap();
     let item = tokio::time::timeout(DEADLINE, session.feed.next()).await.unwrap();
     assert_eq!(item.unwrap(), FeedItem::Deleted);
@@ -46,7 +46,7 @@ async fn a_deleted_session_ends_its_feeds() {
 async fn a_working_session_is_neither_archived_nor_deleted() {
     let lab = Lab::new();
     let mut session = lab.go(&format!("  - {{ text: Never., {LONG} }}\n"), &[]).await;
-    session.to_request().await;
+    session.requested().await;
     let archived = lab.runtime.archive_session(&session.id).await.unwrap_err().to_string();
     let deleted = lab.runtime.delete(&session.id).await.unwrap_err().to_string();
     for refused in [archived, deleted] {
@@ -70,7 +70,7 @@ async fn a_conversation_that_fits_no_more_ends_the_session() {
     let initial = vec![Input::text("go")];
     let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
     assert_eq!(
-        story(&session.to_rest().await)[5..],
+        story(&session.rested().await)[5..],
         [
             "request ends, failed: true",
             "error: ModelRequestFailedError Terminal",
@@ -90,7 +90,7 @@ async fn a_failure_that_passes_reschedules_and_one_that_does_not_gives_up() {
     let turns = "  - { errors: [529], text: Hello. }\n  - { errors: [401], text: Never. }\n";
     let mut session = lab.go(turns, &[]).await;
     assert_eq!(
-        story(&session.to_rest().await)[5..],
+        story(&session.rested().await)[5..],
         [
             "request ends, failed: true",
             "error: ModelOverloadedError Retrying",
@@ -107,7 +107,7 @@ async fn a_failure_that_passes_reschedules_and_one_that_does_not_gives_up() {
         ]
     );
     session.say(&[Input::text("more")]).await.unwrap();
-    let told = story(&session.to_rest().await);
+    let told = story(&session.rested().await);
     assert_eq!(told.last().unwrap(), "idle: retries_exhausted");
     assert!(told.iter().any(|line| line.ends_with("Exhausted")), "{told:?}");
     lab.runtime.shutdown().await;

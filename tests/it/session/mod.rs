@@ -127,7 +127,7 @@ impl Session<'_> {
     }
 
     /// All events up to the end of the turn, or of the session.
-    async fn to_rest(&mut self) -> Vec<Event> {
+    async fn rested(&mut self) -> Vec<Event> {
         let rests = |body: &EventBody| {
             matches!(body, EventBody::StatusIdle { .. } | EventBody::StatusTerminated {})
         };
@@ -135,7 +135,7 @@ impl Session<'_> {
     }
 
     /// All events up to the beginning of a request to the model.
-    async fn to_request(&mut self) -> Vec<Event> {
+    async fn requested(&mut self) -> Vec<Event> {
         self.until(|body| matches!(body, EventBody::ModelRequestStart {})).await
     }
 

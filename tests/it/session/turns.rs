@@ -6,7 +6,7 @@ use super::{Input, LONG, Lab, answer, calls, stop, story};
 async fn a_turn_tells_its_story_in_order() {
     let lab = Lab::new();
     let mut session = lab.go("  - text: Hello.\n", &[]).await;
-    let events = session.to_rest().await;
+    let events = session.rested().await;
     assert_eq!(
         story(&events),
         [
@@ -51,12 +51,12 @@ async fn an_interrupt_ends_the_turn_and_what_follows_it_begins_another() {
     let lab = Lab::new();
     let turns = format!("  - {{ text: Never., {LONG} }}\n");
     let mut session = lab.go(&turns, &[]).await;
-    session.to_request().await;
+    session.requested().await;
     let queued = session.say(&[Input::text("later")]).await.unwrap();
     assert_eq!(queued[0].processed_at, None);
     session.say(&[stop(), Input::text("and now")]).await.unwrap();
-    let mut events = session.to_rest().await;
-    events.extend(session.to_request().await);
+    let mut events = session.rested().await;
+    events.extend(session.requested().await);
     assert_eq!(
         story(&events),
         [
@@ -81,7 +81,7 @@ async fn an_interrupt_ends_the_turn_and_what_follows_it_begins_another() {
 async fn an_interrupt_that_finds_nothing_to_stop_is_not_recorded() {
     let lab = Lab::new();
     let mut session = lab.go("  - text: Hello.\n", &[]).await;
-    session.to_rest().await;
+    session.rested().await;
     let before = session.row();
     let echoed = session.say(&[stop()]).await.unwrap();
     assert_eq!((echoed.len(), echoed[0].seq), (1, 0));
@@ -95,10 +95,10 @@ async fn an_interrupt_that_finds_nothing_to_stop_is_not_recorded() {
 async fn an_interrupt_of_a_session_that_waits_closes_its_calls_without_the_model() {
     let lab = Lab::new();
     let mut session = lab.go("  - tool_calls: [{ ask: {} }]\n", &["ask"]).await;
-    let asked = calls(&session.to_rest().await);
+    let asked = calls(&session.rested().await);
     session.say(&[stop()]).await.unwrap();
     assert_eq!(
-        story(&session.to_rest().await),
+        story(&session.rested().await),
         [
             "user.interrupt",
             "result: Tool execution was interrupted before completion. Please retry. true",
@@ -117,7 +117,7 @@ async fn an_interrupt_of_a_session_that_waits_closes_its_calls_without_the_model
 async fn a_batch_with_one_bad_input_stores_none() {
     let lab = Lab::new();
     let mut session = lab.go("  - text: Hello.\n", &[]).await;
-    session.to_rest().await;
+    session.rested().await;
     let system = || Input::System(vec![casemate::event::ContentBlock::text("be brief")]);
     let check = async |inputs: &[Input], expected: &str| {
         let refused = session.refusal(inputs).await;

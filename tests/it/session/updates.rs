@@ -65,7 +65,7 @@ async fn other_tools_are_there_from_the_next_turn_on() {
   - { expect: { tools: [new, newer] }, text: Two. }
 ";
     let mut session = lab.go(turns, &["old"]).await;
-    session.to_rest().await;
+    session.rested().await;
     let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
     let custom_tools = vec![custom_tool("new"), custom_tool("newer")];
     let agent = Agent { custom_tools, ..definition.agent };
@@ -80,7 +80,7 @@ async fn other_tools_are_there_from_the_next_turn_on() {
     assert_eq!(row.head, head + 2);
 
     session.say(&[Input::text("again")]).await.unwrap();
-    let said = super::story(&session.to_rest().await);
+    let said = super::story(&session.rested().await);
     assert!(said.contains(&"says: Two.".to_owned()), "{said:?}");
     lab.runtime.shutdown().await;
 }
@@ -89,7 +89,7 @@ async fn other_tools_are_there_from_the_next_turn_on() {
 async fn a_working_session_keeps_its_agent() {
     let lab = Lab::new();
     let mut session = lab.go(&format!("  - {{ text: Never., {LONG} }}\n"), &["old"]).await;
-    session.to_request().await;
+    session.requested().await;
     let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
     let agent = Some((definition.agent, json!({"other": true})));
     let patch = SessionPatch { agent, ..SessionPatch::default() };
