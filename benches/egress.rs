@@ -83,7 +83,7 @@ fn compare(measured: bool) -> Result<(), AnyError> {
     for _ in 0..pairs {
         let [direct, door] = [words("direct"), words("door")];
         let beside = Command::new(&direct[0]).args(&direct[1..]).status()?;
-        let done = sandbox_exec(&environment, &Registries::default(), &door, None)?;
+        let done = sandbox_exec(&environment, &Registries::default(), &door, None, None)?;
         if !beside.success() || done.code != 0 {
             return Err("a client failed".into());
         }

@@ -195,6 +195,26 @@ pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.
 pub const DIFF_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Packages of one environment, all managers together: what a person lists; what they need besides is not counted.
+pub const MAX_PACKAGES: usize = 500;
+/// Characters of one package: a Go module's path and its version.
+pub const MAX_PACKAGE_CHARS: usize = 200;
+/// Size of an environment's packages: a machine-learning framework with its own CUDA is 6 GiB. `max_mib` of
+/// `[package_managers]` in the config file changes it.
+pub const PACKAGES_MAX_MIB: u64 = 16 * 1024;
+/// Time for all packages of an environment: an hour of compiling crates on a small machine. `max_minutes` changes it.
+pub const PACKAGES_MAX_MINUTES: u64 = 60;
+/// Time without a byte from a registry, a line of output or work of the processor, after which a package manager hangs:
+/// longer than their own patience. `max_silence_seconds` changes it.
+pub const PACKAGES_MAX_SILENCE_SECONDS: u64 = 120;
+/// How often a build is looked at: its size, its time, its silence.
+pub const PACKAGES_WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// Log that is kept of one build; a compiler's warnings fill some megabytes.
+pub const PACKAGES_LOG_BYTES: u64 = 32 * 1024 * 1024;
+/// Last lines of a log that an error shows: a package manager says what was wrong at the end.
+pub const PACKAGES_LOG_LINES: usize = 12;
+/// Packages that a lock file lists: what `npm` needs for one large application is some thousands.
+pub const PACKAGES_RESOLVED: usize = 50_000;
 /// Largest JSON body of a request: the protocol's bound.
 pub const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// Time for a request's body to arrive: 32 MiB over a bad line.

@@ -92,7 +92,7 @@ impl Bench {
     /// One that was brought up ahead: until it is known to be as fresh as one that is launched now.
     fn spare(&self, calls: usize) -> Result<Contestant<'_>, AnyError> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let disk = Place::at(dir.path().join("disk"));
+        let disk = Place::of(dir.path(), "disk");
         disk.prepare(WorkspaceMode::Direct, &self.environment.workspace)?;
         let once = move || {
             let _kept = &dir;

@@ -189,7 +189,6 @@ pub fn endpoints() -> Vec<Endpoint> {
 }
 
 /// Everything that is answered.
-#[must_use]
 pub fn router(app: App) -> Router {
     let endpoints = endpoint::router(endpoints());
     let endpoints = match app.options().prefix.as_str() {

@@ -56,7 +56,7 @@ impl Cursor {
         Self { list: list.to_owned(), key: key.into(), back: true }
     }
 
-    /// Reads what [`Cursor::to_string`] made.
+    /// Reads what its `Display` wrote.
     ///
     /// # Errors
     /// If it is something else, or of another list.

@@ -126,13 +126,18 @@ pub fn any_object() -> Value {
 /// A list.
 #[must_use]
 pub fn list(entry: Value) -> Value {
-    json!({ "type": "array", "items": entry })
+    let mut list = json!({ "type": "array" });
+    list["items"] = entry;
+    list
 }
 
 /// A list of so many entries.
 #[must_use]
 pub fn list_of(least: usize, most: usize, entry: Value) -> Value {
-    json!({ "type": "array", "items": entry, "minItems": least, "maxItems": most })
+    let mut list = list(entry);
+    list["minItems"] = least.into();
+    list["maxItems"] = most.into();
+    list
 }
 
 /// One of these.
@@ -160,10 +165,11 @@ pub fn metadata_patch() -> Value {
 }
 
 fn bag(value: Value) -> Value {
-    json!({
+    let mut bag = json!({
         "type": "object",
         "maxProperties": 16,
         "propertyNames": { "minLength": 1, "maxLength": 64 },
-        "additionalProperties": value,
-    })
+    });
+    bag["additionalProperties"] = value;
+    bag
 }

@@ -95,6 +95,8 @@ pub enum Command {
     Key,
     /// Run a command of your own in the sandbox, or look at what it is
     Sandbox(SandboxArgs),
+    /// Build the packages of environments ahead, look at them, or remove them
+    Env(EnvArgs),
     /// Check what this machine can do: sandbox, storage, models
     Doctor(DoctorArgs),
     /// Watch a scripted agent fix a small program; no key and no model needed
@@ -124,7 +126,7 @@ pub struct ServeArgs {
     /// Answer to this name in the Host header too; `*` to every name
     #[arg(long, value_name = "NAME")]
     pub allowed_host: Vec<String>,
-    /// Answer to pages of this origin too, such as https://app.example
+    /// Answer to pages of this origin too, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN")]
     pub allowed_origin: Vec<String>,
     /// Put all paths below PATH, such as /casemate
@@ -183,6 +185,9 @@ pub struct PlaceArgs {
     /// Directory that the agent works in, and may change [default: current]
     #[arg(long, short = 'C', value_name = "DIR")]
     pub workspace: Option<PathBuf>,
+    /// Environment definition to use: networking and packages
+    #[arg(long, value_name = "FILE.yaml")]
+    pub environment: Option<PathBuf>,
     /// Show the sandbox more of this machine; read-only unless `rw`; repeatable
     #[arg(long = "mount", value_name = "SRC[:DST][:ro|rw]", action = ArgAction::Append)]
     pub mounts: Vec<Mount>,
@@ -215,6 +220,7 @@ impl PlaceArgs {
     pub fn in_directory(workspace: Option<PathBuf>) -> Self {
         Self {
             workspace,
+            environment: None,
             mounts: Vec::new(),
             profile: None,
             allow_paths: Vec::new(),
@@ -511,6 +517,61 @@ Examples:
         /// Directory that it is for [default: current]
         #[arg(long, short = 'C', value_name = "DIR")]
         workspace: Option<PathBuf>,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `casemate env`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate env build environment.yaml
+  casemate env list
+  casemate env rm 3f2a")]
+pub struct EnvArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: EnvCommand,
+}
+
+/// What to do with packages of environments.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum EnvCommand {
+    /// Install the packages of an environment, unless they are there
+    #[command(after_help = "\
+Examples:
+  casemate env build environment.yaml
+  casemate env build environment.yaml --json | jq .resolved
+
+They are installed in the sandbox, which reaches nothing but the registries of this machine's package
+managers meanwhile. A session whose environment has packages does the same when it needs them first.
+Packages of apt are unpacked over /usr without their scripts: no services, no alternatives, no users.")]
+    Build {
+        /// Environment definition
+        #[arg(value_name = "FILE.yaml")]
+        file: PathBuf,
+        /// Sandbox profile of the sessions: a built-in one, or a file of your own [default: default]
+        #[arg(long, value_name = "NAME|FILE")]
+        profile: Option<String>,
+        /// Print a JSON object, with what was installed
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the packages that are there, the last used first
+    #[command(after_help = "Example:\n  casemate env list --json | jq -r '.[] | .key'")]
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove packages that no session uses
+    #[command(after_help = "Example:\n  casemate env rm 3f2a")]
+    Rm {
+        /// Keys; the first characters of one are enough
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<String>,
         /// Print a JSON object
         #[arg(long)]
         json: bool,

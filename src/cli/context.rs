@@ -11,6 +11,7 @@ use super::render::{Renderer, Settings};
 use super::terminal::{Facts, Paint, shell_word};
 use crate::clock::{Clock, SystemClock};
 use crate::runtime::config::Env;
+use crate::runtime::packages::{Watcher, unwatched};
 use crate::runtime::{Config, ConfigError, Overrides, SessionRow};
 
 /// The beginning of a command.
@@ -69,6 +70,15 @@ impl Context {
 
     pub(super) fn talk(&self) -> Paint {
         Paint { color: self.facts.talk_has_color(self.global.color) }
+    }
+
+    /// Shows builds of packages, unless nothing is to be shown.
+    pub(super) fn packages_watcher(&self) -> Watcher {
+        if self.quiet() {
+            return unwatched();
+        }
+        let moves = self.facts.stderr_is_tty && !self.facts.dumb;
+        super::env::watcher(moves, usize::from(self.facts.width))
     }
 
     /// A renderer for this session.

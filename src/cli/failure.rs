@@ -6,7 +6,8 @@ use super::output::{Output, OutputError};
 use super::render::Outcome;
 use super::terminal::{Look, Paint, neutralise};
 use crate::id::{EventId, SessionId};
-use crate::runtime::{ConfigError, DiskError, FeedError, RuntimeError, StoreError};
+use crate::runtime::packages::{BuildError, ShelfError};
+use crate::runtime::{ConfigError, DiskError, FeedError, RuntimeError, SandboxError, StoreError};
 
 /// The exit codes. Scripts rely on them: a code never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +219,7 @@ impl From<RuntimeError> for Failure {
                 Self::failed_to(&error).with_status(ExitStatus::Usage)
             }
             E::Disk(error) => Self::failed_to(&error),
+            E::Packages(error) => error.into(),
             E::File(error) => Self::failed_to(&error),
             E::Drive(error) => {
                 Self::new(ExitStatus::Failed, error.to_string()).because_of(error.source())
@@ -245,6 +247,43 @@ impl From<RuntimeError> for Failure {
                 .hint(format!("`casemate sessions events {session}` shows them all")),
             E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
                 .hint("answer with --allow EVENT or --deny EVENT first"),
+        }
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        use BuildError as E;
+        let text = error.to_string();
+        let failure = match error {
+            E::Sandbox(SandboxError::Launch(error)) => return RuntimeError::Sandbox(error).into(),
+            E::Sandbox(SandboxError::Plan(error)) => return RuntimeError::Plan(error).into(),
+            E::Packages(_) => return Self::usage(text),
+            E::Shelf(ShelfError::Unknown(_) | ShelfError::Ambiguous(_)) => {
+                return Self::usage(text).hint("`casemate env list` shows the keys that there are");
+            }
+            E::Lacking { ref program, debian, .. } => {
+                return Self::new(ExitStatus::Failed, text).hint(format!(
+                    "install {program} on this machine, or add `{debian}` to the environment's apt packages"
+                ));
+            }
+            E::Shelf(_)
+            | E::Prepare { .. }
+            | E::Failed { .. }
+            | E::Ended { .. }
+            | E::Unresolved { .. }
+            | E::Waited(_) => {
+                Self::new(ExitStatus::Failed, text).because_of(std::error::Error::source(&error))
+            }
+        };
+        let Some(log) = error.log() else { return failure };
+        let log = format!("the whole log is {}", log.display());
+        match error {
+            E::Failed { refused: true, .. } => failure.hint(format!(
+                "{log}\na registry that the package managers' own settings do not name is allowed by `hosts` in \
+                 [package_managers] of the config file"
+            )),
+            _ => failure.hint(log),
         }
     }
 }

@@ -13,6 +13,7 @@ mod context;
 mod demo;
 mod diff;
 mod doctor;
+mod env;
 pub mod failure;
 mod history;
 mod net;
@@ -68,6 +69,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Serve(args) => serve::run(context, args),
         Command::Key => serve::key(context),
         Command::Sandbox(args) => sandbox::run(context, args.command),
+        Command::Env(args) => block_on(env::run(context, args.command)),
         Command::Doctor(args) => block_on(doctor::run(context, args)),
         Command::Demo(args) => block_on(demo::run(context, args)),
         Command::Completions(args) => print(completions::completions(args.shell)),
@@ -76,9 +78,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
 }
 
 /// One thread drives everything: the work is waiting.
-fn block_on(
-    work: impl Future<Output = Result<ExitStatus, Failure>>,
-) -> Result<ExitStatus, Failure> {
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| {
         Failure::new(ExitStatus::Failed, "failed to start the runtime").because_of(Some(&e))

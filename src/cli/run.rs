@@ -12,7 +12,9 @@ use super::watch::{Presence, watch};
 use crate::agent::{Agent, AgentParams, ModelParams};
 use crate::event::{Confirmation, Seq};
 use crate::limits::{DEFAULT_MAX_TURNS, MAX_AGENT_FILE_BYTES, MAX_TASK_BYTES};
-use crate::runtime::{Config, Input, Runtime, SessionRow, SessionSpec, Standing, local_models};
+use crate::runtime::{
+    Config, Input, Runtime, SessionRow, SessionSpec, Standing, local_models, read_bounded,
+};
 
 /// What `resume` says to a session that was stopped, when the user says nothing.
 const GO_ON: &str = "Continue where you stopped.";
@@ -31,8 +33,11 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, 
         ..SessionSpec::new(agent, environment)
     };
     let runtime = Runtime::open(config)?;
+    // Kept in use until the session ends.
+    let packages = runtime.provide_packages(&spec.environment, &context.packages_watcher()).await?;
     let row = runtime.create_session(spec).await?;
     let status = follow(context, &runtime, &row, 0, &args.watch, args.yes).await;
+    drop(packages);
     runtime.shutdown().await;
     status
 }
@@ -54,6 +59,8 @@ async fn go_on(
     let row = pick(runtime, args)?;
     let standing = runtime.standing(&row.id)?;
     let inputs = inputs(context, &row, &standing, args)?;
+    let environment = runtime.environment_of(&row)?;
+    let _packages = runtime.provide_packages(&environment, &context.packages_watcher()).await?;
     if !inputs.is_empty() {
         runtime.submit_all(&row.id, &inputs).await?;
     }
@@ -149,14 +156,7 @@ fn agent_file(path: &Path) -> Result<AgentParams, Failure> {
     let unreadable = |e: std::io::Error| {
         Failure::usage(format!("the agent file {shown} cannot be read")).because_of(Some(&e))
     };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut text = String::new();
-    let size = file.take(MAX_AGENT_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if size as u64 > MAX_AGENT_FILE_BYTES {
-        return Err(Failure::usage(format!(
-            "the agent file {shown} has more than {MAX_AGENT_FILE_BYTES} bytes"
-        )));
-    }
+    let text = read_bounded(path, MAX_AGENT_FILE_BYTES).map_err(unreadable)?;
     serde_saphyr::from_str(&text).map_err(|e| {
         let line = e
             .location()

@@ -2,14 +2,17 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{Mount, NetworkWord, PlaceArgs, SandboxCommand};
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::output::Output;
 use super::terminal::neutralise;
+use crate::clock::SystemClock;
 use crate::environment::networking::Networking;
 use crate::environment::{Environment, ExtraMount};
+use crate::runtime::packages::{Builder, Provided};
 use crate::runtime::{
     Changes, Executed, Made, Registries, Report, profile_source, resolve_workspace, sandbox_exec,
     sandbox_view,
@@ -48,13 +51,25 @@ fn exec(
         _ => Registries::default(),
     };
     let data_dir = context.data_dir()?;
-    let done = sandbox_exec(&environment, &registries, &words, data_dir.as_deref())?;
+    let packages = packages(context, &environment)?;
+    let lease = packages.as_ref().map(|provided| &provided.lease);
+    let done = sandbox_exec(&environment, &registries, &words, data_dir.as_deref(), lease)?;
     let Executed { code, network, made } = done;
     if !context.quiet() {
         say(&network)?;
         name(&environment.workspace, &made)?;
     }
     Ok(ExitStatus::Command(code))
+}
+
+/// The packages of the environment, in use as long as the result lives.
+fn packages(context: &Context, environment: &Environment) -> Result<Option<Provided>, Failure> {
+    if environment.packages.is_empty() {
+        return Ok(None);
+    }
+    let builder = Builder::new(&context.config(&[])?, Arc::new(SystemClock));
+    let watcher = context.packages_watcher();
+    super::block_on(async { Ok(builder.provide(environment, &watcher).await?) })
 }
 
 /// What the command could not reach, for whoever reads its errors.
@@ -86,11 +101,11 @@ fn name(workspace: &Path, made: &[Made]) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// What the flags say of the network.
-fn networking(place: &PlaceArgs) -> Result<Networking, Failure> {
+/// What the flags say of the network; where they say nothing, the environment file.
+fn networking(place: &PlaceArgs, file: Option<Networking>) -> Result<Networking, Failure> {
     let lists = !place.allow_hosts.is_empty() || place.allow_package_managers;
     match place.network {
-        None if !lists => Ok(Networking::None),
+        None if !lists => Ok(file.unwrap_or_default()),
         Some(NetworkWord::None) if !lists => Ok(Networking::None),
         Some(NetworkWord::Unrestricted) if !lists => Ok(Networking::Unrestricted),
         None | Some(NetworkWord::Limited) => Ok(Networking::Limited {
@@ -121,7 +136,14 @@ pub(super) fn environment(place: &PlaceArgs) -> Result<Environment, Failure> {
         place.allow_paths.iter().map(|path| below(&environment, path)).collect();
     environment.tier = place.sandbox.unwrap_or_default();
     environment.least = place.require_tier.unwrap_or(environment.tier);
-    environment.networking = networking(place)?;
+    let (from_file, packages) =
+        place.environment.as_deref().map(super::env::read).transpose()?.unwrap_or_default();
+    environment.networking = networking(place, from_file)?;
+    environment.packages = packages;
+    environment.packages.check(&environment.networking).map_err(|e| {
+        Failure::usage(e.to_string())
+            .hint("with flags instead of the file's networking, that is --allow-package-managers")
+    })?;
     Ok(environment)
 }
 

@@ -1,12 +1,15 @@
 //! Environment definition: where a session's tools run. Checked on construction.
 
 pub mod networking;
+pub mod packages;
+pub mod params;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use networking::Networking;
+use packages::Packages;
 
 /// How much isolation a session demands. A run never gets less than it asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,6 +151,9 @@ pub struct Environment {
     /// What may be reached of the network.
     #[serde(default)]
     pub networking: Networking,
+    /// What is installed besides what the machine has.
+    #[serde(default, skip_serializing_if = "Packages::is_empty")]
+    pub packages: Packages,
 }
 
 impl Environment {
@@ -163,6 +169,7 @@ impl Environment {
             tier: Tier::Full,
             least: Tier::Full,
             networking: Networking::None,
+            packages: Packages::default(),
         }
     }
 

@@ -117,6 +117,7 @@ impl<'a> Admission<'a> {
         row: &'a SessionRow,
         definition: &'a Definition,
         now: Timestamp,
+        at_cap: bool,
     ) -> Self {
         let mut new = Self::to_new(reader, &row.id, definition, now);
         let works = matches!(row.status, SessionStatus::Running | SessionStatus::Rescheduling);
@@ -124,7 +125,6 @@ impl<'a> Admission<'a> {
             Some(StopReason::RequiresAction { event_ids }) => event_ids.clone(),
             _ => Vec::new(),
         };
-        let at_cap = row.stop_reason == Some(StopReason::BudgetReached);
         (new.head, new.works, new.waits, new.at_cap) =
             (row.head, works, !waiting.is_empty(), at_cap);
         new.waiting = waiting;

@@ -4,14 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
+use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
@@ -146,6 +149,8 @@ pub struct Config {
     pub crash_at: Option<CrashAt>,
     /// Where this machine's package managers get their packages.
     pub registries: Registries,
+    /// What environments' packages may take.
+    pub packages: PackageBounds,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
     proxies: Proxies,
@@ -179,6 +184,43 @@ struct FilePackageManagers {
     /// Registries besides those that the package managers' own settings name.
     #[serde(default)]
     hosts: Vec<HostRule>,
+    /// Largest that the packages of an environment may be, with what is needed to build them.
+    max_mib: Option<NonZeroU32>,
+    /// Longest that they may take.
+    max_minutes: Option<NonZeroU32>,
+    /// Longest that nothing may happen meanwhile.
+    max_silence_seconds: Option<NonZeroU32>,
+}
+
+/// What the packages of an environment may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackageBounds {
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Time of all of them.
+    pub time: Duration,
+    /// Time in which nothing happens.
+    pub silence: Duration,
+}
+
+impl PackageBounds {
+    fn of(file: &FilePackageManagers) -> Self {
+        let or = |given: Option<NonZeroU32>, own: u64| given.map_or(own, |n| n.get().into());
+        Self {
+            bytes: or(file.max_mib, PACKAGES_MAX_MIB) << 20,
+            time: Duration::from_secs(or(file.max_minutes, PACKAGES_MAX_MINUTES) * 60),
+            silence: Duration::from_secs(or(
+                file.max_silence_seconds,
+                PACKAGES_MAX_SILENCE_SECONDS,
+            )),
+        }
+    }
+
+    /// Seconds that a manager itself gives a server: time for another try before it hangs.
+    #[must_use]
+    pub fn patience(&self) -> u64 {
+        (self.silence.as_secs() / 4).max(10)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -242,6 +284,7 @@ impl Config {
             model: file.model,
             global_instructions: global,
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
+            packages: PackageBounds::of(&file.package_managers),
             registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
             proxies: proxies(env),

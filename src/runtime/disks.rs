@@ -35,7 +35,7 @@ impl Runtime {
         match environment.workspace_mode {
             WorkspaceMode::Direct | WorkspaceMode::Own => {}
             // Whether it can be had here is found out by having it.
-            WorkspaceMode::Overlay => drop(sandbox::launch(environment, disk, &[]).await?),
+            WorkspaceMode::Overlay => drop(sandbox::launch(environment, disk, None, &[]).await?),
             WorkspaceMode::Copy => {
                 let workspace = environment.workspace.clone();
                 let copy = move |disk: &mut Disk| disk.copy_workspace(&workspace);

@@ -262,7 +262,7 @@ impl Runtime {
         let made = on_disk(still, move |disk| disk.fork(&to, &fork)).await?;
         let layered = fork.mode == WorkspaceMode::Copy && place.base()?.is_some();
         // Whether a layer can be had here is found out by having it.
-        if !layered || sandbox::launch(environment, place, &[]).await.is_ok() {
+        if !layered || sandbox::launch(environment, place, None, &[]).await.is_ok() {
             return Ok(made);
         }
         place.remove()?;

@@ -17,6 +17,7 @@ pub mod files;
 mod history;
 mod instructions;
 mod network;
+pub mod packages;
 mod records;
 mod registries;
 mod update;
@@ -25,7 +26,7 @@ mod warm;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
@@ -57,8 +58,9 @@ use crate::limits::{
 use crate::provider::prices::Price;
 use crate::provider::routes::{self, Catalog, Route, RouteError};
 use crate::provider::{Model, ModelError};
+pub use crate::sandbox::SandboxError;
 pub use crate::sandbox::View as SandboxView;
-use crate::sandbox::{self, Guest, LaunchError, PlanError, SandboxError};
+use crate::sandbox::{self, Guest, LaunchError, PlanError};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
@@ -67,6 +69,7 @@ use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
+use packages::{BuildError, Builder, Lease, Provided, Watcher, unwatched};
 use warm::{Recipe, Warm};
 
 /// Why the runtime could not do what it was asked.
@@ -110,6 +113,9 @@ pub enum RuntimeError {
     /// The sandbox has no way to the network, though it should.
     #[error("the network door: {0}")]
     Door(std::io::Error),
+    /// The environment's packages.
+    #[error(transparent)]
+    Packages(#[from] BuildError),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,
@@ -281,6 +287,7 @@ struct Shared {
     catalog: Catalog,
     drivers: Drivers,
     warm: Arc<Warm>,
+    builder: Builder,
 }
 
 impl Runtime {
@@ -294,10 +301,12 @@ impl Runtime {
         disks::sweep(&config.data_dir, store.reader())?;
         files::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
-        let clock = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let builder = Builder::new(&config, Arc::clone(&clock));
+        builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm };
+        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm, builder };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -307,6 +316,27 @@ impl Runtime {
     /// The store's: not there, of a newer version, unreadable.
     pub fn look(config: &Config) -> Result<Reader, RuntimeError> {
         Ok(Store::open_read_only(&config.data_dir)?)
+    }
+
+    /// The packages of an environment, built now if they are not there; nothing if it has none. They are in use while
+    /// the result lives.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub async fn provide_packages(
+        &self,
+        environment: &Environment,
+        watcher: &Watcher,
+    ) -> Result<Option<Provided>, RuntimeError> {
+        Ok(self.shared.builder.provide(environment, watcher).await?)
+    }
+
+    /// The environment that a session was created with.
+    ///
+    /// # Errors
+    /// If its definition cannot be read.
+    pub fn environment_of(&self, row: &SessionRow) -> Result<Environment, RuntimeError> {
+        Ok(definition(row.clone())?.environment)
     }
 
     /// The configuration.
@@ -442,17 +472,23 @@ impl Runtime {
         (Recipe { environment, disk: self.disk(id), variables }, policy)
     }
 
-    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread.
+    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread. The
+    /// environment's packages are in use as long as it lives.
     fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
         let (recipe, policy) = self.recipe(id, environment);
         let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
+        let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
         Arc::new(move || -> Sandboxed {
             let (id, warm) = (id.clone(), Arc::clone(&warm));
             let (recipe, policy) = (recipe.clone(), policy.clone());
+            let (builder, leased) = (builder.clone(), Arc::clone(&leased));
             Box::pin(async move {
                 let guest = match warm.take(&id, &recipe).await {
                     Some(guest) => guest,
-                    None => launch(&recipe).await?,
+                    None => {
+                        let lease = lease(&builder, &recipe.environment, &leased).await?;
+                        launch(&recipe, lease.as_deref()).await?
+                    }
                 };
                 let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
                 let door = door.map_err(|e| format!("network door: {e}"))?;
@@ -488,7 +524,9 @@ impl Runtime {
             }
             let definition = definition(row.clone())?;
             let now = self.shared.clock.now();
-            let admitted = Admission::to(self.reader(), &row, &definition, now).admit(inputs)?;
+            let at_cap = self.is_at_cap(&row)?;
+            let admission = Admission::to(self.reader(), &row, &definition, now, at_cap);
+            let admitted = admission.admit(inputs)?;
             match self.append(id, admitted).await {
                 Err(StoreError::Moved { .. }) => {}
                 Err(StoreError::Ended { session }) => {
@@ -577,22 +615,11 @@ impl Runtime {
     /// # Errors
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
-        let row = self.row(id)?;
-        let rewinds = self.reader().of_kind(id, "internal.rewound")?;
-        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
-        let lineage = Lineage::to(row.head, &rewinds);
-        let mut session = Session::new(Arc::new(definition(row)?));
         let mut interrupted = false;
-        self.shared.store.reader().each(id, 0, |event| {
-            if !lineage.holds(event.seq) {
-                return session.skip(&event);
-            }
-            match &event.body {
-                EventBody::UserMessage { .. } => interrupted = false,
-                EventBody::UserInterrupt { .. } => interrupted = true,
-                _ => {}
-            }
-            session.apply(&event);
+        let session = self.fold(self.row(id)?, |body| match body {
+            EventBody::UserMessage { .. } => interrupted = false,
+            EventBody::UserInterrupt { .. } => interrupted = true,
+            _ => {}
         })?;
         // Cut before it could stop: it would only close its calls.
         if session.turn().interrupted {
@@ -607,6 +634,33 @@ impl Runtime {
             Some(_) => Standing::Stopped,
             None => Standing::Fresh,
         })
+    }
+
+    /// The session's state; every event that counts is shown to `visit`.
+    fn fold(
+        &self,
+        row: SessionRow,
+        mut visit: impl FnMut(&EventBody),
+    ) -> Result<Session, RuntimeError> {
+        let id = row.id.clone();
+        let rewinds = self.reader().of_kind(&id, "internal.rewound")?;
+        let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
+        let lineage = Lineage::to(row.head, &rewinds);
+        let mut session = Session::new(Arc::new(definition(row)?));
+        self.reader().each(&id, 0, |event| {
+            if !lineage.holds(event.seq) {
+                return session.skip(&event);
+            }
+            visit(&event.body);
+            session.apply(&event);
+        })?;
+        Ok(session)
+    }
+
+    /// Whether nothing more may be asked of the session's model. Its last stop says so, until the budget is another.
+    fn is_at_cap(&self, row: &SessionRow) -> Result<bool, RuntimeError> {
+        let stopped = row.stop_reason == Some(StopReason::BudgetReached);
+        Ok(stopped && self.fold(row.clone(), |_| {})?.is_over_budget())
     }
 
     /// What changed in the session's workspace since then.
@@ -650,11 +704,29 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
         .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
-async fn launch(Recipe { environment, disk, variables }: &Recipe) -> Result<Guest, String> {
+/// The environment's packages, if it has any: those of the launch before, or else found or built.
+async fn lease(
+    builder: &Builder,
+    environment: &Environment,
+    leased: &Mutex<Option<Arc<Lease>>>,
+) -> Result<Option<Arc<Lease>>, String> {
+    let known = leased.lock().expect("nothing panics under this lock").clone();
+    if known.is_some() {
+        return Ok(known);
+    }
+    let provided = builder.provide(environment, &unwatched()).await.map_err(|e| e.to_string())?;
+    let lease = provided.map(|found| Arc::new(found.lease));
+    leased.lock().expect("nothing panics under this lock").clone_from(&lease);
+    Ok(lease)
+}
+
+async fn launch(recipe: &Recipe, lease: Option<&Lease>) -> Result<Guest, String> {
+    let Recipe { environment, disk, variables } = recipe;
     let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
     // Made with the session; one of an older version has none.
     disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-    sandbox::launch(environment, disk, variables).await.map_err(|e| e.to_string())
+    let view = lease.map(|lease| &lease.view);
+    sandbox::launch(environment, disk, view, variables).await.map_err(|e| e.to_string())
 }
 
 /// Those that the environment opens.
@@ -725,14 +797,16 @@ pub fn sandbox_exec(
     registries: &Registries,
     argv: &[String],
     data_dir: Option<&Path>,
+    packages: Option<&Lease>,
 ) -> Result<Executed, RuntimeError> {
     check_workspace(&environment.workspace)?;
     data_dir.map_or(Ok(()), |data_dir| check_apart(environment, data_dir))?;
-    let Registries { hosts, variables } = registries_of(environment, registries);
+    let Registries { hosts, variables, .. } = registries_of(environment, registries);
     let policy = Policy::new(environment.networking.clone(), hosts);
+    let view = packages.map(|lease| &lease.view);
     let mut keeper = None;
     let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
-    let (code, made) = sandbox::run_command(environment, argv, &variables, &mut door)?;
+    let (code, made) = sandbox::run_command(environment, argv, view, &variables, &mut door)?;
     let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
     Ok(Executed { code, made, network: network.map_err(RuntimeError::Door)? })
 }
@@ -771,14 +845,22 @@ pub fn profile_source(named: &str) -> std::io::Result<ProfileSource> {
     if !named.contains('/') && path.extension().is_none_or(|extension| extension != "toml") {
         return Ok(ProfileSource::BuiltIn(named.to_owned()));
     }
+    let text = read_bounded(path, MAX_PROFILE_BYTES)?;
+    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
+}
+
+/// A definition that a person has written.
+///
+/// # Errors
+/// The system's, or that it has more than `most` bytes.
+pub fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path)?.take(MAX_PROFILE_BYTES + 1);
-    let size = { file }.read_to_string(&mut text)?;
-    if size as u64 > MAX_PROFILE_BYTES {
-        let reason = format!("it has more than {MAX_PROFILE_BYTES} bytes");
+    let size = std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if size as u64 > most {
+        let reason = format!("it has more than {most} bytes");
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
     }
-    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
+    Ok(text)
 }
 
 /// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.

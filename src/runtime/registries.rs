@@ -55,13 +55,17 @@ pub struct Registries {
     pub hosts: Vec<HostRule>,
     /// What tells the package managers of a sandbox to ask them, without credentials.
     pub variables: Vec<(String, String)>,
+    /// What the settings of cargo say of registries, without credentials, as such settings.
+    pub cargo: Option<String>,
+    /// The same of RubyGems.
+    pub gem: Option<String>,
 }
 
 impl Registries {
     /// What the settings name, besides the hosts that were `given`.
     #[must_use]
     pub fn find(env: &Env, given: Vec<HostRule>) -> Self {
-        let mut found = Self { hosts: given, variables: Vec::new() };
+        let mut found = Self { hosts: given, ..Self::default() };
         for name in VARIABLES {
             if let Some(value) = env.get(name) {
                 found.add_hosts(value);
@@ -97,6 +101,12 @@ impl Registries {
     }
 
     fn add_settings(&mut self, path: &Path, text: &str) {
+        if path.ends_with(".cargo/config.toml") || path.ends_with(".cargo/config") {
+            self.cargo = self.cargo.take().or_else(|| cargo_settings(text));
+        }
+        if path.ends_with(".gemrc") || path.ends_with("gemrc") {
+            self.gem = self.gem.take().or_else(|| gem_settings(text));
+        }
         for (file, key, variable) in SETTINGS {
             let here = path.to_string_lossy().ends_with(file);
             let pairs = text.lines().filter_map(|line| line.split_once('='));
@@ -108,8 +118,35 @@ impl Registries {
     }
 }
 
+/// The sources and registries of cargo's settings.
+fn cargo_settings(text: &str) -> Option<String> {
+    let all: toml::Table = without_credentials(text).parse().ok()?;
+    let table = |value: &toml::Value| value.as_table().cloned();
+    let mut kept = toml::Table::new();
+    kept.extend(all.get("source").map(|source| ("source".to_owned(), source.clone())));
+    let registries = all.get("registries").and_then(table).unwrap_or_default();
+    let indexes = registries.iter().filter_map(|(name, registry)| {
+        let index = registry.get("index")?.clone();
+        Some((name.clone(), toml::Table::from_iter([("index".to_owned(), index)]).into()))
+    });
+    kept.insert("registries".to_owned(), toml::Table::from_iter(indexes).into());
+    let default = all.get("registry").and_then(|registry| registry.get("default")).cloned();
+    let default = default.map(|name| toml::Table::from_iter([("default".to_owned(), name)]));
+    kept.extend(default.map(|table| ("registry".to_owned(), table.into())));
+    toml::to_string(&kept).ok()
+}
+
+/// The sources of RubyGems' settings: a list of URLs after `:sources:`.
+fn gem_settings(text: &str) -> Option<String> {
+    let text = without_credentials(text);
+    let after = text.lines().skip_while(|line| line.trim() != ":sources:").skip(1);
+    let sources = after.map(str::trim).take_while(|line| line.starts_with("- "));
+    let sources: String = sources.map(|line| format!("{line}\n")).collect();
+    (!sources.is_empty()).then(|| format!(":sources:\n{sources}"))
+}
+
 /// The text without what stands before the `@` of its URLs.
-fn without_credentials(text: &str) -> String {
+pub(super) fn without_credentials(text: &str) -> String {
     let mut parts = text.split("://");
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {

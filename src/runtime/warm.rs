@@ -43,8 +43,11 @@ pub(super) struct Warm(Mutex<Vec<Coming>>);
 impl Warm {
     /// Begins to bring a session's sandbox up, if there is a place for one.
     pub(super) fn prepare(&self, session: SessionId, recipe: Recipe) {
-        // Two mounts of one layer are one too many, and a spare could still be there when the next is launched.
-        if recipe.environment.workspace_mode == WorkspaceMode::Overlay {
+        // Two mounts of one layer are one too many, and a spare could still be there when the next is launched. What
+        // packages need may have to be built first.
+        let environment = &recipe.environment;
+        if environment.workspace_mode == WorkspaceMode::Overlay || !environment.packages.is_empty()
+        {
             return;
         }
         let mut all = self.0.lock().expect("nothing panics under this lock");

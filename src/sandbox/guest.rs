@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +22,7 @@ use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::launcher::{self, Forked, Start};
 use super::network::{self, Network};
+use super::packages::view::View as Packages;
 use super::plan::{Order, Plan, Role};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
@@ -30,7 +32,7 @@ use super::reaper::{Outer, Process};
 use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
 use super::{fds, remedy};
 use crate::environment::Tier;
-use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT};
+use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT, PACKAGES_WATCH_INTERVAL};
 
 /// Why there is no sandbox. Says the stage, the cause and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -226,6 +228,12 @@ impl Guest {
         Ok(Self { tier: plan.tier, layers, held, writer, calls, next, reader, asks, process })
     }
 
+    /// The same, with the packages that it shows among its layers.
+    pub(super) fn with(mut self, packages: Option<&Packages>) -> Self {
+        self.layers.extend(packages.map(Packages::layer));
+        self
+    }
+
     /// The same, with what was refused before it among its layers.
     pub(super) fn after(mut self, refused: Option<&LaunchError>) -> Self {
         self.layers.extend(
@@ -372,15 +380,24 @@ async fn receive(reader: &mut OwnedReadHalf) -> io::Result<FromGuest> {
     wire::decode(&body)
 }
 
-/// Runs one command in a sandbox with this process's standard streams; its exit code, as a shell counts. Blocks.
+/// One command, and what it is given.
+pub(super) struct Job<'a> {
+    /// The program and its words.
+    pub(super) argv: Vec<String>,
+    /// Its standard streams.
+    pub(super) streams: [BorrowedFd<'a>; 3],
+    /// Takes the socket on which the sandbox asks for connections, where it has a network.
+    pub(super) door: &'a mut dyn FnMut(OwnedFd),
+    /// Looks at the command, by the process that waits for it, every moment while it runs: false ends it.
+    pub(super) watch: Option<&'a mut dyn FnMut(u32) -> bool>,
+}
+
+/// Runs one command in a sandbox; its exit code, as a shell counts, or nothing if its watch has ended it. Blocks.
 ///
 /// # Errors
 /// If the sandbox cannot be had.
-pub(super) fn exec(
-    mut plan: Plan,
-    argv: Vec<String>,
-    door: &mut dyn FnMut(OwnedFd),
-) -> Result<u8, LaunchError> {
+pub(super) fn exec(mut plan: Plan, job: Job<'_>) -> Result<Option<u8>, LaunchError> {
+    let Job { argv, streams, door, watch } = job;
     plan.role = Role::Exec(argv);
     let Spawned { mut socket, asks, mut process, order, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
@@ -389,11 +406,20 @@ pub(super) fn exec(
     }
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
     wire::write_frame(&mut socket, &order).map_err(fail)?;
-    send_streams(&socket).map_err(fail)?;
+    send_streams(&socket, streams).map_err(fail)?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
     drop(canary);
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
+    if let (Some(watch), Some(Outer::Child(child))) = (watch, &process.outer) {
+        let pid = child.id();
+        while !is_heard(&socket).map_err(fail)? {
+            if !watch(pid) {
+                process.end_now().map_err(fail)?;
+                return Ok(None);
+            }
+        }
+    }
     let code = match wire::read_frame(&mut socket).map_err(fail)? {
         Some(FromGuest::Exited { code }) => code,
         Some(_) | None => {
@@ -407,10 +433,19 @@ pub(super) fn exec(
     if let Some(mut outer) = process.outer.take() {
         outer.wait().map_err(fail)?;
     }
-    Ok(code)
+    Ok(Some(code))
 }
 
-fn send_streams(socket: &StdStream) -> io::Result<()> {
-    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
-    fds::send(socket, &[0], &[input.as_fd(), output.as_fd(), errors.as_fd()])
+/// Whether there is something to be read within a moment.
+fn is_heard(socket: &StdStream) -> io::Result<bool> {
+    let mut one = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    let moment = PollTimeout::try_from(PACKAGES_WATCH_INTERVAL).expect("it is short");
+    match poll(&mut one, moment) {
+        Err(nix::Error::EINTR) => Ok(false),
+        ready => Ok(ready? > 0),
+    }
+}
+
+fn send_streams(socket: &StdStream, streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    fds::send(socket, &[0], &streams)
 }

@@ -68,6 +68,7 @@ impl Host {
             submount: submount(&environment.workspace),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,
+            packages: None,
         })
     }
 }
@@ -79,8 +80,8 @@ pub(super) fn found(
     disk: Option<&Place>,
 ) -> io::Result<Found> {
     let workspace = &environment.workspace;
+    // What is protected is protected from the session, which has made all of it.
     if environment.workspace_mode == WorkspaceMode::Own {
-        // What is protected is protected from the session, which has made all of it.
         return Ok(Found::default());
     }
     let copy = disk.filter(|_| environment.workspace_mode == WorkspaceMode::Copy).map(Place::copy);
@@ -122,7 +123,7 @@ fn allowed_below(environment: &Environment, source: &Path, target: &Path) -> Vec
 }
 
 /// What a directory that is to be the root is.
-fn root_of(path: &Path) -> Root {
+pub(super) fn root_of(path: &Path) -> Root {
     let unusable = |problem| Root::Unusable { path: path.to_owned(), problem };
     let Ok(real) = path.canonicalize() else { return unusable("is not there") };
     if !real.is_dir() {

@@ -20,6 +20,7 @@ pub mod made;
 mod mechanism;
 mod mounts;
 pub mod network;
+pub mod packages;
 pub mod plan;
 mod private;
 pub mod probe;
@@ -44,12 +45,14 @@ pub use reaper::settle;
 pub use show::{View, size};
 pub use spare::Spare;
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use crate::environment::{Environment, Tier};
 use disk::Place;
-use guest::exec;
+use guest::{Job, exec};
+use packages::view::View as Packages;
 use plan::Host;
 use profile::Profile;
 
@@ -58,8 +61,18 @@ use profile::Profile;
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
 pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
+    plan_with(environment, disk, None)
+}
+
+fn plan_with(
+    environment: &Environment,
+    disk: Option<&Place>,
+    packages: Option<&Packages>,
+) -> Result<Plan, PlanError> {
     let profile = Profile::of(&environment.profile)?;
-    plan::plan(&profile, environment, &gather(&profile, environment, disk)?)
+    let mut host = gather(&profile, environment, disk)?;
+    host.packages = packages.cloned();
+    plan::plan(&profile, environment, &host)
 }
 
 /// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
@@ -89,21 +102,24 @@ pub enum SandboxError {
 }
 
 /// Starts a sandbox of the best tier that this machine gives and the environment accepts. What was refused on the way
-/// down is among its layers. `variables` are for its commands, besides the profile's.
+/// down is among its layers. `packages` are those of the environment, `variables` are for its commands, besides the
+/// profile's.
 ///
 /// # Errors
 /// If the machine gives none of them; the error is that of the best.
 pub async fn launch(
     environment: &Environment,
     disk: &Place,
+    packages: Option<&Packages>,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
     let (guest, refused) =
-        best(environment, disk, variables, async |plan| Guest::launch(&plan).await).await?;
-    Ok(guest.after(refused.as_ref()))
+        best(environment, disk, packages, variables, async |plan| Guest::launch(&plan).await)
+            .await?;
+    Ok(guest.with(packages).after(refused.as_ref()))
 }
 
-/// The same, ahead of need.
+/// The same, ahead of need, for an environment without packages.
 ///
 /// # Errors
 /// As [`launch`].
@@ -112,7 +128,7 @@ pub async fn prepare(
     disk: &Place,
     variables: &[(String, String)],
 ) -> Result<Spare, SandboxError> {
-    let (spare, refused) = best(environment, disk, variables, Spare::launch).await?;
+    let (spare, refused) = best(environment, disk, None, variables, Spare::launch).await?;
     Ok(spare.after(refused.as_ref()))
 }
 
@@ -120,12 +136,14 @@ pub async fn prepare(
 async fn best<T>(
     environment: &Environment,
     disk: &Place,
+    packages: Option<&Packages>,
     variables: &[(String, String)],
     start: impl AsyncFn(Plan) -> Result<T, LaunchError>,
 ) -> Result<(T, Option<LaunchError>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, Some(disk))?;
+        let environment = Environment { tier, ..environment.clone() };
+        let mut plan = plan_with(&environment, Some(disk), packages)?;
         plan.env.extend_from_slice(variables);
         match start(plan).await {
             Ok(started) => return Ok((started, refused)),
@@ -144,20 +162,25 @@ async fn best<T>(
 pub fn run_command(
     environment: &Environment,
     argv: &[String],
+    packages: Option<&Packages>,
     variables: &[(String, String)],
     door: &mut dyn FnMut(OwnedFd),
 ) -> Result<(u8, Vec<Made>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     for tier in environment.tiers() {
-        let mut plan = plan_for(&Environment { tier, ..environment.clone() }, None)?;
+        let mut plan = plan_with(&Environment { tier, ..environment.clone() }, None, packages)?;
         plan.env.extend_from_slice(variables);
         let held = plan.held.clone();
-        match exec(plan, argv.to_vec(), door) {
+        let job = Job { argv: argv.to_vec(), streams, door: &mut *door, watch: None };
+        match exec(plan, job) {
             // A workspace that cannot be read any more has nothing that is obeyed.
             Ok(code) if tier == Tier::Full => {
+                let code = code.expect("nobody watches it");
                 return Ok((code, made::look(environment, &held).unwrap_or_default()));
             }
-            Ok(code) => return Ok((code, Vec::new())),
+            Ok(code) => return Ok((code.expect("nobody watches it"), Vec::new())),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),
             Err(e) => refused = refused.or(Some(e)),
         }

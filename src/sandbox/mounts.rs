@@ -19,6 +19,8 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Descriptors that watch files, in a session.
 const WATCHERS: &str = "64";
+/// The stage of what the environment's packages need.
+const PACKAGES: &str = "packages";
 
 /// A detached mount on its way to its place.
 pub(super) struct Tree {
@@ -32,6 +34,8 @@ pub(super) struct Taken {
     trees: Vec<Tree>,
     /// What lies over the workspace.
     layer: Option<OwnedFd>,
+    /// What lies over `/usr`.
+    system: Option<OwnedFd>,
 }
 
 /// Takes hold of everything that the root will show, while the host's paths can still be reached.
@@ -71,7 +75,11 @@ pub(super) fn take(
     let layer = plan.layer.as_ref().map(|layer| {
         sys::open_tree(layer).map_err(|e| at("workspace layer", &layer.display(), &e))
     });
-    Ok(Taken { trees, layer: layer.transpose()? })
+    let system = plan
+        .system
+        .as_ref()
+        .map(|system| sys::open_tree(system).map_err(|e| at(PACKAGES, &system.display(), &e)));
+    Ok(Taken { trees, layer: layer.transpose()?, system: system.transpose()? })
 }
 
 fn file_or_directory(mount: &Mount) -> PathKind {
@@ -262,6 +270,7 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
         Link(&'a Path),
         Tree(&'a Tree),
         Layered(&'a Tree, &'a OwnedFd),
+        System(&'a Tree, &'a OwnedFd),
     }
     let memories = plan.tmpfs.iter().map(|(path, mib)| (path.as_path(), Item::Memory(path, *mib)));
     let links = plan.mounts.iter().filter_map(|mount| match &mount.kind {
@@ -269,9 +278,10 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
         PathKind::Directory | PathKind::File => None,
     });
     let trees = taken.trees.iter().map(|tree| {
-        let item = match &taken.layer {
-            Some(layer) if tree.target == plan.workspace => Item::Layered(tree, layer),
-            Some(_) | None => Item::Tree(tree),
+        let item = match (&taken.layer, &taken.system) {
+            (Some(layer), _) if tree.target == plan.workspace => Item::Layered(tree, layer),
+            (_, Some(system)) if tree.target == Path::new("/usr") => Item::System(tree, system),
+            _ => Item::Tree(tree),
         };
         (tree.target.as_path(), item)
     });
@@ -301,23 +311,42 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
                 make_spot(&spot, &tree.kind).map_err(stage)?;
                 overlay(plan, tree, layer, &spot)?;
             }
+            Item::System(tree, system) => {
+                make_spot(&spot, &tree.kind).map_err(stage)?;
+                let only = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_RDONLY;
+                let options = "lowerdir=.above:.below,userxattr";
+                stack(PACKAGES, tree, system, &spot, only, options)?;
+            }
         }
     }
     Ok(())
 }
 
-/// The session's layer over the workspace. The kernel keeps both; their own places are gone when this returns.
+/// The session's layer over the workspace.
 fn overlay(plan: &Plan, lower: &Tree, layer: &OwnedFd, spot: &Path) -> Result<(), Failure> {
-    let fail = |e: io::Error| at("workspace layer", &lower.target.display(), &e);
-    let places = [(&lower.fd, Path::new(".below")), (layer, Path::new(".above"))];
-    for (fd, place) in places {
-        std::fs::create_dir(place).map_err(fail)?;
-        sys::move_mount(fd.as_fd(), place).map_err(fail)?;
-    }
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let shown = plan.mounts.iter().find(|mount| mount.target == plan.workspace);
     flags.set(MsFlags::MS_RDONLY, shown.is_some_and(|mount| mount.access == Access::ReadOnly));
     let options = "lowerdir=.below,upperdir=.above/upper,workdir=.above/work,userxattr";
+    stack("workspace layer", lower, layer, spot, flags, options)
+}
+
+/// Puts an overlay of `.above` and `.below` at the spot. The kernel keeps both; their own places are gone when this
+/// returns.
+fn stack(
+    stage: &'static str,
+    lower: &Tree,
+    upper: &OwnedFd,
+    spot: &Path,
+    flags: MsFlags,
+    options: &str,
+) -> Result<(), Failure> {
+    let fail = |e: io::Error| at(stage, &lower.target.display(), &e);
+    let places = [(&lower.fd, Path::new(".below")), (upper, Path::new(".above"))];
+    for (fd, place) in places {
+        std::fs::create_dir(place).map_err(fail)?;
+        sys::move_mount(fd.as_fd(), place).map_err(fail)?;
+    }
     mount(Some("casemate"), spot, Some("overlay"), flags, Some(options))
         .map_err(|e| fail(e.into()))?;
     for (_, place) in places {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::Place;
 use super::network::Network;
+use super::packages::view::View as Packages;
 use super::profile::{Profile, Resource};
 use super::protect::{Found, Held, Hold};
 use super::repository::Repository;
@@ -48,6 +49,8 @@ pub struct Host {
     pub disk: Option<Place>,
     /// The sealed tree that its layer lies over, if it is a fork of another one's files.
     pub base: Option<PathBuf>,
+    /// The environment's packages, if it has any.
+    pub packages: Option<Packages>,
 }
 
 /// A path of the profile that exists.
@@ -137,6 +140,8 @@ pub struct Plan {
     pub repository: Option<PathBuf>,
     /// The directory of the session's disk that lies over the workspace, if one does.
     pub layer: Option<PathBuf>,
+    /// The directory of the environment's packages that lies over `/usr`, if one does.
+    pub system: Option<PathBuf>,
     /// Paths of the workspace that are held, outer before inner.
     pub held: Vec<Held>,
     /// Whether the search for paths to hold ended at its bound.
@@ -258,6 +263,11 @@ pub enum PlanError {
         /// The tier.
         tier: Tier,
     },
+    /// Packages that need more than there is.
+    #[error(
+        "the environment's packages need mounts, which the tier `{}` has none of; use the tier `full`", .0.as_str()
+    )]
+    Packages(Tier),
     /// A workspace that no layer can lie over.
     #[error(
         "the workspace cannot have a layer over it: {} is mounted in it, and would be hidden; use --workspace-mode copy",
@@ -306,6 +316,9 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
     if mode != WorkspaceMode::Direct && tier != Tier::Full {
         return Err(PlanError::Mode { mode, tier });
     }
+    if host.packages.is_some() && tier != Tier::Full {
+        return Err(PlanError::Packages(tier));
+    }
     if let (WorkspaceMode::Overlay, Some(mount)) = (mode, &host.submount) {
         return Err(PlanError::Submount { mount: mount.clone() });
     }
@@ -329,6 +342,7 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
         gid: host.session_uid.unwrap_or(host.gid),
         from_root: host.session_uid.is_some(),
         env: variables(profile, host, &home, &mounts),
+        system: host.packages.as_ref().and_then(Packages::system),
         home,
         repository: host.repository.as_ref().map(|repository| repository.directory.clone()),
         layer: disk
@@ -484,6 +498,9 @@ fn mounts(
         Some((disk, _)) => mounts.extend(own(disk, workspace)),
         None => mounts.push(workspace),
     }
+    if let Some(packages) = &host.packages {
+        mounts.extend(packages.mounts(&mounts));
+    }
     // Outer before inner, or the outer would hide the inner; the sort is stable, so later entries win.
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
@@ -561,8 +578,10 @@ fn variables(
     let shown = |path: &Path| mounts.iter().any(|mount| path.starts_with(&mount.target));
     let mut env: Vec<_> = profile.env.iter().map(|v| (v.name.clone(), v.value.clone())).collect();
     let bins = HOME_BINS.iter().map(|bin| host.home.join(bin)).filter(|bin| shown(bin));
-    let own = SESSION_BINS.iter().map(|bin| home.join(bin));
-    let mut path: Vec<_> = own.chain(bins).map(|bin| bin.display().to_string()).collect();
+    let own = SESSION_BINS.iter().map(|bin| home.join(bin).display().to_string());
+    let installed = host.packages.iter().flat_map(Packages::bins);
+    let mut path: Vec<_> = own.chain(installed).collect();
+    path.extend(bins.map(|bin| bin.display().to_string()));
     path.push(SYSTEM_PATH.to_owned());
     env.push(("PATH".to_owned(), path.join(":")));
     for (name, below) in HOME_VARIABLES {
@@ -571,6 +590,7 @@ fn variables(
             env.push((name.to_owned(), place.display().to_string()));
         }
     }
+    env.extend(host.packages.iter().flat_map(|packages| packages.variables(home)));
     env
 }
 
@@ -604,6 +624,7 @@ pub(super) mod tests {
             submount: None,
             disk: None,
             base: None,
+            packages: None,
         }
     }
 

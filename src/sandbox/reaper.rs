@@ -82,6 +82,15 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Ends the sandbox and waits until it is gone.
+    pub(super) fn end_now(mut self) -> io::Result<()> {
+        let Some(mut outer) = self.outer.take() else { return Ok(()) };
+        outer.kill();
+        outer.wait()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();

@@ -38,7 +38,7 @@ impl Repository {
                 let directory = named.join(common.trim()).canonicalize().ok()?;
                 let is_its =
                     back == pointer && named.parent() == Some(&directory.join("worktrees"));
-                is_its.then(|| Self { directory, worktree: Some(named) })?
+                is_its.then_some(Self { directory, worktree: Some(named) })?
             }
             None => {
                 let config = small_file(&named.join("config"))?;

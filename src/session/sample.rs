@@ -226,8 +226,11 @@ impl Driver {
         };
         let retry_status = match error {
             _ if pause.is_some() => RetryStatus::Retrying,
-            // A conversation only grows: no message would make it fit.
-            ModelError::ContextTooLong { .. } => RetryStatus::Terminal,
+            // A conversation only grows: no message would make it fit. A session of the command line is its owner's,
+            // who may give the model more context and resume; a client of the protocol is told the truth.
+            ModelError::ContextTooLong { .. } if self.session.definition().origin.is_some() => {
+                RetryStatus::Terminal
+            }
             _ => RetryStatus::Exhausted,
         };
         let detail = ErrorDetail {

@@ -132,11 +132,6 @@ impl Reader {
         self.with(|db| records::versions(db, kind, id, before, limit))
     }
 
-    /// The inputs of `session` that wait to be taken up, in order.
-    pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
-        self.with(|db| read::queued(db, session))
-    }
-
     /// What became of the session's last turn.
     pub fn turn(&self, row: &SessionRow) -> Result<TurnState, StoreError> {
         self.with(|db| {
@@ -173,6 +168,11 @@ impl Reader {
                 }
             })
         })
+    }
+
+    /// The inputs of `session` that wait to be taken up, in order.
+    pub fn queued(&self, session: &SessionId) -> Result<Vec<Event>, StoreError> {
+        self.with(|db| read::queued(db, session))
     }
 
     /// Checks that the row of `session` is the fold of its log. Not to be called while the session is appended to.

@@ -6,6 +6,8 @@ mod multiagent;
 mod reference;
 mod runnable;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod tools;
 mod web;
 

@@ -31,7 +31,7 @@ pub struct Resolved {
 /// Names the field that is wrong; an agent that is not there or archived.
 pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
     if node.value().is_string() {
-        return resolved(reader, find(reader, node, node.string()?, None)?);
+        return resolved(reader, &find(reader, node, node.string()?, None)?);
     }
     if !node.value().is_object() {
         return Err(node.refuse("must be the id of an agent, or an object"));
@@ -53,7 +53,7 @@ pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
     if overrides {
         stored.definition.check_whole().map_err(|error| error.below(node.path()))?;
     }
-    resolved(reader, stored)
+    resolved(reader, &stored)
 }
 
 /// The agent of a session after `{tools?, mcp_servers?}`: `agent` is what runs now, `snapshot` what is shown now.
@@ -111,7 +111,7 @@ fn override_fields(definition: &mut Definition, object: &mut Object<'_>) -> Resu
     definition.replace_lists(object)
 }
 
-fn resolved(reader: &Reader, stored: Stored) -> Result<Resolved, ApiError> {
+fn resolved(reader: &Reader, stored: &Stored) -> Result<Resolved, ApiError> {
     let broken = |what: &str| ApiError::internal(format!("the stored agent has no good {what}"));
     Ok(Resolved {
         id: stored.record.id.parse().map_err(|_| broken("id"))?,

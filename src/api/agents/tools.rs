@@ -82,8 +82,8 @@ pub(super) fn read(node: &Node<'_>) -> Result<Vec<Tool>, ApiError> {
     let mut tools: Vec<Tool> = Vec::with_capacity(entries.len());
     for entry in &entries {
         let tool = read_one(entry, &custom)?;
-        if let Some(problem) = tools.iter().find_map(|other| clash(other, &tool)) {
-            return Err(entry.refuse(problem));
+        if let Some((field, problem)) = tools.iter().find_map(|other| clash(other, &tool)) {
+            return Err(ApiError::field(&format!("{}.{field}", entry.path()), problem));
         }
         tools.push(tool);
     }
@@ -101,18 +101,19 @@ fn custom_names(tools: &Value) -> Vec<&str> {
     custom.filter_map(|entry| entry["name"].as_str()).collect()
 }
 
-fn clash(one: &Tool, other: &Tool) -> Option<String> {
+/// The field in which two entries must differ, and what is said if they do not.
+fn clash(one: &Tool, other: &Tool) -> Option<(&'static str, String)> {
     match (one, other) {
         (Tool::Toolset { .. }, Tool::Toolset { .. }) => {
-            Some(format!("there can be one `{TOOLSET}` only"))
+            Some(("type", format!("there can be one `{TOOLSET}` only")))
         }
         (Tool::Mcp { mcp_server_name: one, .. }, Tool::Mcp { mcp_server_name: other, .. })
             if one == other =>
         {
-            Some(format!("the MCP server `{one}` has a toolset already"))
+            Some(("mcp_server_name", format!("the MCP server `{one}` has a toolset already")))
         }
         (Tool::Custom(one), Tool::Custom(other)) if one.name == other.name => {
-            Some(format!("there is a custom tool `{}` already", one.name))
+            Some(("name", format!("there is a custom tool `{}` already", one.name)))
         }
         _ => None,
     }

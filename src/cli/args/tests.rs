@@ -217,7 +217,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 22] = [
+    let paths: [&[&str]; 26] = [
         &[],
         &["run"],
         &["resume"],
@@ -235,6 +235,10 @@ fn every_help_is_pinned_and_fits() {
         &["discard"],
         &["rewind"],
         &["fork"],
+        &["env"],
+        &["env", "build"],
+        &["env", "list"],
+        &["env", "rm"],
         &["doctor"],
         &["net"],
         &["demo"],

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 pub use changes::{Change, ChangeKind, Choice, Conflict, Outcome};
 pub use place::Place;
+pub(super) use restore::remove_all;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
 

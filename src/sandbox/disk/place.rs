@@ -5,9 +5,9 @@
 //! layer/upper      what it changed of what lies below: its workspace in the mode `overlay`, in a fork of files the tree
 //!                  that it began with; `layer/work` is the kernel's
 //! copy/            its workspace, in the mode `copy`
+//! sealed           holds what is sealed of it, which lies with that of the others: see `shared.rs`
 //! own/workspace    the same in the mode `own`; `own/outputs` is what it hands out
 //! uploads/         what it was given in that mode; it is shown that, and cannot change it
-//! sealed           holds what is sealed of it, which lies with that of the others: see `shared.rs`
 //! made             an empty file that is as old as the disk
 //! applied          which of the user's files were written by an `apply`, and when
 //! rewound          the last rewind that was carried out, as its position in the log

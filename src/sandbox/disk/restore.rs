@@ -272,7 +272,7 @@ pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Removes a tree that nobody works in any more, directories included that their owner may not look into.
-pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+pub(in crate::sandbox) fn remove_all(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {

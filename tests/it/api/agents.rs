@@ -394,7 +394,7 @@ fn servers_and_toolsets_belong_together() {
             ),
             (
                 json!({ "tools": [toolset, toolset], "mcp_servers": [mcp("s")] }),
-                "tools[1]: the MCP server `s` has a toolset already",
+                "tools[1].mcp_server_name: the MCP server `s` has a toolset already",
             ),
             (
                 json!({ "mcp_servers": many }),
@@ -451,7 +451,7 @@ fn custom_tools_have_names_of_their_own_and_plain_schemas() {
                 named("a b"),
                 "tools[0].name: must have letters, digits, underscores and hyphens only",
             ),
-            (twice, "tools[1]: there is a custom tool `t` already"),
+            (twice, "tools[1].name: there is a custom tool `t` already"),
             (tool("t", json!({})), "tools[0].input_schema.type: Field required"),
             (
                 tool("t", json!({ "type": "array" })),
@@ -545,7 +545,7 @@ fn toolsets_are_shown_resolved() {
             ),
             (
                 json!({ "tools": [{ "type": "agent_toolset_20260401" }, { "type": "agent_toolset_20260401" }] }),
-                "tools[1]: there can be one `agent_toolset_20260401` only",
+                "tools[1].type: there can be one `agent_toolset_20260401` only",
             ),
         ],
     );

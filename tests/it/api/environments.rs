@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 
-fn made(server: &Server, config: Value) -> Value {
+fn made(server: &Server, config: &Value) -> Value {
     server.post("/v1/environments", &json!({ "name": "e", "config": config })).expect(200)
 }
 
@@ -43,10 +43,10 @@ fn a_new_environment_is_whole() {
     for config in
         [json!(null), json!({ "type": "cloud" }), json!({ "type": "cloud", "networking": null })]
     {
-        assert_eq!(made(&server, config)["config"], environment["config"]);
+        assert_eq!(made(&server, &config)["config"], environment["config"]);
     }
     assert_eq!(
-        made(&server, json!({ "type": "self_hosted" }))["config"],
+        made(&server, &json!({ "type": "self_hosted" }))["config"],
         json!({ "type": "self_hosted" })
     );
     let limited = json!({ "type": "cloud", "networking": { "type": "limited" } });
@@ -56,7 +56,7 @@ fn a_new_environment_is_whole() {
         "allow_package_managers": false,
         "allow_mcp_servers": false,
     });
-    assert_eq!(made(&server, limited)["config"]["networking"], shown);
+    assert_eq!(made(&server, &limited)["config"]["networking"], shown);
 }
 
 /// 44.
@@ -139,7 +139,7 @@ fn an_update_keeps_what_it_leaves_out() {
     let server = Server::start();
     let environment = made(
         &server,
-        json!({
+        &json!({
             "type": "cloud",
             "networking": {
                 "type": "limited",
@@ -188,7 +188,7 @@ fn an_update_keeps_what_it_leaves_out() {
 #[test]
 fn what_cannot_change_has_a_code() {
     let server = Server::start();
-    let environment = made(&server, json!(null));
+    let environment = made(&server, &json!(null));
     let path = path(&environment);
     let reply = server.post(&path, &json!({ "config": { "type": "self_hosted" } }));
     assert_eq!((reply.error().0, code(&reply)), (400, json!("invalid_config_type_change")));
@@ -217,7 +217,7 @@ fn metadata_has_two_ways_to_delete_a_key() {
 #[test]
 fn a_deleted_environment_is_gone() {
     let server = Server::start();
-    let (first, second) = (made(&server, json!(null)), made(&server, json!(null)));
+    let (first, second) = (made(&server, &json!(null)), made(&server, &json!(null)));
     server.ask("POST", &format!("{}/archive", path(&second)), None).expect(200);
     for environment in [first, second] {
         let path = path(&environment);
@@ -240,7 +240,7 @@ fn a_deleted_environment_is_gone() {
 #[test]
 fn lists_are_cut_into_pages() {
     let server = Server::start();
-    let made: Vec<_> = (0..3).map(|_| made(&server, json!(null))).collect();
+    let made: Vec<_> = (0..3).map(|_| made(&server, &json!(null))).collect();
     let first = server.get("/v1/environments?limit=2").expect(200);
     assert_eq!(first["data"], json!([made[2], made[1]]));
     let cursor = first["next_page"].as_str().unwrap();

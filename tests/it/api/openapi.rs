@@ -65,7 +65,7 @@ fn every_operation_is_served() {
         assert!(operations.contains_key(id), "{id}");
     }
     for (id, (method, path, operation)) in operations {
-        let path = path.replace('{', "").replace('}', "");
+        let path = path.replace(['{', '}'], "");
         let body = (method == "POST").then(|| json!({ "bogus": 1 }));
         let reply = server.ask(&method, &path, body.as_ref());
         let described = operation["responses"].as_object().unwrap();

@@ -177,6 +177,13 @@ impl Lab {
         });
     }
 
+    /// Gives casemate's machine this as the only source of apt.
+    pub(crate) fn set_apt_source(&self, line: &str) {
+        let apt = self.dir.path().join("apt");
+        std::fs::create_dir_all(&apt).unwrap();
+        write(&apt.join("sources.list"), line);
+    }
+
     /// Runs words on casemate's machine, as `who`, with an installation's directory and environment.
     pub(crate) fn run(&self, casemate: &Casemate, who: As, words: &[&str]) -> Finished {
         Finished::of(self.command(casemate, who, words).output().unwrap())
@@ -184,7 +191,7 @@ impl Lab {
 
     pub(crate) fn command(&self, casemate: &Casemate, who: As, words: &[&str]) -> Command {
         let mount = "mount --bind \"$1/hosts\" /etc/hosts && mount --bind \"$1/resolv.conf\" /etc/resolv.conf && \
-                     shift && exec \"$@\"";
+                     if [ -d \"$1/apt\" ]; then mount --bind \"$1/apt\" /etc/apt; fi && shift && exec \"$@\"";
         let mut command = self.client.command("unshare");
         command.args(["-m", "sh", "-c", mount, "sh"]).arg(self.dir.path());
         if who == As::User {

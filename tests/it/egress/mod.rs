@@ -1,6 +1,6 @@
 //! The network of sandboxes, against test hosts in namespaces of their own.
 
 mod clients;
-mod lab;
+pub(crate) mod lab;
 mod probes;
 mod session;

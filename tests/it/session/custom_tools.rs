@@ -47,7 +47,7 @@ async fn a_session_waits_until_every_call_is_answered() {
     );
     assert!(session.refusal(&[answer(&asked[0], "again")]).await.contains("it has one"));
     let brief = Input::System(vec![ContentBlock::text("be brief")]);
-    assert!(session.refusal(&[brief.clone()]).await.contains("waits for an answer to"));
+    assert!(session.refusal(std::slice::from_ref(&brief)).await.contains("waits for an answer to"));
     let twice = [answer(&asked[1], "two"), answer(&asked[1], "three")];
     assert!(session.refusal(&twice).await.contains("it has one"));
 

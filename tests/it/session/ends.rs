@@ -1,6 +1,6 @@
 //! The ends of a session: archived, deleted, an error that no message can mend.
 
-use casemate::runtime::{FeedItem, SessionPatch};
+use casemate::runtime::{FeedItem, Origin, SessionPatch, SessionSpec};
 
 use super::{DEADLINE, Input, LONG, Lab, story};
 
@@ -59,7 +59,16 @@ async fn a_working_session_is_neither_archived_nor_deleted() {
 #[tokio::test]
 async fn a_conversation_that_fits_no_more_ends_the_session() {
     let lab = Lab::new();
-    let mut session = lab.go("  - { errors: [context], text: Never. }\n", &[]).await;
+    let origin = Origin {
+        agent_id: "agent_1".parse().unwrap(),
+        agent_version: 1,
+        agent: serde_json::json!({"type": "agent"}),
+        environment_id: "env_1".parse().unwrap(),
+        vault_ids: Vec::new(),
+    };
+    let spec = lab.spec("  - { errors: [context], text: Never. }\n", &[]);
+    let initial = vec![Input::text("go")];
+    let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
     assert_eq!(
         story(&session.to_rest().await)[5..],
         [

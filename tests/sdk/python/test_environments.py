@@ -68,11 +68,13 @@ class Environments(Case):
         self.assertIn(caught.exception.status_code, (400, 409))
         self.environments.archive(environment.id)
         create = self.beta.sessions.create
-        self.refused(anthropic.BadRequestError, create, agent=agent.id, environment_id=environment.id)
+        self.code("environment_archived", create, agent=agent.id, environment_id=environment.id)
         self.assertEqual(self.beta.sessions.retrieve(session.id).environment_id, environment.id)
         self.beta.sessions.delete(session.id)
         self.assertEqual(self.environments.delete(environment.id).id, environment.id)
-        self.refused(anthropic.NotFoundError, self.environments.retrieve, environment.id)
+        with self.assertRaises(anthropic.NotFoundError) as caught:
+            self.environments.retrieve(environment.id)
+        self.assertEqual(caught.exception.body["error"]["details"]["error_code"], "environment_not_found")
 
     def test_the_async_client_does_the_same(self):
         async def work():
