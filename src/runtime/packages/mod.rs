@@ -1,7 +1,7 @@
 //! The packages of environments: found on the shelf, or built by whoever needs them first.
 //!
-//! A build runs inside of a sandbox that reaches the registries and nothing else ([`build`]). What it is made of is its
-//! key ([`key`]): who needs the same waits for it, and shares it.
+//! A build runs inside of a sandbox that reaches the registries and nothing else (`build`). What it is made of is its
+//! key (`key`): who needs the same waits for it, and shares it.
 
 mod build;
 mod key;
