@@ -514,9 +514,9 @@ fn keep_free(file: &File, wanted: u64) -> io::Result<()> {
     if free >= wanted.saturating_add(floor) {
         return Ok(());
     }
+    // No figure that changes from call to call: a reason is told once.
     let text = format!(
-        "No space left for checkpoints: {} are free, and {} of them stay so; delete sessions that you need no more",
-        crate::sandbox::size(free),
+        "No space left for checkpoints, which leave {} of the disk free; delete sessions that you need no more",
         crate::sandbox::size(floor)
     );
     Err(io::Error::new(io::ErrorKind::StorageFull, text))
