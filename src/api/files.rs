@@ -14,6 +14,7 @@ use super::endpoint::{self, Endpoint, Param};
 use super::error::{Answer, ApiError};
 use super::page::{self, Page};
 use super::query::Query;
+use super::records;
 use super::schema::{self, Schema, must};
 use super::{App, json};
 use crate::clock::Timestamp;
@@ -167,11 +168,9 @@ async fn list(State(app): State<App>, query: Query) -> Answer {
     let filter = RecordFilter {
         kind: KIND,
         owner: query.one("scope_id").map(str::to_owned),
-        before: page.cursor.as_ref().map(page::Cursor::number).transpose()?,
         ..RecordFilter::default()
     };
-    let records = app.runtime().reader().records(&filter, page.limit + 1)?;
-    let (records, next) = page::cut(records, page.limit, LIST, |record| record.key.to_string());
+    let (records, next) = records::list(app.runtime().reader(), &page, LIST, filter)?;
     let views: Vec<_> =
         records.iter().filter(|record| !is_expired(record, now)).map(view).collect();
     Ok(json(&page::body(&views, next.as_ref())))

@@ -24,6 +24,7 @@ pub mod page;
 pub mod path;
 mod patience;
 pub mod query;
+mod records;
 pub mod schema;
 pub mod serve;
 mod sessions;

@@ -19,10 +19,10 @@ use super::error::{self, ApiError};
 use super::page::{self, Page};
 use super::path::Ids;
 use super::query::Query;
+use super::records::{self, Change};
 use super::{App, JsonBody, json, schema};
 use crate::id::AgentId;
-use crate::limits::RECORD_CHANGE_ATTEMPTS;
-use crate::runtime::{Record, RecordFilter, RuntimeError, StoreError};
+use crate::runtime::{Record, RecordFilter};
 use multiagent::{Surroundings, read_version};
 pub use reference::{Resolved, changed, resolve};
 use stored::{Definition, KIND, Stored};
@@ -84,10 +84,9 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
         archived: query.boolean("include_archived")?,
         created_from: query.time("created_at[gte]")?,
         created_to: query.time("created_at[lte]")?,
-        before: page.cursor.as_ref().map(page::Cursor::number).transpose()?,
+        before: None,
     };
-    let records = app.runtime().reader().records(&filter, page.limit + 1)?;
-    let (records, next) = page::cut(records, page.limit, LIST, |record| record.key.to_string());
+    let (records, next) = records::list(app.runtime().reader(), &page, LIST, filter)?;
     Ok(json(&page::body(&views(records)?, next.as_ref())))
 }
 
@@ -107,10 +106,9 @@ async fn update(
     Ids([id]): Ids<1>,
     JsonBody(body): JsonBody,
 ) -> error::Answer {
-    let runtime = app.runtime();
-    for _ in 0..RECORD_CHANGE_ATTEMPTS {
-        let stored = Stored::of(find(&app, &id)?)?;
-        let record = &stored.record;
+    let reader = app.runtime().reader();
+    let new = |record: &Record| {
+        let stored = Stored::of(record.clone())?.definition;
         if record.archived_at.is_some() {
             return Err(ApiError::invalid(format!("the agent `{id}` is archived")));
         }
@@ -122,18 +120,12 @@ async fn update(
                 "version: the agent `{id}` is at version {current}, not {version}"
             )));
         }
-        let own = Some((id.as_str(), record.revision));
-        let around = Surroundings { reader: runtime.reader(), own };
-        let new = stored.definition.update(object, &around)?;
-        if new == stored.definition {
-            return answer(stored.record);
-        }
-        match runtime.change_record(KIND, record, new.body(), true).await {
-            Err(RuntimeError::Store(StoreError::StaleRecord { .. })) => {}
-            changed => return answer(changed?),
-        }
-    }
-    Err(ApiError::conflict(format!("the agent `{id}` is being changed by others all the time")))
+        let around = Surroundings { reader, own: Some((id.as_str(), record.revision)) };
+        let new = stored.update(object, &around)?;
+        Ok((new != stored).then(|| new.body()))
+    };
+    let change = Change { kind: KIND, id: &id, keep_old: true };
+    answer(change.make(app.runtime(), || find(&app, &id), new).await?)
 }
 
 async fn archive(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {

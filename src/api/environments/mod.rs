@@ -13,12 +13,12 @@ use super::error::{self, ApiError};
 use super::page::{self, Page};
 use super::path::Ids;
 use super::query::Query;
+use super::records::{self, Change};
 use super::{App, JsonBody};
 use crate::environment::networking::Networking;
 use crate::event::rfc3339;
 use crate::id::EnvironmentId;
-use crate::limits::RECORD_CHANGE_ATTEMPTS;
-use crate::runtime::{Reader, Record, RecordFilter, RuntimeError, SessionFilter, StoreError};
+use crate::runtime::{Reader, Record, RecordFilter, SessionFilter};
 use config::Config;
 
 /// The kind of its records.
@@ -111,11 +111,9 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
     let filter = RecordFilter {
         kind: KIND,
         archived: query.boolean("include_archived")?,
-        before: page.cursor.as_ref().map(page::Cursor::number).transpose()?,
         ..RecordFilter::default()
     };
-    let records = app.runtime().reader().records(&filter, page.limit + 1)?;
-    let (records, next) = page::cut(records, page.limit, LIST, |record| record.key.to_string());
+    let (records, next) = records::list(app.runtime().reader(), &page, LIST, filter)?;
     let views = records.iter().map(view).collect::<Result<Vec<_>, _>>()?;
     Ok(super::json(&page::body(&views, next.as_ref())))
 }
@@ -129,25 +127,18 @@ async fn update(
     Ids([id]): Ids<1>,
     JsonBody(body): JsonBody,
 ) -> error::Answer {
-    let runtime = app.runtime();
-    for _ in 0..RECORD_CHANGE_ATTEMPTS {
-        let record = found(runtime.reader(), &id)?;
+    let reader = app.runtime().reader();
+    let new = |record: &Record| {
         if record.archived_at.is_some() {
             let message = format!("environment_archived: the environment `{id}` is archived");
             return Err(archived(&ApiError::invalid(message)));
         }
-        let stored = definition(&record)?;
+        let stored = definition(record)?;
         let new = stored.update(&Node::root(&body))?;
-        if new == stored {
-            return answer(&record);
-        }
-        match runtime.change_record(KIND, &record, json!(new), false).await {
-            Err(RuntimeError::Store(StoreError::StaleRecord { .. })) => {}
-            changed => return answer(&changed?),
-        }
-    }
-    let message = format!("the environment `{id}` is being changed by others all the time");
-    Err(ApiError::conflict(message))
+        Ok((new != stored).then(|| json!(new)))
+    };
+    let change = Change { kind: KIND, id: &id, keep_old: false };
+    answer(&change.make(app.runtime(), || found(reader, &id), new).await?)
 }
 
 async fn archive(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {
