@@ -12,6 +12,7 @@ pub mod config;
 mod disks;
 pub mod doctor;
 mod drivers;
+mod error;
 mod feed;
 pub mod files;
 mod history;
@@ -20,13 +21,14 @@ mod network;
 pub mod packages;
 mod records;
 mod registries;
+mod sandboxes;
 mod update;
 mod warm;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
@@ -35,190 +37,41 @@ pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
+pub use error::RuntimeError;
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
 pub use network::{NetworkUse, Refused, Used};
 pub use records::{Record, RecordFilter};
 pub use registries::Registries;
+pub use sandboxes::{Executed, resolve_workspace, sandbox_exec, sandbox_view};
 pub use update::SessionPatch;
 
 use crate::agent::Agent;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::egress::Door;
 pub use crate::egress::Report;
-use crate::egress::policy::Policy;
-use crate::environment::networking::Networking;
 use crate::environment::{Environment, ProfileSource, Tier, WorkspaceMode};
 use crate::event::{Budget, Event, EventBody, NewEvent, Seq, StopReason};
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{
-    ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_INPUTS, MAX_PROFILE_BYTES,
-    MAX_TASK_BYTES, SHUTDOWN_GRACE,
+    ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, SHUTDOWN_GRACE,
 };
+use crate::provider::Model;
 use crate::provider::prices::Price;
-use crate::provider::routes::{self, Catalog, Route, RouteError};
-use crate::provider::{Model, ModelError};
+use crate::provider::routes::{self, Catalog, Route};
 pub use crate::sandbox::SandboxError;
 pub use crate::sandbox::View as SandboxView;
-use crate::sandbox::{self, Guest, LaunchError, PlanError};
+use crate::sandbox::{self};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
-use crate::session::{DriveError, Launched, Launcher, Parts, Sandboxed, Session};
+use crate::session::{DriveError, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
-use packages::{BuildError, Builder, Lease, Provided, Watcher, unwatched};
-use warm::{Recipe, Warm};
-
-/// Why the runtime could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
-    /// The store.
-    #[error("could not {0}")]
-    Store(#[from] StoreError),
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// No provider for the model.
-    #[error(transparent)]
-    Route(#[from] RouteError),
-    /// The provider cannot be asked.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The workspace cannot be used.
-    #[error("the workspace {path} cannot be used: {reason}")]
-    Workspace {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The sandbox cannot be planned.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The sandbox cannot be had.
-    #[error("no sandbox: {0}")]
-    Sandbox(#[from] LaunchError),
-    /// The session's own disk.
-    #[error("could not {0}")]
-    Disk(#[from] DiskError),
-    /// A stored file.
-    #[error("could not {0}")]
-    File(#[from] files::FileError),
-    /// The session cannot be driven.
-    #[error(transparent)]
-    Drive(#[from] DriveError),
-    /// The sandbox has no way to the network, though it should.
-    #[error("the network door: {0}")]
-    Door(std::io::Error),
-    /// The environment's packages.
-    #[error(transparent)]
-    Packages(#[from] BuildError),
-    /// There is nothing to do.
-    #[error("the message is empty")]
-    EmptyMessage,
-    /// More than a model can read.
-    #[error("the message has {bytes} bytes; at most {MAX_TASK_BYTES} can be sent")]
-    MessageTooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Tool calls wait for an answer first.
-    #[error("the session waits for an answer to: {}", join(.waiting))]
-    WaitsForConfirmation {
-        /// The calls.
-        waiting: Vec<EventId>,
-    },
-    /// The call does not wait for such an answer.
-    #[error("{call} {why}{}", hint(.waiting))]
-    NotWaiting {
-        /// What was answered.
-        call: EventId,
-        /// Why it cannot be.
-        why: Unanswerable,
-        /// What waits.
-        waiting: Vec<EventId>,
-    },
-    /// A reason goes with a refusal only.
-    #[error("a message for the model goes with a denial, and {0} is allowed")]
-    ReasonForAllowing(EventId),
-    /// An instruction that is not where it can be.
-    #[error("a system message must be the last of its request, and there can be one")]
-    MisplacedInstruction,
-    /// More than one request may bring.
-    #[error("{count} inputs at once; at most {MAX_INPUTS} can be sent")]
-    TooManyInputs {
-        /// How many there were.
-        count: usize,
-    },
-    /// The budget is used up.
-    #[error(
-        "the budget of session {0} is reached: raise or remove it; until then only user.tool_confirmation, \
-         user.custom_tool_result, user.tool_result and user.interrupt can be sent"
-    )]
-    BudgetReached(SessionId),
-    /// A budget for a session that was created without one.
-    #[error("a budget can only be set when a session is created")]
-    BudgetCreateOnly,
-    /// A budget that is used up already.
-    #[error("budget.max_list_cost must be greater than the session's consumed list cost")]
-    BudgetNotRaised,
-    /// Nobody knows what the model costs.
-    #[error(
-        "model_not_budgetable: no list price is known for {model}; name one under [[prices]] in the configuration"
-    )]
-    NotBudgetable {
-        /// The model.
-        model: String,
-    },
-    /// No such thread.
-    #[error("the session has no thread {0}")]
-    NoThread(ThreadId),
-    /// The session has ended for good.
-    #[error("session {0} has ended; start a new one")]
-    Terminated(SessionId),
-    /// No such session.
-    #[error("there is no session {0}")]
-    NoSession(SessionId),
-    /// No such event.
-    #[error("session {session} has no event {event}")]
-    NoEvent {
-        /// The session.
-        session: SessionId,
-        /// What was named.
-        event: EventId,
-    },
-    /// Somebody works on the session.
-    #[error("session {0} is at work; stop it first")]
-    Busy(SessionId),
-}
-
-impl From<SandboxError> for RuntimeError {
-    fn from(error: SandboxError) -> Self {
-        match error {
-            SandboxError::Plan(error) => Self::Plan(error),
-            SandboxError::Launch(error) => Self::Sandbox(error),
-        }
-    }
-}
-
-impl RuntimeError {
-    /// Whether there is no store yet: nothing was ever run here.
-    #[must_use]
-    pub fn is_no_store(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NoStore { .. }))
-    }
-}
-
-fn join(ids: &[EventId]) -> String {
-    ids.iter().map(EventId::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn hint(waiting: &[EventId]) -> String {
-    if waiting.is_empty() { String::new() } else { format!("; these do: {}", join(waiting)) }
-}
+use packages::{BuildError, Builder, Provided, Watcher};
+use sandboxes::{check_apart, check_workspace};
+use warm::Warm;
 
 /// How a session stands while nobody drives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -438,6 +291,7 @@ impl Runtime {
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         self.make_disk(&id, &definition.environment).await?;
         let works = !append.events.is_empty();
+        let environment = definition.environment.clone();
         let new = NewSession {
             id,
             title: spec.title,
@@ -452,49 +306,14 @@ impl Runtime {
         if works {
             self.drive(&row.id)?;
         } else {
-            self.prepare(&row)?;
+            self.prepare(&row.id, environment);
         }
         Ok(row)
     }
 
     /// Begins to bring a session's sandbox up: whoever creates one is about to tell it something.
-    fn prepare(&self, row: &SessionRow) -> Result<(), RuntimeError> {
-        let environment = definition(row.clone())?.environment;
-        self.shared.warm.prepare(row.id.clone(), self.recipe(&row.id, environment).0);
-        Ok(())
-    }
-
-    /// What a session's sandbox is made of, and what its network may reach.
-    fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
-        let registries = registries_of(&environment, &self.shared.config.registries);
-        let policy = Policy::new(environment.networking.clone(), registries.hosts);
-        let variables = registries.variables;
-        (Recipe { environment, disk: self.disk(id), variables }, policy)
-    }
-
-    /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread. The
-    /// environment's packages are in use as long as it lives.
-    fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
-        let (recipe, policy) = self.recipe(id, environment);
-        let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
-        let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
-        Arc::new(move || -> Sandboxed {
-            let (id, warm) = (id.clone(), Arc::clone(&warm));
-            let (recipe, policy) = (recipe.clone(), policy.clone());
-            let (builder, leased) = (builder.clone(), Arc::clone(&leased));
-            Box::pin(async move {
-                let guest = match warm.take(&id, &recipe).await {
-                    Some(guest) => guest,
-                    None => {
-                        let lease = lease(&builder, &recipe.environment, &leased).await?;
-                        launch(&recipe, lease.as_deref()).await?
-                    }
-                };
-                let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
-                let door = door.map_err(|e| format!("network door: {e}"))?;
-                Ok(Launched { guest, door })
-            })
-        })
+    fn prepare(&self, id: &SessionId, environment: Environment) {
+        self.shared.warm.prepare(id.clone(), self.recipe(id, environment).0);
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -704,65 +523,6 @@ fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
         .map_err(|source| DriveError::Definition { session: row.id, source }.into())
 }
 
-/// The environment's packages, if it has any: those of the launch before, or else found or built.
-async fn lease(
-    builder: &Builder,
-    environment: &Environment,
-    leased: &Mutex<Option<Arc<Lease>>>,
-) -> Result<Option<Arc<Lease>>, String> {
-    let known = leased.lock().expect("nothing panics under this lock").clone();
-    if known.is_some() {
-        return Ok(known);
-    }
-    let provided = builder.provide(environment, &unwatched()).await.map_err(|e| e.to_string())?;
-    let lease = provided.map(|found| Arc::new(found.lease));
-    leased.lock().expect("nothing panics under this lock").clone_from(&lease);
-    Ok(lease)
-}
-
-async fn launch(recipe: &Recipe, lease: Option<&Lease>) -> Result<Guest, String> {
-    let Recipe { environment, disk, variables } = recipe;
-    let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
-    // Made with the session; one of an older version has none.
-    disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
-    let view = lease.map(|lease| &lease.view);
-    sandbox::launch(environment, disk, view, variables).await.map_err(|e| e.to_string())
-}
-
-/// Those that the environment opens.
-fn registries_of(environment: &Environment, registries: &Registries) -> Registries {
-    match environment.networking {
-        Networking::Limited { allow_package_managers: true, .. } => registries.clone(),
-        Networking::Limited { .. } | Networking::None | Networking::Unrestricted => {
-            Registries::default()
-        }
-    }
-}
-
-/// The workspace as an absolute directory that can be read.
-///
-/// # Errors
-/// Says what is wrong with it.
-pub fn resolve_workspace(path: &Path) -> Result<PathBuf, RuntimeError> {
-    let refuse = |reason: String| RuntimeError::Workspace { path: path.to_owned(), reason };
-    let absolute = path.canonicalize().map_err(|e| refuse(e.to_string()))?;
-    check_workspace(&absolute)?;
-    Ok(absolute)
-}
-
-fn check_workspace(path: &Path) -> Result<(), RuntimeError> {
-    let refuse =
-        |reason: &str| RuntimeError::Workspace { path: path.to_owned(), reason: reason.to_owned() };
-    let facts = std::fs::metadata(path).map_err(|e| refuse(&e.to_string()))?;
-    if !facts.is_dir() {
-        return Err(refuse("it is not a directory"));
-    }
-    if path == Path::new("/") {
-        return Err(refuse("it is the whole filesystem"));
-    }
-    std::fs::read_dir(path).map(drop).map_err(|e| refuse(&e.to_string()))
-}
-
 /// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
 pub async fn local_models(config: &Config) -> Vec<String> {
     let Ok(catalog) = config.catalog() else { return Vec::new() };
@@ -775,65 +535,6 @@ async fn detected(catalog: &Catalog) -> Vec<String> {
         server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))
     });
     names.collect()
-}
-
-/// A command that ended in a sandbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Executed {
-    /// Its exit code, as a shell counts.
-    pub code: u8,
-    /// What it made that programs of the user's obey.
-    pub made: Vec<Made>,
-    /// What it reached, and what was refused.
-    pub network: Report,
-}
-
-/// Runs one command in a sandbox, with this process's standard streams. Blocks.
-///
-/// # Errors
-/// If the workspace or the sandbox cannot be had.
-pub fn sandbox_exec(
-    environment: &Environment,
-    registries: &Registries,
-    argv: &[String],
-    data_dir: Option<&Path>,
-    packages: Option<&Lease>,
-) -> Result<Executed, RuntimeError> {
-    check_workspace(&environment.workspace)?;
-    data_dir.map_or(Ok(()), |data_dir| check_apart(environment, data_dir))?;
-    let Registries { hosts, variables, .. } = registries_of(environment, registries);
-    let policy = Policy::new(environment.networking.clone(), hosts);
-    let view = packages.map(|lease| &lease.view);
-    let mut keeper = None;
-    let mut door = |asks| keeper = Some(network::Keeper::start(asks, policy.clone()));
-    let (code, made) = sandbox::run_command(environment, argv, view, &variables, &mut door)?;
-    let network = keeper.map_or_else(|| Ok(Report::default()), network::Keeper::close);
-    Ok(Executed { code, made, network: network.map_err(RuntimeError::Door)? })
-}
-
-/// What a sandbox for this environment would be.
-///
-/// # Errors
-/// If the workspace or the profile cannot be used.
-pub fn sandbox_view(environment: &Environment) -> Result<SandboxView, RuntimeError> {
-    check_workspace(&environment.workspace)?;
-    Ok(sandbox::view_of(environment)?)
-}
-
-/// No tool may reach the store: it holds every session's log.
-fn check_apart(environment: &Environment, data_dir: &Path) -> Result<(), RuntimeError> {
-    let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
-    let sources = environment.mounts.iter().map(|mount| &mount.source);
-    for path in sources.chain([&environment.workspace]) {
-        if path.starts_with(&data_dir) || data_dir.starts_with(path) {
-            let reason = format!(
-                "it holds casemate's data directory {}, or lies in it, and no tool may reach that",
-                data_dir.display()
-            );
-            return Err(RuntimeError::Workspace { path: path.clone(), reason });
-        }
-    }
-    Ok(())
 }
 
 /// A profile by its name, or the file at that path as it reads now.
