@@ -9,7 +9,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::row::{Author, Epoch, NewSession, Projection, SessionRow, SessionStatus};
 use super::schema::Database;
 use super::writer::{Done, Effect};
-use super::{StoreError, checksum, read};
+use super::{StoreError, checksum, read, records};
 use crate::clock::{Timestamp, from_millis};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
@@ -74,6 +74,7 @@ pub(super) fn create(
     events: Prepared,
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
+        new.origin.iter().try_for_each(|origin| records::check_origin(db, origin))?;
         insert_session(db, new)?;
         append_all(db, events)?;
         Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
@@ -194,7 +195,10 @@ pub(super) fn claim(db: &Database, session: &SessionId) -> Result<Done<Epoch>, S
     Ok(Done { value: Epoch(epoch.cast_unsigned()), effect: Effect::None })
 }
 
-pub(super) fn delete(db: &Database, session: SessionId) -> Result<Done<()>, StoreError> {
+pub(super) fn delete(db: &Database, session: SessionId, at: Seq) -> Result<Done<()>, StoreError> {
+    if read::projection(db, &session)?.is_some_and(|(_, _, projection)| projection.head != at) {
+        return Err(StoreError::Moved { session });
+    }
     // The events and the projection go with the row, by their foreign keys.
     let deleted = db
         .conn

@@ -1,5 +1,6 @@
-//! What a caller of the store sees. Faults are in `faults.rs`, properties over random logs in `properties.rs`.
+//! What a caller of the store sees. Stored definitions are in `definitions.rs`, faults are in `faults.rs`, properties over random logs in `properties.rs`.
 
+mod definitions;
 mod faults;
 mod properties;
 
@@ -254,10 +255,12 @@ async fn heads_wake_after_the_commit_and_close_with_the_session() {
     store.append(&id, Author::Client, Append::default()).await.unwrap();
     assert!(!head.has_changed().unwrap(), "nothing new");
 
-    store.delete_session(&id).await.unwrap();
+    let early = store.delete_session(&id, 2).await;
+    assert!(matches!(early, Err(StoreError::Moved { .. })), "{early:?}");
+    store.delete_session(&id, 3).await.unwrap();
     assert!(head.changed().await.is_err(), "nothing more to come");
     assert!(matches!(store.head(&id), Err(StoreError::NoSession { .. })));
-    let again = store.delete_session(&id).await;
+    let again = store.delete_session(&id, 3).await;
     assert!(matches!(again, Err(StoreError::NoSession { .. })), "{again:?}");
     assert_eq!(store.reader().scan(&id, 0, 10).unwrap(), []);
     let rows = rusqlite::Connection::open(dir.path().join("casemate.db")).unwrap();
