@@ -188,7 +188,9 @@ impl<'a> Admission<'a> {
             }
         }
         let at = self.exact.then_some(self.head);
-        let append = Append { events, processed: Vec::new(), at };
+        // What makes a session work is appended to one that rests, which its place sees to.
+        let working = self.works && !self.exact;
+        let append = Append { events, processed: Vec::new(), at, working };
         Ok(Admitted { append, echoes })
     }
 

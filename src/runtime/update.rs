@@ -84,7 +84,7 @@ impl Runtime {
             }
             let now = self.shared.clock.now();
             let events = bodies.into_iter().map(|body| NewEvent::now(now, body)).collect();
-            let append = Append { events, processed: Vec::new(), at: Some(row.head) };
+            let append = Append { events, at: Some(row.head), ..Append::default() };
             match self.shared.store.append(id, Author::Client, append).await {
                 Err(StoreError::Moved { .. }) => {}
                 appended => return Ok(appended.map(drop)?),

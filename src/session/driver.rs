@@ -457,7 +457,7 @@ impl Driver {
         });
         let unmarked = ends_wait.filter(|id| self.session.is_unmarked(id));
         let processed = unmarked.map(|id| (id.clone(), now)).collect();
-        let append = Append { events: facts, processed, at };
+        let append = Append { events: facts, processed, at, working: false };
         let events = self.parts.store.append(&self.id, Author::Driver(self.epoch), append).await?;
         let first = events.first().map_or(0, |event| event.seq);
         if first != self.session.head() + 1 {

@@ -147,9 +147,12 @@ async fn an_append_is_all_or_nothing_and_says_why() {
     let mark = |id: &EventId| Append {
         events: vec![event("x")],
         processed: vec![(id.clone(), at(3))],
-        at: None,
+        ..Append::default()
     };
     check(&id, client, mark(&first.id), "it is not waiting").await;
+    let to_one_that_works =
+        || Append { events: vec![event("x")], working: true, ..Append::default() };
+    check(&id, client, to_one_that_works(), "its log has gone on").await;
     check(&id, client, mark(&EventId::mint(at(9))), "it is not waiting").await;
     let many = vec![event("x"); limits::MAX_EVENTS_PER_APPEND + 1];
     check(&id, client, many.into(), "append 1025 events at once").await;

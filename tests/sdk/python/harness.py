@@ -24,11 +24,12 @@ DEADLINE = 60
 class Server:
     """`casemate serve` with a data directory of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, config=""):
         self.dir = Path(tempfile.mkdtemp(prefix="casemate-sdk-"))
         self.env = {"PATH": os.environ["PATH"], "HOME": str(self.dir)}
         self.env["CASEMATE_DATA_DIR"] = str(self.dir / "data")
-        self.arguments = arguments
+        (self.dir / "config.toml").write_text(config)
+        self.arguments = ["--config", self.dir / "config.toml", *arguments]
         self.scripts = 0
         self.key = self.run("key").strip()
         self.start()

@@ -52,6 +52,7 @@ class Sending(Case):
 
     def test_87_messages_queue_while_the_session_runs(self):
         session = self.session({"text": "one", "delay_ms": 1500}, {"text": "two"}, message="go")
+        self.once(session, lambda events: only(events, "span.model_request_start"))
         queued = self.send(session, text("next"))[0]
         self.assertIsNone(queued.processed_at)
         self.settled(session)
@@ -179,9 +180,26 @@ class Order(Case):
         self.assertIn("session.status_rescheduled", order[at:])
         self.assertEqual(events[-1].stop_reason.type, "end_turn")
 
+    def test_103_trouble_that_stays_ends_the_turn_alone(self):
+        session, events = self.finished({"text": "never", "errors": [401]}, {"text": "done"})
+        self.assertEqual(only(events, "session.error")[-1].error.retry_status.type, "exhausted")
+        self.assertEqual(events[-1].stop_reason.type, "retries_exhausted")
+        self.send(session, text("again"))
+        self.assertEqual(self.idles(session, 2)[-1].stop_reason.type, "end_turn")
+
+    def test_104_what_no_message_can_mend_ends_the_session(self):
+        session = self.session({"text": "never", "errors": ["context"]}, message="go")
+        self.settled(session, "terminated")
+        events = self.events(session)
+        self.assertEqual(only(events, "session.error")[-1].error.retry_status.type, "terminal")
+        self.assertEqual(events[-1].type, "session.status_terminated")
+        self.refused(anthropic.BadRequestError, self.send, session, text("more"))
+
     def test_105_refusals_are_named(self):
-        session, events = self.finished({"text": "no", "stop": "refusal"})
-        self.assertEqual(events[-1].stop_reason.type, "refusal")
+        _, events = self.finished({"text": "no", "stop": "refusal"})
+        for idle in (events[-3], events[-1]):
+            self.assertEqual(idle.stop_reason.type, "refusal")
+            self.assertIn("stop_details", idle.to_dict())
 
 
 class Reading(Case):
