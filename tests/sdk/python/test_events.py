@@ -331,6 +331,8 @@ class Helpers(Case):
                     async for event in stream:
                         seen.append(event.type)
                         if event.type == "session.status_idle":
-                            return seen
+                            break
+                return seen, [event.type async for event in events.list(session.id, limit=3)]
 
-        self.assertEqual(within(work())[-1], "session.status_idle")
+        seen, listed = within(work())
+        self.assertEqual(seen, listed)

@@ -75,6 +75,7 @@ class Files(Case):
                 made = await client.beta.files.upload(file=("n.txt", b"later"))
                 content = await client.beta.files.download(made.id)
                 self.assertEqual(await content.read(), b"later")
+                self.assertEqual((await client.beta.files.retrieve_metadata(made.id)).size_bytes, 5)
                 self.assertIn(made.id, [file.id async for file in client.beta.files.list()])
                 await client.beta.files.delete(made.id)
 

@@ -174,14 +174,18 @@ class Sessions(Case):
         self.wrong("bogus", extra_body={"bogus": 1})
 
     def test_the_async_client_does_the_same(self):
-        session = self.session()
+        agent, environment = self.agent(), self.environment()
 
         async def work():
             async with self.server.async_client() as client:
                 sessions = client.beta.sessions
+                session = await sessions.create(agent=agent.id, environment_id=environment.id)
+                self.assertEqual((await sessions.retrieve(session.id)).status, "idle")
                 self.assertEqual((await sessions.update(session.id, title="t")).title, "t")
-                self.assertIn(session.id, [s.id async for s in sessions.list(limit=1)])
-                await sessions.archive(session.id)
-                await sessions.delete(session.id)
+                self.assertEqual([s.id async for s in sessions.list(limit=1, agent_id=agent.id)], [session.id])
+                self.assertEqual((await sessions.archive(session.id)).status, "terminated")
+                self.assertEqual((await sessions.delete(session.id)).id, session.id)
+                with self.assertRaises(anthropic.NotFoundError):
+                    await sessions.retrieve(session.id)
 
         within(work())
