@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, Draft, FileFacts};
 use super::{Input, Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
 use crate::clock::Timestamp;
+use crate::environment::UPLOADS;
 use crate::id::{FileId, ResourceId, SessionId};
 use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_PATH_NAME_BYTES, MAX_SESSION_FILES};
 use crate::sandbox::disk::{Place, Shown};
-use crate::sandbox::plan::UPLOADS;
 use crate::store::{NewRecord, Reader, StoreError};
 
 /// The kind of a resource's record.

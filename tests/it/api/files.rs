@@ -33,9 +33,14 @@ fn form(parts: &[Part<'_>]) -> Vec<u8> {
 }
 
 pub(super) fn upload(server: &Server, parts: &[Part<'_>]) -> Reply {
+    attempt_upload(server, parts).expect("an answer")
+}
+
+/// The same of a server that may be gone, or go meanwhile.
+pub(super) fn attempt_upload(server: &Server, parts: &[Part<'_>]) -> Option<Reply> {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let headers = [("x-api-key", server.key.as_str()), ("content-type", kind.as_str())];
-    server.send("POST", "/v1/files", &headers, &form(parts))
+    server.attempt("POST", "/v1/files", &headers, &form(parts))
 }
 
 pub(super) fn file<'a>(name: &'a str, bytes: &'a [u8]) -> Part<'a> {

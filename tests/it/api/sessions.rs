@@ -161,7 +161,7 @@ fn a_session_that_is_refused_does_not_exist() {
             json!({ "initial_events": [message("x"), { "type": "user.message" }] }),
             "initial_events[1].content: Field required",
         ),
-        (json!({ "resources": [{ "type": "file", "file_id": "file_x" }] }), "resources: "),
+        (json!({ "resources": [{ "type": "memory_store" }] }), "resources[0].type: memory stores"),
         (json!({ "vault_ids": ["vlt_x"] }), "vault_ids: "),
         (budget("25.00"), "budget: "),
         (budget("0"), "budget: "),
