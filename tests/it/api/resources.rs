@@ -31,8 +31,8 @@ fn put(server: &Server, name: &str, bytes: &[u8]) -> String {
 /// What the last command said.
 fn said(lab: &Lab, session: &str) -> String {
     let events = lab.events(session);
-    let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
-    let last = results.last().unwrap_or_else(|| panic!("{events:?}"));
+    let mut results = events.iter().filter(|event| event["type"] == "agent.tool_result");
+    let last = results.next_back().unwrap_or_else(|| panic!("{events:?}"));
     last["content"][0]["text"].as_str().unwrap().trim().to_owned()
 }
 
@@ -96,15 +96,16 @@ fn given_at(file: &str, path: &str) -> Value {
 #[test]
 fn a_live_session_is_given_files_and_loses_them() {
     for who in As::all() {
-        let look = "cd /mnt/session/uploads && find . -mindepth 1 | sort | tr '\\n' ' '; cat in/a 2>/dev/null || true";
+        let look =
+            "cd /mnt/session/uploads && find . | sort | tr '\\n' ' '; cat in/a 2>/dev/null || true";
         let lab = lab(who, &[look, look, look, look]);
         let session = lab.session(&[]);
-        assert_eq!(run(&lab, &session), "", "{who:?}");
+        assert_eq!(run(&lab, &session), ".", "{who:?}");
         let file = put(&lab.server, "a.txt", b"hello");
         let added = lab.server.post(&path(&session), &given_at(&file, "/in/a")).expect(200);
         // The session has bytes of its own.
         lab.server.ask("DELETE", &format!("/v1/files/{file}"), None).expect(200);
-        assert_eq!(run(&lab, &session), "./in ./in/a hello", "{who:?}");
+        assert_eq!(run(&lab, &session), ". ./in ./in/a hello", "{who:?}");
 
         let one = format!("{}/{}", path(&session), added["id"].as_str().unwrap());
         assert_eq!(lab.server.get(&one).expect(200), added);
@@ -122,10 +123,10 @@ fn a_live_session_is_given_files_and_loses_them() {
         // It is the same after a restart.
         let Lab { server, agent, environment } = lab;
         let lab = Lab { server: Server::of(server.stop(), &[]), agent, environment };
-        assert_eq!(run(&lab, &session), "./in ./in/a hello", "{who:?}");
+        assert_eq!(run(&lab, &session), ". ./in ./in/a hello", "{who:?}");
         let deleted = lab.server.ask("DELETE", &one, None).expect(200);
         assert_eq!(deleted, json!({ "id": added["id"], "type": "session_resource_deleted" }));
-        assert_eq!(run(&lab, &session), "", "{who:?}");
+        assert_eq!(run(&lab, &session), ".", "{who:?}");
         assert_eq!(lab.server.get(&one).error().0, 404);
         assert_eq!(stored(&lab.server.casemate), Vec::<String>::new());
     }

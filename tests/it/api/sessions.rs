@@ -331,3 +331,30 @@ fn what_a_server_left_running_goes_on_by_itself() {
     lab.settled(&session);
     assert!(kinds(&lab.events(&session)).contains(&"agent.message"));
 }
+
+#[test]
+fn what_a_client_asked_for_is_done_also_if_it_leaves() {
+    let lab = Lab::new("{text: hello}");
+    let body = json!({
+        "agent": lab.agent, "environment_id": lab.environment, "initial_events": [message("go")],
+    });
+    let body = body.to_string();
+    let request = format!(
+        "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\ncontent-length: {}\r\n\r\n{body}",
+        lab.server.key,
+        body.len()
+    );
+    for _ in 0..8 {
+        let mut stream = std::net::TcpStream::connect(&lab.server.address).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    }
+    let ids = until("eight sessions that rest", || {
+        let sessions = lab.server.get("/v1/sessions").expect(200);
+        let sessions = sessions["data"].as_array().unwrap();
+        let rest = sessions.len() == 8 && sessions.iter().all(|one| one["status"] == "idle");
+        rest.then(|| sessions.iter().map(id).collect::<Vec<_>>())
+    });
+    for session in ids {
+        assert!(kinds(&lab.events(&session)).contains(&"agent.message"));
+    }
+}
