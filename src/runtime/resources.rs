@@ -172,11 +172,14 @@ impl Given {
     pub(super) async fn commit<T>(
         mut self,
         commit: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, RuntimeError> {
+        if let Some(first) = self.bytes.first() {
+            first.sync_name().await?;
+        }
         self.keep(true);
         let committed = commit.await;
         self.keep(committed.is_ok());
-        committed
+        Ok(committed?)
     }
 
     fn keep(&mut self, kept: bool) {
