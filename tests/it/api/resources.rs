@@ -366,3 +366,26 @@ fn what_the_machine_lost_of_uploads_is_put_back_and_strays_are_taken_away() {
     assert_eq!(std::fs::read_to_string(uploads.join("x/y")).unwrap(), "a");
     assert!(!uploads.join("stray").exists());
 }
+
+#[test]
+fn a_fork_has_all_that_its_session_was_given() {
+    let look = "cat /mnt/session/uploads/a";
+    let lab = lab(As::Me, &[look, look]);
+    let file = put(&lab.server, "a.txt", b"hello");
+    let made = lab.create(&json!({ "resources": [given_at(&file, "/a")] })).expect(200);
+    let session = made["id"].as_str().unwrap();
+    assert_eq!(run(&lab, session), "hello");
+    let Lab { server, agent, environment } = lab;
+    let casemate = server.stop();
+    casemate.run(&["fork", session]).expect(0);
+    let lab = Lab { server: Server::of(casemate, &[]), agent, environment };
+    let sessions = lab.server.get("/v1/sessions").expect(200);
+    let fork = sessions["data"][0]["id"].as_str().unwrap().to_owned();
+    assert_ne!(fork, session);
+    lab.server.ask("DELETE", &format!("/v1/sessions/{session}"), None).expect(200);
+    lab.server.ask("DELETE", &format!("/v1/files/{file}"), None).expect(200);
+    let given = lab.get(&fork)["resources"].clone();
+    assert_eq!(given[0]["mount_path"], "/mnt/session/uploads/a");
+    assert_ne!(given[0]["file_id"], made["resources"][0]["file_id"]);
+    assert_eq!(run(&lab, &fork), "hello");
+}
