@@ -6,7 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::runtime::files::FileError;
-use crate::runtime::{RuntimeError, StoreError};
+use crate::runtime::resources::ResourceError;
+use crate::runtime::{AttachmentError, RuntimeError, StoreError};
 
 /// A refusal, or a failure of our own, as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,6 +170,7 @@ impl From<StoreError> for ApiError {
             StoreError::EventTooLarge { .. } | StoreError::TooManyEvents { .. } => {
                 Self::too_large(error.to_string())
             }
+            StoreError::Ended { session } => RuntimeError::Terminated(session.clone()).into(),
             StoreError::Closed => Self::overloaded("the server is stopping"),
             StoreError::DiskFull { .. } => Self::no_space("the disk of the server is full"),
             error => Self::internal(format!("the server could not {error}")),
@@ -200,6 +202,12 @@ impl From<RuntimeError> for ApiError {
                 Self::invalid(error.to_string()).code("budget_not_raised")
             }
             RuntimeError::File(error) => error.into(),
+            error @ RuntimeError::Attachment { source: AttachmentError::NoFile(_), .. } => {
+                Self::not_found(error.to_string())
+            }
+            RuntimeError::Resource(
+                error @ (ResourceError::NoFile(_) | ResourceError::NoResource(_)),
+            ) => Self::not_found(error.to_string()),
             error @ (RuntimeError::Disk(_) | RuntimeError::Drive(_) | RuntimeError::Door(_)) => {
                 Self::internal(format!("the server could not go on: {error}"))
             }

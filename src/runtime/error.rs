@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::admission::Unanswerable;
+use super::attachments::AttachmentError;
 use super::config::ConfigError;
 use super::files::FileError;
 use super::packages::BuildError;
+use super::resources::ResourceError;
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{MAX_INPUTS, MAX_TASK_BYTES};
 use crate::provider::ModelError;
@@ -50,6 +52,19 @@ pub enum RuntimeError {
     /// A stored file.
     #[error("could not {0}")]
     File(#[from] FileError),
+    /// A file that it was to be told.
+    #[error("{source}")]
+    Attachment {
+        /// Which of the inputs refers to it.
+        input: usize,
+        /// Which block of that.
+        block: usize,
+        /// What is wrong with it.
+        source: AttachmentError,
+    },
+    /// What a session was to be given, or to lose.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),

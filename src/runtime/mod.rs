@@ -7,6 +7,7 @@
 //! How to add an ability: a method on [`Runtime`]; doors stay thin.
 
 mod admission;
+mod attachments;
 mod changes;
 pub mod config;
 mod disks;
@@ -18,9 +19,11 @@ pub mod files;
 mod history;
 mod instructions;
 mod network;
+mod outputs;
 pub mod packages;
 mod records;
 mod registries;
+pub mod resources;
 mod sandboxes;
 mod update;
 mod warm;
@@ -35,6 +38,7 @@ pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
+pub use attachments::{AttachmentError, IMAGES};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
 pub use error::RuntimeError;
@@ -70,6 +74,7 @@ pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher};
+use resources::NewResource;
 use sandboxes::{check_apart, check_workspace};
 use warm::Warm;
 
@@ -105,6 +110,8 @@ pub struct SessionSpec {
     pub metadata: BTreeMap<String, String>,
     /// What it may use; what its agent says if absent.
     pub budget: Option<Budget>,
+    /// What it is given.
+    pub resources: Vec<NewResource>,
     /// What it is told at once: then it works as soon as it is there.
     pub initial: Vec<Input>,
 }
@@ -121,6 +128,7 @@ impl SessionSpec {
             origin: None,
             metadata: BTreeMap::new(),
             budget: None,
+            resources: Vec::new(),
             initial: Vec::new(),
         }
     }
@@ -141,6 +149,8 @@ struct Shared {
     drivers: Drivers,
     warm: Arc<Warm>,
     builder: Builder,
+    /// Held by whoever gives a session something or takes it away: no two find the same place free.
+    giving: tokio::sync::Mutex<()>,
 }
 
 impl Runtime {
@@ -152,14 +162,17 @@ impl Runtime {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
-        files::sweep(&config.data_dir, store.reader())?;
-        let catalog = config.catalog()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        files::sweep(&config.data_dir, store.reader(), clock.now())?;
+        resources::sweep(&config.data_dir, store.reader())?;
+        let catalog = config.catalog()?;
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm, builder };
+        let giving = tokio::sync::Mutex::default();
+        let shared =
+            Shared { store, clock, opened_at, config, catalog, drivers, warm, builder, giving };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -290,6 +303,13 @@ impl Runtime {
         let admission = Admission::to_new(self.reader(), &id, &definition, now);
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         self.make_disk(&id, &definition.environment).await?;
+        let given = match self.give(&id, &spec.resources, &spec.initial).await {
+            Ok(given) => given,
+            Err(error) => {
+                self.disk(&id).remove()?;
+                return Err(error);
+            }
+        };
         let works = !append.events.is_empty();
         let environment = definition.environment.clone();
         let new = NewSession {
@@ -300,9 +320,10 @@ impl Runtime {
             origin: spec.origin,
             metadata: spec.metadata,
             budget,
+            records: given.records.clone(),
             created_at: now,
         };
-        let row = self.shared.store.create_session(new, append).await?;
+        let row = given.commit(self.shared.store.create_session(new, append)).await?;
         if works {
             self.drive(&row.id)?;
         } else {
@@ -332,6 +353,23 @@ impl Runtime {
     /// # Errors
     /// An input that the session cannot take now; nothing is stored then.
     pub async fn submit_all(
+        &self,
+        id: &SessionId,
+        inputs: &[Input],
+    ) -> Result<Vec<Event>, RuntimeError> {
+        if self.row(id)?.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(id.clone()));
+        }
+        let attached = self.attach(id, inputs)?;
+        let attached = self.keep_attached(id, attached).await?;
+        let admitted = self.admit_all(id, inputs).await;
+        if admitted.is_err() {
+            self.detach(id, &attached).await?;
+        }
+        admitted
+    }
+
+    async fn admit_all(
         &self,
         id: &SessionId,
         inputs: &[Input],
@@ -413,6 +451,8 @@ impl Runtime {
             price: self.price(&route),
             model_id: route.model,
             opened_at: self.shared.opened_at,
+            hand_out: self.hand_out(id, &definition.environment),
+            attached: self.attached_files(id),
             launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,
@@ -502,13 +542,17 @@ impl Runtime {
             self.check_still(&row)?;
             self.shared.drivers.retire(id).await;
             self.shared.warm.forget(id);
+            let bytes = files::of_session(self.reader(), id)?;
             match self.shared.store.delete_session(id, row.head).await {
                 // Whatever was said meanwhile is gone on with.
                 Err(StoreError::Moved { .. }) => self.drive(id)?,
                 deleted => {
                     deleted?;
                     // Cut here, the next start sweeps it.
-                    return Ok(self.disk(id).remove()?);
+                    self.disk(id).remove()?;
+                    let data_dir = &self.config().data_dir;
+                    let removed = bytes.iter().map(|file| files::remove_bytes(data_dir, file));
+                    return Ok(removed.collect::<Result<_, _>>()?);
                 }
             }
         }

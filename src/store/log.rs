@@ -80,6 +80,7 @@ pub(super) fn create(
     db.atomically(|| {
         new.origin.iter().try_for_each(|origin| records::check_origin(db, origin))?;
         insert_session(db, new)?;
+        new.records.iter().try_for_each(|record| records::put(db, record).map(drop))?;
         append_all(db, events)?;
         Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
     })
@@ -148,6 +149,7 @@ pub(super) fn fork(
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
         insert_session(db, new)?;
+        new.records.iter().try_for_each(|record| records::put(db, record).map(drop))?;
         let copied = db
             .conn
             .prepare_cached(
@@ -200,19 +202,22 @@ pub(super) fn claim(db: &Database, session: &SessionId) -> Result<Done<Epoch>, S
 }
 
 pub(super) fn delete(db: &Database, session: SessionId, at: Seq) -> Result<Done<()>, StoreError> {
-    if read::projection(db, &session)?.is_some_and(|(_, _, projection)| projection.head != at) {
-        return Err(StoreError::Moved { session });
-    }
-    // The events and the projection go with the row, by their foreign keys.
-    let deleted = db
-        .conn
-        .prepare_cached("DELETE FROM session WHERE id = ?1")
-        .and_then(|mut delete| delete.execute([session.as_str()]))
-        .map_err(db.failed("delete a session"))?;
-    if deleted == 0 {
-        return Err(StoreError::NoSession { session });
-    }
-    Ok(Done { value: (), effect: Effect::Deleted(session) })
+    db.atomically(|| {
+        if read::projection(db, &session)?.is_some_and(|(_, _, projection)| projection.head != at) {
+            return Err(StoreError::Moved { session });
+        }
+        // The events and the projection go with the row, by their foreign keys.
+        let deleted = db
+            .conn
+            .prepare_cached("DELETE FROM session WHERE id = ?1")
+            .and_then(|mut delete| delete.execute([session.as_str()]))
+            .map_err(db.failed("delete a session"))?;
+        if deleted == 0 {
+            return Err(StoreError::NoSession { session });
+        }
+        records::delete_of(db, session.as_str())?;
+        Ok(Done { value: (), effect: Effect::Deleted(session) })
+    })
 }
 
 pub(super) fn append(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {

@@ -148,7 +148,8 @@ impl Store {
         self.0.writer.write(new.bytes(), move |db| log::append(db, new)).await
     }
 
-    /// Removes a session and its log, if it still ends there. Who watches its head sees the channel closed.
+    /// Removes a session, its log and the records that go with it, if it still ends there. Who watches its head sees the
+    /// channel closed.
     pub async fn delete_session(&self, session: &SessionId, at: Seq) -> Result<(), StoreError> {
         let session = session.clone();
         self.0.writer.write(0, move |db| log::delete(db, session, at)).await
@@ -157,6 +158,18 @@ impl Store {
     /// Makes a record.
     pub async fn put_record(&self, new: NewRecord) -> Result<Record, StoreError> {
         self.0.writer.write(0, move |db| records::put(db, &new)).await
+    }
+
+    /// Removes records of a session and makes others that go with it, all or nothing: it must be there and not have
+    /// ended. What is to go may be gone already.
+    pub async fn exchange_records(
+        &self,
+        session: &SessionId,
+        gone: Vec<(&'static str, String)>,
+        new: Vec<NewRecord>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let session = session.clone();
+        self.0.writer.write(0, move |db| records::exchange(db, session, &gone, &new)).await
     }
 
     /// Changes a record that still has `revision`.

@@ -7,10 +7,12 @@ use rusqlite::types::Type;
 use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 use serde_json::Value;
 
+use super::row::SessionStatus;
 use super::schema::Database;
 use super::writer::{Done, Effect};
-use super::{Origin, StoreError};
+use super::{Origin, StoreError, read};
 use crate::clock::{Timestamp, from_millis};
+use crate::id::SessionId;
 
 /// A record to be made; its revision is 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -200,6 +202,41 @@ pub(super) fn delete(db: &Database, kind: &str, id: &str) -> Result<Done<()>, St
         return Err(StoreError::NoRecord { id: id.to_owned() });
     }
     Ok(Done { value: (), effect: Effect::None })
+}
+
+/// Removes records and makes others, all of it or nothing, for a session that must be there and not have ended. One that is
+/// to go may be gone already.
+pub(super) fn exchange(
+    db: &Database,
+    session: SessionId,
+    gone: &[(&'static str, String)],
+    new: &[NewRecord],
+) -> Result<Done<Vec<Record>>, StoreError> {
+    db.atomically(|| {
+        let Some((_, _, projection)) = read::projection(db, &session)? else {
+            return Err(StoreError::NoSession { session });
+        };
+        if projection.status == SessionStatus::Terminated {
+            return Err(StoreError::Ended { session });
+        }
+        for (kind, id) in gone {
+            match delete(db, kind, id) {
+                Ok(_) | Err(StoreError::NoRecord { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let records = new.iter().map(|new| put(db, new).map(|done| done.value));
+        Ok(Done { value: records.collect::<Result<_, _>>()?, effect: Effect::None })
+    })
+}
+
+/// Removes whatever goes with that.
+pub(super) fn delete_of(db: &Database, owner: &str) -> Result<(), StoreError> {
+    db.conn
+        .prepare_cached("DELETE FROM record WHERE owner = ?1")
+        .and_then(|mut delete| delete.execute([owner]))
+        .map(drop)
+        .map_err(db.failed("delete records"))
 }
 
 pub(super) fn record(db: &Database, kind: &str, id: &str) -> Result<Option<Record>, StoreError> {

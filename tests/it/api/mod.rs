@@ -1,11 +1,14 @@
 //! `casemate serve`, as any HTTP client sees it.
 
 mod agents;
+mod attachments;
 mod environments;
 mod events;
 mod files;
 mod models;
 mod openapi;
+mod outputs;
+mod resources;
 mod server;
 mod sessions;
 mod stream;

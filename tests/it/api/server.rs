@@ -68,8 +68,14 @@ impl Server {
 
     /// One with these arguments, for that installation.
     pub(crate) fn of(casemate: Casemate, args: &[&str]) -> Self {
+        Self::with(casemate, &[], args)
+    }
+
+    /// The same with this in its environment.
+    pub(crate) fn with(casemate: Casemate, env: &[(&str, String)], args: &[&str]) -> Self {
         let key = casemate.run(&["key"]).expect(0).stdout().trim().to_owned();
         let mut command = casemate.command();
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--quiet"]).args(args);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -103,7 +109,19 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let reply = self.attempt(method, path, headers, body);
+        reply.unwrap_or_else(|| panic!("{method} {path}: no answer"))
+    }
+
+    /// The same of a server that may be gone, or go meanwhile.
+    pub(crate) fn attempt(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Reply> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -115,12 +133,20 @@ impl Server {
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
         // A server that refuses a body early may close before it has all of it.
         drop(stream.write_all(body));
         let mut bytes = Vec::new();
         drop(stream.read_to_end(&mut bytes));
-        reply(&bytes)
+        (!bytes.is_empty()).then(|| reply(&bytes))
+    }
+
+    /// Waits until it has ended by itself, or kills it.
+    pub(crate) fn crashed(mut self, by_itself: bool) -> Casemate {
+        if by_itself {
+            until("the server's crash", || self.child.try_wait().unwrap());
+        }
+        std::mem::replace(&mut self.casemate, Casemate::new())
     }
 
     /// Asks it to stop and waits until it has.
