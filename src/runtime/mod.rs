@@ -69,7 +69,7 @@ use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
-use packages::{BuildError, Builder, Provided, Watcher};
+use packages::{BuildError, Builder, Provided, Watcher, unwatched};
 use sandboxes::{check_apart, check_workspace};
 use warm::Warm;
 
@@ -141,6 +141,7 @@ struct Shared {
     drivers: Drivers,
     warm: Arc<Warm>,
     builder: Builder,
+    watcher: Watcher,
 }
 
 impl Runtime {
@@ -149,6 +150,14 @@ impl Runtime {
     /// # Errors
     /// The store's: in use by another process, of a newer version, unreadable.
     pub fn open(config: Config) -> Result<Self, RuntimeError> {
+        Self::open_watched(config, unwatched())
+    }
+
+    /// The same; what sessions build for themselves is told to the watcher.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn open_watched(config: Config, watcher: Watcher) -> Result<Self, RuntimeError> {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
@@ -159,7 +168,8 @@ impl Runtime {
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm, builder };
+        let shared =
+            Shared { store, clock, opened_at, config, catalog, drivers, warm, builder, watcher };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -509,6 +519,7 @@ impl Runtime {
         let work = async {
             self.shared.drivers.stop().await;
             self.shared.warm.end();
+            self.shared.builder.end().await;
             self.shared.store.clone().close().await;
             // A thread that panicked has nothing left to wait for.
             drop(tokio::task::spawn_blocking(sandbox::settle).await);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::packages::{Builder, Lease, unwatched};
+use super::packages::{Builder, Lease, Watcher};
 use super::warm::Recipe;
 use super::{Registries, Runtime, RuntimeError, network};
 use crate::egress::policy::Policy;
@@ -29,15 +29,17 @@ impl Runtime {
         let (recipe, policy) = self.recipe(id, environment);
         let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
         let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
+        let watcher = Arc::clone(&self.shared.watcher);
         Arc::new(move || -> Sandboxed {
             let (id, warm) = (id.clone(), Arc::clone(&warm));
             let (recipe, policy) = (recipe.clone(), policy.clone());
             let (builder, leased) = (builder.clone(), Arc::clone(&leased));
+            let watcher = Arc::clone(&watcher);
             Box::pin(async move {
                 let guest = match warm.take(&id, &recipe).await {
                     Some(guest) => guest,
                     None => {
-                        let lease = lease(&builder, &recipe.environment, &leased).await?;
+                        let lease = lease(&builder, &recipe.environment, &watcher, &leased).await?;
                         launch(&recipe, lease.as_deref()).await?
                     }
                 };
@@ -53,13 +55,14 @@ impl Runtime {
 async fn lease(
     builder: &Builder,
     environment: &Environment,
+    watcher: &Watcher,
     leased: &Mutex<Option<Arc<Lease>>>,
 ) -> Result<Option<Arc<Lease>>, String> {
     let known = leased.lock().expect("nothing panics under this lock").clone();
     if known.is_some() {
         return Ok(known);
     }
-    let provided = builder.provide(environment, &unwatched()).await.map_err(|e| e.to_string())?;
+    let provided = builder.provide(environment, watcher).await.map_err(|e| e.told())?;
     let lease = provided.map(|found| Arc::new(found.lease));
     leased.lock().expect("nothing panics under this lock").clone_from(&lease);
     Ok(lease)

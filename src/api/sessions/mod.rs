@@ -228,6 +228,7 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         workspace_mode: WorkspaceMode::Own,
         profile: ProfileSource::BuiltIn(PROFILE.to_owned()),
         networking: environment.networking,
+        packages: environment.packages,
         ..Environment::new(WORKSPACE.into())
     };
     Ok(SessionSpec {

@@ -7,7 +7,7 @@ mod files;
 mod models;
 mod openapi;
 mod server;
-mod sessions;
+pub(crate) mod sessions;
 mod stream;
 mod threads;
 mod transport;
