@@ -103,6 +103,8 @@ ids! {
     ThreadId = "sthr_", "a thread id";
     /// Names an uploaded or harvested file.
     FileId = "file_", "a file id";
+    /// Names what a session was given: a file, a repository.
+    ResourceId = "sesrsc_", "the id of a session's resource";
     /// Names one event of a session's log.
     EventId = "sevt_", "an event id";
 }

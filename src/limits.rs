@@ -250,6 +250,15 @@ pub const MAX_CONTENT_BLOCKS: usize = 1000;
 pub const RECORD_CHANGE_ATTEMPTS: usize = 16;
 /// Largest uploaded file: that of the hosted service.
 pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
+/// Files that one session may be given (the protocol's bound).
+pub const MAX_SESSION_FILES: usize = 500;
+/// Resources of all kinds that one session may be created with: its files, and some repositories.
+pub const MAX_SESSION_RESOURCES: usize = MAX_SESSION_FILES + 16;
+/// Longest path in bytes at which a session may be given a file, and the longest name in it: what the kernel takes, less
+/// what lies above.
+pub const MAX_MOUNT_PATH_BYTES: usize = 1024;
+/// See [`MAX_MOUNT_PATH_BYTES`].
+pub const MAX_PATH_NAME_BYTES: usize = 255;
 /// Silence allowed within an upload.
 pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest file name in characters that is kept: what the usual file systems hold.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::runtime::files::FileError;
+use crate::runtime::resources::ResourceError;
 use crate::runtime::{RuntimeError, StoreError};
 
 /// A refusal, or a failure of our own, as a client sees it.
@@ -196,6 +197,9 @@ impl From<RuntimeError> for ApiError {
                 Self::invalid(error.to_string()).code("budget_not_raised")
             }
             RuntimeError::File(error) => error.into(),
+            RuntimeError::Resource(
+                error @ (ResourceError::NoFile(_) | ResourceError::NoResource(_)),
+            ) => Self::not_found(error.to_string()),
             error @ (RuntimeError::Disk(_) | RuntimeError::Drive(_) | RuntimeError::Door(_)) => {
                 Self::internal(format!("the server could not go on: {error}"))
             }

@@ -1,7 +1,5 @@
 //! Files: upload, list, metadata, download, delete.
 
-use std::time::Duration;
-
 use async_stream::try_stream;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -21,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::event::rfc3339;
 use crate::id::FileId;
 use crate::limits::{MAX_FILE_NAME_CHARS, UPLOAD_IDLE_TIMEOUT};
-use crate::runtime::files::{KIND, Upload};
+use crate::runtime::files::{FileFacts, KIND, Upload};
 use crate::runtime::{Record, RecordFilter};
 
 /// The name of the list, for its cursors.
@@ -119,8 +117,7 @@ pub(super) fn view(record: &Record) -> Value {
 
 /// When the file's time is over.
 fn expires_at(record: &Record) -> Option<Timestamp> {
-    let seconds = record.body.get("expires_in_seconds").and_then(Value::as_u64)?;
-    Some(record.created_at + Duration::from_secs(seconds))
+    FileFacts::of(record)?.expires_at(record.created_at)
 }
 
 fn is_expired(record: &Record, now: Timestamp) -> bool {
@@ -240,14 +237,14 @@ async fn upload(State(app): State<App>, request: Request) -> Answer {
     let Some((upload, filename, mime_type)) = received else {
         return Err(ApiError::field("file", "Field required"));
     };
-    let body = json!({
-        "filename": filename,
-        "mime_type": mime_type,
-        "size_bytes": upload.size(),
-        "downloadable": !app.options().strict,
-        "expires_in_seconds": expires_in,
-    });
-    Ok(json(&view(&app.runtime().keep(upload, None, body).await?)))
+    let facts = FileFacts {
+        filename,
+        mime_type,
+        size_bytes: upload.size(),
+        downloadable: !app.options().strict,
+        expires_in_seconds: expires_in,
+    };
+    Ok(json(&view(&app.runtime().keep(upload, None, &facts).await?)))
 }
 
 /// The parts of a form.

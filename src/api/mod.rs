@@ -25,6 +25,7 @@ pub mod path;
 mod patience;
 pub mod query;
 mod records;
+mod resources;
 pub mod schema;
 pub mod serve;
 mod sessions;
@@ -185,6 +186,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         models::endpoints(),
         files::endpoints(),
         sessions::endpoints(),
+        resources::endpoints(),
     ];
     tables.into_iter().flatten().collect()
 }

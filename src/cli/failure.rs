@@ -240,6 +240,7 @@ impl From<RuntimeError> for Failure {
             | E::BudgetNotRaised
             | E::NoThread(_)
             | E::NotBudgetable { .. }
+            | E::Resource(_)
             | E::Terminated(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),

@@ -6,6 +6,7 @@ use super::admission::Unanswerable;
 use super::config::ConfigError;
 use super::files::FileError;
 use super::packages::BuildError;
+use super::resources::ResourceError;
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{MAX_INPUTS, MAX_TASK_BYTES};
 use crate::provider::ModelError;
@@ -50,6 +51,9 @@ pub enum RuntimeError {
     /// A stored file.
     #[error("could not {0}")]
     File(#[from] FileError),
+    /// What a session was to be given, or to lose.
+    #[error(transparent)]
+    Resource(#[from] ResourceError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),

@@ -242,6 +242,7 @@ impl Runtime {
             origin: still.origin_at(moment.position),
             metadata: still.row.metadata.clone(),
             budget: moment.budget.clone(),
+            records: Vec::new(),
             created_at: self.now(),
         };
         let forked = EventBody::Forked { from: still.row.id.clone(), at: at.clone(), home, work };

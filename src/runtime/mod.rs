@@ -21,6 +21,7 @@ mod network;
 pub mod packages;
 mod records;
 mod registries;
+pub mod resources;
 mod sandboxes;
 mod update;
 mod warm;
@@ -70,6 +71,7 @@ pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher, unwatched};
+use resources::NewResource;
 use sandboxes::{check_apart, check_workspace};
 use warm::Warm;
 
@@ -105,6 +107,8 @@ pub struct SessionSpec {
     pub metadata: BTreeMap<String, String>,
     /// What it may use; what its agent says if absent.
     pub budget: Option<Budget>,
+    /// What it is given.
+    pub resources: Vec<NewResource>,
     /// What it is told at once: then it works as soon as it is there.
     pub initial: Vec<Input>,
 }
@@ -121,6 +125,7 @@ impl SessionSpec {
             origin: None,
             metadata: BTreeMap::new(),
             budget: None,
+            resources: Vec::new(),
             initial: Vec::new(),
         }
     }
@@ -142,6 +147,8 @@ struct Shared {
     warm: Arc<Warm>,
     builder: Builder,
     watcher: Watcher,
+    /// Held by whoever gives a session something or takes it away: no two find the same place free.
+    giving: tokio::sync::Mutex<()>,
 }
 
 impl Runtime {
@@ -162,14 +169,26 @@ impl Runtime {
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
         files::sweep(&config.data_dir, store.reader())?;
+        resources::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let shared =
-            Shared { store, clock, opened_at, config, catalog, drivers, warm, builder, watcher };
+        let giving = tokio::sync::Mutex::default();
+        let shared = Shared {
+            store,
+            clock,
+            opened_at,
+            config,
+            catalog,
+            drivers,
+            warm,
+            builder,
+            watcher,
+            giving,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -300,6 +319,13 @@ impl Runtime {
         let admission = Admission::to_new(self.reader(), &id, &definition, now);
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         self.make_disk(&id, &definition.environment).await?;
+        let given = match self.give(&id, &spec.resources).await {
+            Ok(given) => given,
+            Err(error) => {
+                self.disk(&id).remove()?;
+                return Err(error);
+            }
+        };
         let works = !append.events.is_empty();
         let environment = definition.environment.clone();
         let new = NewSession {
@@ -310,9 +336,11 @@ impl Runtime {
             origin: spec.origin,
             metadata: spec.metadata,
             budget,
+            records: given.records.clone(),
             created_at: now,
         };
         let row = self.shared.store.create_session(new, append).await?;
+        given.keep();
         if works {
             self.drive(&row.id)?;
         } else {

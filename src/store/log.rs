@@ -9,7 +9,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::row::{Author, Epoch, NewSession, Projection, SessionRow, SessionStatus};
 use super::schema::Database;
 use super::writer::{Done, Effect};
-use super::{StoreError, checksum, read};
+use super::{StoreError, checksum, read, records};
 use crate::clock::{Timestamp, from_millis};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
@@ -75,6 +75,7 @@ pub(super) fn create(
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
         insert_session(db, new)?;
+        new.records.iter().try_for_each(|record| records::put(db, record).map(drop))?;
         append_all(db, events)?;
         Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
     })
@@ -143,6 +144,7 @@ pub(super) fn fork(
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
         insert_session(db, new)?;
+        new.records.iter().try_for_each(|record| records::put(db, record).map(drop))?;
         let copied = db
             .conn
             .prepare_cached(
@@ -195,16 +197,19 @@ pub(super) fn claim(db: &Database, session: &SessionId) -> Result<Done<Epoch>, S
 }
 
 pub(super) fn delete(db: &Database, session: SessionId) -> Result<Done<()>, StoreError> {
-    // The events and the projection go with the row, by their foreign keys.
-    let deleted = db
-        .conn
-        .prepare_cached("DELETE FROM session WHERE id = ?1")
-        .and_then(|mut delete| delete.execute([session.as_str()]))
-        .map_err(db.failed("delete a session"))?;
-    if deleted == 0 {
-        return Err(StoreError::NoSession { session });
-    }
-    Ok(Done { value: (), effect: Effect::Deleted(session) })
+    db.atomically(|| {
+        // The events and the projection go with the row, by their foreign keys.
+        let deleted = db
+            .conn
+            .prepare_cached("DELETE FROM session WHERE id = ?1")
+            .and_then(|mut delete| delete.execute([session.as_str()]))
+            .map_err(db.failed("delete a session"))?;
+        if deleted == 0 {
+            return Err(StoreError::NoSession { session });
+        }
+        records::delete_of(db, session.as_str())?;
+        Ok(Done { value: (), effect: Effect::Deleted(session) })
+    })
 }
 
 pub(super) fn append(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {

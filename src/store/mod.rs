@@ -148,7 +148,7 @@ impl Store {
         self.0.writer.write(new.bytes(), move |db| log::append(db, new)).await
     }
 
-    /// Removes a session and its log. Who watches its head sees the channel closed.
+    /// Removes a session, its log and the records that go with it. Who watches its head sees the channel closed.
     pub async fn delete_session(&self, session: &SessionId) -> Result<(), StoreError> {
         let session = session.clone();
         self.0.writer.write(0, move |db| log::delete(db, session)).await
@@ -157,6 +157,16 @@ impl Store {
     /// Makes a record.
     pub async fn put_record(&self, new: NewRecord) -> Result<Record, StoreError> {
         self.0.writer.write(0, move |db| records::put(db, &new)).await
+    }
+
+    /// Makes records that go with a session which is there and has not ended, all or none. They are gone with it.
+    pub async fn attach_records(
+        &self,
+        session: &SessionId,
+        new: Vec<NewRecord>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let session = session.clone();
+        self.0.writer.write(0, move |db| records::attach(db, session, &new)).await
     }
 
     /// Changes a record that still has `revision`.
@@ -187,6 +197,14 @@ impl Store {
     pub async fn delete_record(&self, kind: &'static str, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
         self.0.writer.write(0, move |db| records::delete(db, kind, &id)).await
+    }
+
+    /// Removes all of these records, or none.
+    pub async fn delete_records(
+        &self,
+        records: Vec<(&'static str, String)>,
+    ) -> Result<(), StoreError> {
+        self.0.writer.write(0, move |db| records::delete_all(db, &records)).await
     }
 
     /// The position of the session's last committed event, now and from now on: look at the value first, then wait for

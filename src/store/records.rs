@@ -7,10 +7,12 @@ use rusqlite::types::Type;
 use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 use serde_json::Value;
 
-use super::StoreError;
+use super::row::SessionStatus;
 use super::schema::Database;
 use super::writer::{Done, Effect};
+use super::{StoreError, read};
 use crate::clock::{Timestamp, from_millis};
+use crate::id::SessionId;
 
 /// A record to be made; its revision is 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,6 +173,44 @@ pub(super) fn delete(db: &Database, kind: &str, id: &str) -> Result<Done<()>, St
         return Err(StoreError::NoRecord { id: id.to_owned() });
     }
     Ok(Done { value: (), effect: Effect::None })
+}
+
+/// Makes records that go with a session, all or none: it must be there, and not have ended.
+pub(super) fn attach(
+    db: &Database,
+    session: SessionId,
+    new: &[NewRecord],
+) -> Result<Done<Vec<Record>>, StoreError> {
+    db.atomically(|| {
+        let Some((_, _, projection)) = read::projection(db, &session)? else {
+            return Err(StoreError::NoSession { session });
+        };
+        if projection.status == SessionStatus::Terminated {
+            return Err(StoreError::Ended { session });
+        }
+        let records = new.iter().map(|new| put(db, new).map(|done| done.value));
+        Ok(Done { value: records.collect::<Result<_, _>>()?, effect: Effect::None })
+    })
+}
+
+/// Removes all of these, or none.
+pub(super) fn delete_all(
+    db: &Database,
+    records: &[(&'static str, String)],
+) -> Result<Done<()>, StoreError> {
+    db.atomically(|| {
+        records.iter().try_for_each(|(kind, id)| delete(db, kind, id).map(drop))?;
+        Ok(Done { value: (), effect: Effect::None })
+    })
+}
+
+/// Removes whatever goes with that.
+pub(super) fn delete_of(db: &Database, owner: &str) -> Result<(), StoreError> {
+    db.conn
+        .prepare_cached("DELETE FROM record WHERE owner = ?1")
+        .and_then(|mut delete| delete.execute([owner]))
+        .map(drop)
+        .map_err(db.failed("delete records"))
 }
 
 pub(super) fn record(db: &Database, kind: &str, id: &str) -> Result<Option<Record>, StoreError> {

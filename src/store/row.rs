@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::NewRecord;
 use crate::clock::Timestamp;
 use crate::event::{
     Activity, Budget, Cost, EventBody, Seq, StopReason, Usage, UsageSnapshot, millis_between,
@@ -131,6 +132,8 @@ pub struct NewSession {
     pub metadata: BTreeMap<String, String>,
     /// What it may use.
     pub budget: Option<Budget>,
+    /// What goes with it, such as files: there when it is, and gone with it.
+    pub records: Vec<NewRecord>,
     /// When.
     pub created_at: Timestamp,
 }

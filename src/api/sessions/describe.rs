@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::MAX_TITLE_CHARS;
+use crate::api::resources;
 use crate::api::schema::{
     Schema, any, any_object, boolean, integer, list, list_of, literal, may, metadata,
     metadata_patch, must, nullable, object, pattern, string, tagged, text, time, words,
 };
-use crate::limits::{MAX_INITIAL_EVENTS, MAX_INPUTS};
+use crate::limits::{MAX_INITIAL_EVENTS, MAX_INPUTS, MAX_SESSION_RESOURCES};
 use crate::runtime::SessionStatus;
 
 /// A session as it is answered.
@@ -78,7 +79,7 @@ fn session() -> Value {
             must("title", nullable(string())),
             must("agent", any_object()),
             must("environment_id", pattern("^env_")),
-            must("resources", list(any_object())),
+            must("resources", list(resources::RESOURCE.reference())),
             must("vault_ids", list(string())),
             must("metadata", metadata()),
             must("usage", usage()),
@@ -101,7 +102,7 @@ fn create() -> Value {
         may("metadata", nullable(metadata())),
         may("budget", nullable(budget())),
         may("initial_events", nullable(list_of(0, MAX_INITIAL_EVENTS, user_message()))),
-        may("resources", nullable(list_of(0, 0, any_object()))),
+        may("resources", nullable(list_of(0, MAX_SESSION_RESOURCES, resources::new()))),
         may("vault_ids", nullable(list_of(0, 0, string()))),
     ])
 }

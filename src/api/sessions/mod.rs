@@ -13,7 +13,7 @@ use super::error::{self, ApiError};
 use super::page::{Cursor, Page};
 use super::path::Ids;
 use super::query::Query;
-use super::{App, JsonBody, agents, environments, events, input, schema, threads};
+use super::{App, JsonBody, agents, environments, events, input, resources, schema, threads};
 use crate::clock::Timestamp;
 use crate::environment::{Environment, ProfileSource, WorkspaceMode};
 use crate::event::{Budget, rfc3339};
@@ -160,15 +160,16 @@ pub(super) fn find(app: &App, id: &str) -> Result<SessionRow, ApiError> {
 }
 
 /// A session as clients see it.
-fn view(row: &SessionRow, now: Timestamp) -> Value {
-    json!({
+fn view(app: &App, row: &SessionRow) -> Result<Value, ApiError> {
+    let now = app.clock().now();
+    Ok(json!({
         "type": "session",
         "id": row.id,
         "status": row.status.as_str(),
         "title": row.title,
         "agent": row.agent,
         "environment_id": row.environment_id,
-        "resources": [],
+        "resources": resources::of_session(app, row)?,
         "vault_ids": row.vault_ids,
         "metadata": row.metadata,
         "usage": row.usage_by(now),
@@ -182,7 +183,7 @@ fn view(row: &SessionRow, now: Timestamp) -> Value {
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
         "archived_at": row.archived_at.map(rfc3339),
-    })
+    }))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact below nine million years")]
@@ -191,12 +192,13 @@ pub(super) fn seconds(millis: u64) -> f64 {
 }
 
 fn answer(app: &App, row: &SessionRow) -> error::Answer {
-    Ok(super::json(&view(row, app.clock().now())))
+    Ok(super::json(&view(app, row)?))
 }
 
 async fn create(State(app): State<App>, JsonBody(body): JsonBody) -> error::Answer {
     let spec = spec(&app, &Node::root(&body))?;
-    let row = Box::pin(app.runtime().create_session(spec)).await?;
+    let row = Box::pin(app.runtime().create_session(spec)).await;
+    let row = row.map_err(|error| resources::refused(error, "resources"))?;
     answer(&app, &row)
 }
 
@@ -210,11 +212,11 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
     let budget = object.maybe("budget").map(|node| budget(&node)).transpose()?;
     let initial = object.maybe("initial_events");
     let initial = initial.map(|node| input::initial_events(&node)).transpose()?;
-    for (name, what) in [("resources", "resources"), ("vault_ids", "vaults")] {
-        if let Some(list) = object.maybe(name).filter(|list| list.value() != &json!([])) {
-            list.array()?;
-            return Err(list.refuse(format!("{what} are not supported by this server yet")));
-        }
+    let given = object.maybe("resources");
+    let given = given.map(|node| resources::all(app, &node)).transpose()?;
+    if let Some(list) = object.maybe("vault_ids").filter(|list| list.value() != &json!([])) {
+        list.array()?;
+        return Err(list.refuse("vaults are not supported by this server yet"));
     }
     object.done()?;
     let origin = Origin {
@@ -236,6 +238,7 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         origin: Some(origin),
         metadata: pairs.into_iter().map(|(key, value)| (key, text(&value))).collect(),
         budget,
+        resources: given.unwrap_or_default(),
         initial: initial.unwrap_or_default(),
         ..SessionSpec::new(agent.agent, place)
     })
@@ -369,8 +372,7 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
     let of_none = query.one("deployment_id").or(query.one("memory_store_id")).is_some();
     let of_none = of_none || query.one("agent_id").is_some() && filter.agent.is_none();
     let found = if of_none { Found::default() } else { look(&app, &filter, &page, cursor)? };
-    let now = app.clock().now();
-    let data: Vec<_> = found.rows.iter().map(|row| view(row, now)).collect();
+    let data = found.rows.iter().map(|row| view(&app, row)).collect::<Result<Vec<_>, _>>()?;
     let cursor = |row: &SessionRow, back| Cursor { back, ..Mark::at(row).cursor(list) }.to_string();
     let next = found.rows.last().filter(|_| found.more).map(|row| cursor(row, false));
     let prev = found.rows.first().filter(|_| found.earlier).map(|row| cursor(row, true));

@@ -19,6 +19,7 @@ mod seal;
 mod session;
 mod shared;
 mod tree;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use place::Place;
 pub(super) use restore::remove_all;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
+pub use uploads::{Shown, same_bytes};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
 use path::RelativePath;

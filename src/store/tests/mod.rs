@@ -34,6 +34,7 @@ fn event(text: &str) -> NewEvent {
 
 fn new_session(workspace: &str) -> NewSession {
     NewSession {
+        records: Vec::new(),
         id: SessionId::mint(at(0)),
         title: Some("a title".to_owned()),
         workspace: workspace.into(),

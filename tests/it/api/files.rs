@@ -10,7 +10,7 @@ use super::server::Reply;
 use crate::support::{Casemate, until};
 
 /// A form with one part for each entry: name, file name if any, content type if any, bytes.
-type Part<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [u8]);
+pub(super) type Part<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [u8]);
 
 const BOUNDARY: &str = "b0undary";
 
@@ -32,18 +32,18 @@ fn form(parts: &[Part<'_>]) -> Vec<u8> {
     body
 }
 
-fn upload(server: &Server, parts: &[Part<'_>]) -> Reply {
+pub(super) fn upload(server: &Server, parts: &[Part<'_>]) -> Reply {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let headers = [("x-api-key", server.key.as_str()), ("content-type", kind.as_str())];
     server.send("POST", "/v1/files", &headers, &form(parts))
 }
 
-fn file<'a>(name: &'a str, bytes: &'a [u8]) -> Part<'a> {
+pub(super) fn file<'a>(name: &'a str, bytes: &'a [u8]) -> Part<'a> {
     ("file", Some(name), None, bytes)
 }
 
 /// Names of what lies in the directory of files.
-fn stored(casemate: &Casemate) -> Vec<String> {
+pub(super) fn stored(casemate: &Casemate) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(casemate.data_dir().join("files")) else {
         return Vec::new();
     };

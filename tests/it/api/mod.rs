@@ -6,6 +6,7 @@ mod events;
 mod files;
 mod models;
 mod openapi;
+mod resources;
 mod server;
 pub(crate) mod sessions;
 mod stream;

@@ -1,0 +1,49 @@
+//! What sessions are given, in the server's description.
+
+use serde_json::Value;
+
+use crate::api::schema::{Schema, any, may, must, nullable, object, pattern, string, tagged, time};
+
+/// A resource as it is answered.
+pub(in crate::api) const RESOURCE: Schema = Schema { name: "SessionResource", make: resource };
+/// What one that is there is given.
+pub(super) const ADD: Schema = Schema { name: "SessionResourceAdd", make: new_file };
+/// What changes one.
+pub(super) const UPDATE: Schema = Schema { name: "SessionResourceUpdate", make: update };
+/// What is left of one.
+pub(super) const DELETED: Schema = Schema { name: "DeletedSessionResource", make: deleted };
+
+fn resource() -> Value {
+    any([file()])
+}
+
+fn file() -> Value {
+    tagged(
+        "file",
+        [
+            must("id", pattern("^sesrsc_")),
+            must("file_id", pattern("^file_")),
+            must("mount_path", pattern("^/")),
+            must("created_at", time()),
+            must("updated_at", time()),
+        ],
+    )
+}
+
+/// What a session is to be given when it is created.
+pub(in crate::api) fn new() -> Value {
+    any([new_file()])
+}
+
+fn new_file() -> Value {
+    let file = pattern("^file_");
+    tagged("file", [must("file_id", file), may("mount_path", nullable(pattern("^/")))])
+}
+
+fn update() -> Value {
+    object([must("authorization_token", string())])
+}
+
+fn deleted() -> Value {
+    tagged("session_resource_deleted", [must("id", pattern("^sesrsc_"))])
+}

@@ -1,0 +1,346 @@
+//! What sessions are given: files that they can read at a place of their own. A resource is a record that goes with its
+//! session; what it stands for is put into the session's disk before that record is committed, and taken away after it is
+//! gone. So what is there without a record was cut on its way in or out, and the next start takes it away.
+//!
+//! How to add a kind: a variant of [`NewResource`] and one of [`Resource`], an arm of `Runtime::materialise`, and its
+//! reading and its view in `api/resources`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, Draft, FileFacts};
+use super::{Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
+use crate::clock::Timestamp;
+use crate::id::{FileId, ResourceId, SessionId};
+use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_PATH_NAME_BYTES, MAX_SESSION_FILES};
+use crate::sandbox::disk::{Place, Shown};
+use crate::sandbox::plan::UPLOADS;
+use crate::store::{NewRecord, Reader};
+
+/// The kind of a resource's record.
+pub const KIND: &str = "session_resource";
+
+/// What a session is to be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewResource {
+    /// A stored file.
+    File {
+        /// Which. The session gets one of its own with the same bytes.
+        file_id: FileId,
+        /// Where it is to be read.
+        mount_path: UploadPath,
+    },
+}
+
+/// What a session was given: the body of the resource's record, and what clients see of it besides its id and its times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Resource {
+    /// A file that is the session's own.
+    File {
+        /// Which.
+        file_id: FileId,
+        /// Where the session reads it.
+        mount_path: UploadPath,
+    },
+}
+
+impl Resource {
+    /// That of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
+        serde_json::from_value(record.body.clone()).ok()
+    }
+}
+
+/// A path at which a session reads a file: absolute, below `/mnt/session/uploads`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadPath(String);
+
+impl UploadPath {
+    /// Where a file is that was given no path: clients know it beforehand.
+    #[must_use]
+    pub fn of(file: &FileId) -> Self {
+        Self(format!("{UPLOADS}/{file}"))
+    }
+
+    /// Below the directory of uploads.
+    #[must_use]
+    pub fn relative(&self) -> &Path {
+        let rest = self.0.strip_prefix(UPLOADS).unwrap_or_default();
+        Path::new(rest.trim_start_matches('/'))
+    }
+
+    /// Whether both can be there: they are not the same, and none lies below the other.
+    fn is_apart_from(&self, other: &Self) -> bool {
+        let (one, other) = (self.relative(), other.relative());
+        !one.starts_with(other) && !other.starts_with(one)
+    }
+}
+
+impl fmt::Display for UploadPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads a path as clients give it: `/data.csv` is a place below the directory of uploads, as is its whole path.
+impl FromStr for UploadPath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let Some(rest) = text.strip_prefix('/') else { return Err("must be an absolute path") };
+        if text.len() > MAX_MOUNT_PATH_BYTES {
+            return Err("must have at most 1024 bytes");
+        }
+        let below = text.strip_prefix(UPLOADS).and_then(|below| below.strip_prefix('/'));
+        let relative = below.unwrap_or(rest);
+        if relative.is_empty() || text == UPLOADS {
+            return Err("must name a file");
+        }
+        for name in relative.split('/') {
+            match name {
+                "" => return Err("must not have an empty name in it, nor end with a slash"),
+                "." | ".." => return Err("must not have `.` or `..` in it"),
+                name if name.len() > MAX_PATH_NAME_BYTES => {
+                    return Err("must not have a name of more than 255 bytes in it");
+                }
+                name if name.chars().any(char::is_control) => {
+                    return Err("must not have a control character in it");
+                }
+                _ => {}
+            }
+        }
+        Ok(Self(format!("{UPLOADS}/{relative}")))
+    }
+}
+
+impl Serialize for UploadPath {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for UploadPath {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why a session cannot be given something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResourceError {
+    /// No such file, or none any more.
+    #[error("there is no file `{0}`")]
+    NoFile(FileId),
+    /// Something is there already.
+    #[error("{path} cannot be had: the session has a file at {taken}")]
+    Taken {
+        /// What was asked for.
+        path: UploadPath,
+        /// What is there.
+        taken: UploadPath,
+    },
+    /// More than a session can have.
+    #[error("a session can have at most {MAX_SESSION_FILES} files")]
+    TooMany,
+    /// The session has no such resource.
+    #[error("there is no session resource `{0}`")]
+    NoResource(String),
+}
+
+/// What is in the session's disk, and waits for its records.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) records: Vec<NewRecord>,
+    bytes: Vec<Draft>,
+    shown: Vec<Shown>,
+}
+
+impl Given {
+    /// The records are committed.
+    pub(super) fn keep(self) {
+        self.bytes.into_iter().for_each(Draft::keep);
+        self.shown.into_iter().for_each(Shown::keep);
+    }
+}
+
+impl Runtime {
+    /// What the session was given, in that order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn resources(&self, id: &SessionId) -> Result<Vec<Record>, RuntimeError> {
+        let filter = of_session(id);
+        let mut records = self.reader().records(&filter, usize::MAX)?;
+        records.reverse();
+        Ok(records)
+    }
+
+    /// Gives a session something more; it is there at its next call.
+    ///
+    /// # Errors
+    /// A place that is taken, a file that is not there, too many; a session that has ended. Nothing is changed then.
+    pub async fn add_resource(
+        &self,
+        id: &SessionId,
+        new: NewResource,
+    ) -> Result<Record, RuntimeError> {
+        let _alone = self.shared.giving.lock().await;
+        let row = self.row(id)?;
+        if row.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(row.id));
+        }
+        let present: Vec<_> = self.resources(id)?.iter().filter_map(Resource::of).collect();
+        check_places(&present, std::slice::from_ref(&new))?;
+        let mut given = Given::default();
+        self.materialise(id, &new, &mut given).await?;
+        let records = std::mem::take(&mut given.records);
+        let attached = self.shared.store.attach_records(id, records).await?;
+        given.keep();
+        let added = attached.into_iter().next_back();
+        Ok(added.expect("the record of a resource is the last of those that are made for it"))
+    }
+
+    /// Takes something away from a session.
+    ///
+    /// # Errors
+    /// If it has no such resource, or has ended.
+    pub async fn remove_resource(
+        &self,
+        id: &SessionId,
+        resource: &ResourceId,
+    ) -> Result<(), RuntimeError> {
+        let _alone = self.shared.giving.lock().await;
+        let row = self.row(id)?;
+        if row.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(row.id));
+        }
+        let missing = || ResourceError::NoResource(resource.to_string());
+        let record = self.reader().record(KIND, resource.as_str())?;
+        let record = record.filter(|record| record.owner.as_deref() == Some(id.as_str()));
+        let found = record.as_ref().and_then(Resource::of).ok_or_else(missing)?;
+        match found {
+            Resource::File { file_id, mount_path } => {
+                let mut gone = vec![(KIND, resource.to_string())];
+                // A client may have deleted the file itself.
+                if self.reader().record(files::KIND, file_id.as_str())?.is_some() {
+                    gone.push((files::KIND, file_id.to_string()));
+                }
+                self.shared.store.delete_records(gone).await?;
+                self.disk(id).hide(mount_path.relative())?;
+                Ok(self.remove_bytes(&file_id)?)
+            }
+        }
+    }
+
+    /// Puts all of these into the disk of a session that is about to be created.
+    pub(super) async fn give(
+        &self,
+        id: &SessionId,
+        resources: &[NewResource],
+    ) -> Result<Given, RuntimeError> {
+        check_places(&[], resources)?;
+        let mut given = Given::default();
+        for resource in resources {
+            self.materialise(id, resource, &mut given).await?;
+        }
+        Ok(given)
+    }
+
+    /// Puts what a resource stands for into a session's disk, where its sandbox shows it: now if one is up, and in each
+    /// that comes up later. Its records are added to `given`, its own as the last; dropping that undoes all of it.
+    async fn materialise(
+        &self,
+        id: &SessionId,
+        new: &NewResource,
+        given: &mut Given,
+    ) -> Result<(), RuntimeError> {
+        let now = self.shared.clock.now();
+        let owner = Some(id.to_string());
+        let resource = match new {
+            NewResource::File { file_id, mount_path } => {
+                let facts = self.usable_file(file_id, now)?;
+                let bytes = self.share(file_id)?;
+                given.shown.push(self.disk(id).show(mount_path.relative(), &bytes.path)?);
+                // The time of what was uploaded is not that of what the session has.
+                let facts = FileFacts { expires_in_seconds: None, ..facts };
+                given.records.push(facts.record(&bytes.id, owner.clone(), now));
+                let file_id = bytes.id.clone();
+                given.bytes.push(bytes);
+                Resource::File { file_id, mount_path: mount_path.clone() }
+            }
+        };
+        let body = serde_json::to_value(resource).expect("a resource has string keys only");
+        let id = ResourceId::mint(now).to_string();
+        given.records.push(NewRecord { kind: KIND, id, owner, created_at: now, body });
+        Ok(())
+    }
+
+    /// What is known of a file whose time is not over.
+    fn usable_file(&self, id: &FileId, now: Timestamp) -> Result<FileFacts, RuntimeError> {
+        let record = self.reader().record(files::KIND, id.as_str())?;
+        let found = record.and_then(|record| {
+            let facts = FileFacts::of(&record)?;
+            let over = facts.expires_at(record.created_at).is_some_and(|at| at <= now);
+            (!over).then_some(facts)
+        });
+        found.ok_or_else(|| ResourceError::NoFile(id.clone()).into())
+    }
+}
+
+fn of_session(id: &SessionId) -> RecordFilter {
+    RecordFilter { kind: KIND, owner: Some(id.to_string()), ..RecordFilter::default() }
+}
+
+/// Whether all of the new ones have a place beside those that are there, and beside each other.
+fn check_places(present: &[Resource], new: &[NewResource]) -> Result<(), ResourceError> {
+    let mut taken: BTreeSet<UploadPath> = BTreeSet::new();
+    for resource in present {
+        let Resource::File { mount_path, .. } = resource;
+        taken.insert(mount_path.clone());
+    }
+    for resource in new {
+        let NewResource::File { mount_path, .. } = resource;
+        if let Some(other) = taken.iter().find(|other| !mount_path.is_apart_from(other)) {
+            return Err(ResourceError::Taken { path: mount_path.clone(), taken: other.clone() });
+        }
+        taken.insert(mount_path.clone());
+        if taken.len() > MAX_SESSION_FILES {
+            return Err(ResourceError::TooMany);
+        }
+    }
+    Ok(())
+}
+
+/// Makes what the sessions are shown what their records say: takes away what was cut on its way in or out, and puts back
+/// what a crash of the machine took.
+pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError> {
+    let filter = RecordFilter { kind: KIND, ..RecordFilter::default() };
+    let mut wanted: BTreeMap<String, BTreeMap<PathBuf, FileId>> = BTreeMap::new();
+    for record in reader.records(&filter, usize::MAX)? {
+        if let (Some(owner), Some(Resource::File { file_id, mount_path })) =
+            (&record.owner, Resource::of(&record))
+        {
+            let paths = wanted.entry(owner.clone()).or_default();
+            paths.insert(mount_path.relative().to_owned(), file_id);
+        }
+    }
+    let none = BTreeMap::new();
+    for name in Place::names(data_dir)? {
+        let (place, wanted) = (Place::of(data_dir, &name), wanted.get(&name).unwrap_or(&none));
+        let shown: BTreeSet<_> = place.shown()?.into_iter().collect();
+        for stray in shown.iter().filter(|path| !wanted.contains_key(*path)) {
+            place.hide(stray)?;
+        }
+        for (path, file) in wanted.iter().filter(|(path, _)| !shown.contains(*path)) {
+            place.show(path, &files::bytes_of(data_dir, file))?.keep();
+        }
+    }
+    Ok(())
+}
