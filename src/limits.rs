@@ -259,6 +259,18 @@ pub const MAX_SESSION_RESOURCES: usize = MAX_SESSION_FILES + 16;
 pub const MAX_MOUNT_PATH_BYTES: usize = 1024;
 /// See [`MAX_MOUNT_PATH_BYTES`].
 pub const MAX_PATH_NAME_BYTES: usize = 255;
+/// Files that one session hands out: what a person looks through.
+pub const MAX_OUTPUTS: usize = 1000;
+/// Bytes of all files that one session hands out.
+pub const MAX_OUTPUT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Files that are named when they could not be handed out.
+pub const OUTPUTS_TOLD: usize = 8;
+/// Files that one request may refer to in what it says (the protocol's bound).
+pub const MAX_ATTACHED_FILES: usize = 100;
+/// Bytes of all files that a session's conversation refers to: in base64, what a model's provider takes in one request.
+pub const MAX_ATTACHED_BYTES: u64 = 20 * 1024 * 1024;
+/// How often the bytes of files whose time is over are looked for: the shortest time is an hour.
+pub const EXPIRY_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Silence allowed within an upload.
 pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest file name in characters that is kept: what the usual file systems hold.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::files::FileError;
 use crate::runtime::resources::ResourceError;
-use crate::runtime::{RuntimeError, StoreError};
+use crate::runtime::{AttachmentError, RuntimeError, StoreError};
 
 /// A refusal, or a failure of our own, as a client sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -197,6 +197,9 @@ impl From<RuntimeError> for ApiError {
                 Self::invalid(error.to_string()).code("budget_not_raised")
             }
             RuntimeError::File(error) => error.into(),
+            error @ RuntimeError::Attachment { source: AttachmentError::NoFile(_), .. } => {
+                Self::not_found(error.to_string())
+            }
             RuntimeError::Resource(
                 error @ (ResourceError::NoFile(_) | ResourceError::NoResource(_)),
             ) => Self::not_found(error.to_string()),

@@ -15,11 +15,10 @@ use super::query::Query;
 use super::records;
 use super::schema::{self, Schema, must};
 use super::{App, json};
-use crate::clock::Timestamp;
 use crate::event::rfc3339;
 use crate::id::FileId;
 use crate::limits::{MAX_FILE_NAME_CHARS, UPLOAD_IDLE_TIMEOUT};
-use crate::runtime::files::{FileFacts, KIND, Upload};
+use crate::runtime::files::{FileFacts, KIND, UNKNOWN_TYPE, Upload, extension_of, type_of_name};
 use crate::runtime::{Record, RecordFilter};
 
 /// The name of the list, for its cursors.
@@ -101,6 +100,7 @@ fn upload_form() -> Value {
 /// A file as clients see it.
 pub(super) fn view(record: &Record) -> Value {
     let field = |name: &str| record.body.get(name).cloned().unwrap_or(Value::Null);
+    let expires_at = FileFacts::of(record).and_then(|facts| facts.expires_at(record.created_at));
     let scope = record.owner.as_ref().map(|id| json!({ "type": "session", "id": id }));
     json!({
         "id": record.id,
@@ -110,18 +110,9 @@ pub(super) fn view(record: &Record) -> Value {
         "size_bytes": field("size_bytes"),
         "created_at": rfc3339(record.created_at),
         "downloadable": field("downloadable"),
-        "expires_at": expires_at(record).map(rfc3339),
+        "expires_at": expires_at.map(rfc3339),
         "scope": scope,
     })
-}
-
-/// When the file's time is over.
-fn expires_at(record: &Record) -> Option<Timestamp> {
-    FileFacts::of(record)?.expires_at(record.created_at)
-}
-
-fn is_expired(record: &Record, now: Timestamp) -> bool {
-    expires_at(record).is_some_and(|at| at <= now)
 }
 
 /// The record of a file that can be used.
@@ -129,7 +120,7 @@ pub(super) fn find(app: &App, id: &str) -> Result<(FileId, Record), ApiError> {
     let parsed: FileId = id.parse().map_err(|_| ApiError::no_such(WHAT, id))?;
     let record = app.runtime().reader().record(KIND, id)?;
     let record = record.ok_or_else(|| ApiError::no_such(WHAT, id))?;
-    if is_expired(&record, app.clock().now()) {
+    if FileFacts::is_over(&record, app.clock().now()) {
         return Err(ApiError::not_found(format!("file `{id}` has expired")).code("file_expired"));
     }
     Ok((parsed, record))
@@ -169,7 +160,7 @@ async fn list(State(app): State<App>, query: Query) -> Answer {
     };
     let (records, next) = records::list(app.runtime().reader(), &page, LIST, filter)?;
     let views: Vec<_> =
-        records.iter().filter(|record| !is_expired(record, now)).map(view).collect();
+        records.iter().filter(|record| !FileFacts::is_over(record, now)).map(view).collect();
     Ok(json(&page::body(&views, next.as_ref())))
 }
 
@@ -290,34 +281,6 @@ pub(super) async fn value(field: &mut Field<'static>) -> Result<String, ApiError
     String::from_utf8(bytes).map_err(|_| ApiError::field(&name, "is not UTF-8"))
 }
 
-/// Types by extension, for clients that say nothing better.
-const TYPES: [(&str, &str); 16] = [
-    ("csv", "text/csv"),
-    ("gif", "image/gif"),
-    ("htm", "text/html"),
-    ("html", "text/html"),
-    ("jpeg", "image/jpeg"),
-    ("jpg", "image/jpeg"),
-    ("js", "text/javascript"),
-    ("json", "application/json"),
-    ("md", "text/markdown"),
-    ("pdf", "application/pdf"),
-    ("png", "image/png"),
-    ("py", "text/x-python"),
-    ("txt", "text/plain"),
-    ("webp", "image/webp"),
-    ("xml", "application/xml"),
-    ("zip", "application/zip"),
-];
-const UNKNOWN_TYPE: &str = "application/octet-stream";
-
-/// The type of a file by its name.
-pub(super) fn type_of_name(name: &str) -> &'static str {
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let known = TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
-    known.map_or(UNKNOWN_TYPE, |(_, kind)| kind)
-}
-
 fn mime_type(field: &Field<'_>) -> String {
     let said = field.content_type().map(|kind| kind.essence_str().to_owned());
     let said = said.filter(|kind| kind != UNKNOWN_TYPE);
@@ -332,6 +295,5 @@ fn file_name(field: &Field<'_>, kind: &str) -> String {
     if !matches!(name.trim(), "" | "." | "..") {
         return name;
     }
-    let extension = TYPES.iter().find(|(_, known)| *known == kind);
-    extension.map_or("unnamed".to_owned(), |(extension, _)| format!("unnamed.{extension}"))
+    extension_of(kind).map_or("unnamed".to_owned(), |extension| format!("unnamed.{extension}"))
 }

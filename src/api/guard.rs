@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
 use super::App;
 use super::error::ApiError;
@@ -35,7 +35,8 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let id = format!("req_{}{number:06}", app.started());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = match check(&app, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) if matches!(method, Method::GET | Method::HEAD) => next.run(request).await,
+        Ok(()) => to_its_end(next.run(request)).await,
         Err(error) => error.render(&id),
     };
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
@@ -55,6 +56,16 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         })
     });
     response
+}
+
+/// Does what a request asks for, whether its client stays or not: one that goes away between a commit and what belongs to
+/// it would leave half of it behind.
+async fn to_its_end(work: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(work).await {
+        Ok(response) => response,
+        Err(cut) if cut.is_panic() => std::panic::resume_unwind(cut.into_panic()),
+        Err(_) => ApiError::overloaded("the server is stopping").into_response(),
+    }
 }
 
 /// An unknown path.

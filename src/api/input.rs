@@ -7,10 +7,7 @@ use crate::event::{
     Citations, Confirmation, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind,
 };
 use crate::limits::{MAX_CONTENT_BLOCKS, MAX_INITIAL_EVENTS, MAX_INPUTS};
-use crate::runtime::{Input, RuntimeError};
-
-/// Image formats that models take.
-const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+use crate::runtime::{IMAGES, Input, RuntimeError};
 
 /// The events of a request.
 ///
@@ -40,6 +37,7 @@ pub(super) fn place_of(inputs: &[Input], error: &RuntimeError) -> Option<String>
             let confirms = matches!(inputs[at], Input::Confirm { .. });
             (at, if confirms { ".tool_use_id" } else { ".custom_tool_use_id" })
         }
+        RuntimeError::Attachment { .. } => return attachment(error, "events"),
         RuntimeError::NoThread(_) => {
             (of(&|input| matches!(input, Input::Interrupt { .. }))?, ".session_thread_id")
         }
@@ -51,6 +49,12 @@ pub(super) fn place_of(inputs: &[Input], error: &RuntimeError) -> Option<String>
         _ => return None,
     };
     Some(format!("events[{at}]{field}"))
+}
+
+/// Where the file is named that the session cannot be told.
+pub(super) fn attachment(error: &RuntimeError, list: &str) -> Option<String> {
+    let RuntimeError::Attachment { input, block, .. } = error else { return None };
+    Some(format!("{list}[{input}].content[{block}].source.file_id"))
 }
 
 /// The events that a session begins with.

@@ -20,7 +20,8 @@ use tokio::sync::Semaphore;
 use super::patience::Patient;
 use super::{App, router};
 use crate::limits::{
-    CONNECTION_GRACE, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS, REQUEST_HEAD_TIMEOUT,
+    CONNECTION_GRACE, EXPIRY_INTERVAL, MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS,
+    REQUEST_HEAD_TIMEOUT,
 };
 
 /// Where to listen.
@@ -141,6 +142,7 @@ pub async fn serve(app: App, listener: Listener, stop: impl Future<Output = ()>)
         graceful: GracefulShutdown::new(),
     };
     let mut stop = std::pin::pin!(stop);
+    let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         let room = Arc::clone(&server.room);
         let turn = async {
@@ -149,6 +151,7 @@ pub async fn serve(app: App, listener: Listener, stop: impl Future<Output = ()>)
         };
         tokio::select! {
             () = &mut stop => break,
+            _ = expiry.tick() => server.remove_expired(),
             (accepted, permit) = turn => match accepted {
                 Ok(stream) => server.answer(stream, permit),
                 // Out of descriptors, for one: others may end meanwhile.
@@ -173,6 +176,13 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Server {
+    /// Begins to look for files whose time is over.
+    fn remove_expired(&self) {
+        let runtime = self.app.runtime().clone();
+        // What could not be removed is found again the next time.
+        tokio::spawn(async move { drop(runtime.remove_expired().await) });
+    }
+
     async fn accept(&self, listener: &Listener) -> io::Result<Box<dyn Stream>> {
         match listener {
             Listener::Tcp(listener) => {

@@ -333,6 +333,12 @@ pub enum EventBody {
         /// Why, and what to do about it.
         message: String,
     },
+    /// Some of what the session made could not be handed out; the rest was. Said once for each reason.
+    #[serde(rename = "internal.kept_back")]
+    KeptBack {
+        /// Which, and why.
+        message: String,
+    },
     /// Files and conversation become what they were: what follows `position` up to here is history and no more.
     #[serde(rename = "internal.rewound")]
     Rewound {
@@ -444,6 +450,7 @@ impl EventBody {
             | E::SandboxReady { .. }
             | E::Sealed { .. }
             | E::Unsealed { .. }
+            | E::KeptBack { .. }
             | E::Rewound { .. }
             | E::Applying { .. }
             | E::Applied { .. }
@@ -498,6 +505,7 @@ impl EventBody {
             E::SandboxReady { .. } => "internal.sandbox_ready",
             E::Sealed { .. } => "internal.sealed",
             E::Unsealed { .. } => "internal.unsealed",
+            E::KeptBack { .. } => "internal.kept_back",
             E::Rewound { .. } => "internal.rewound",
             E::Applying { .. } => "internal.applying",
             E::Applied { .. } => "internal.applied",

@@ -155,6 +155,7 @@ fn samples() -> Vec<EventBody> {
         E::SandboxReady { tier: "full".into(), layers: vec!["seccomp".into()] },
         E::Sealed { home: 1, work: 2, files: 3, changed: 4, bytes: 5 },
         E::Unsealed { message: "no".into() },
+        E::KeptBack { message: "no".into() },
         E::Rewound { to: id(), position: 1, home: 2, work: 3 },
         E::Applying { paths: vec![name()] },
         E::Discarding { paths: vec![name()] },

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::admission::Unanswerable;
+use super::attachments::AttachmentError;
 use super::config::ConfigError;
 use super::files::FileError;
 use super::packages::BuildError;
@@ -51,6 +52,16 @@ pub enum RuntimeError {
     /// A stored file.
     #[error("could not {0}")]
     File(#[from] FileError),
+    /// A file that it was to be told.
+    #[error("{source}")]
+    Attachment {
+        /// Which of the inputs refers to it.
+        input: usize,
+        /// Which block of that.
+        block: usize,
+        /// What is wrong with it.
+        source: AttachmentError,
+    },
     /// What a session was to be given, or to lose.
     #[error(transparent)]
     Resource(#[from] ResourceError),

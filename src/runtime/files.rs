@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Runtime, RuntimeError};
+use super::{Record, RecordFilter, Runtime, RuntimeError};
 use crate::clock::Timestamp;
-use crate::id::FileId;
+use crate::id::{FileId, SessionId};
 use crate::limits::MAX_FILE_BYTES;
-use crate::sandbox::disk::same_bytes;
+use crate::sandbox::disk::link_or_copy;
 use crate::store::{NewRecord, Reader};
 
 /// The kind of a file's record.
 pub const KIND: &str = "file";
+/// The kind of the record of bytes that a session's conversation needs, whatever becomes of the file.
+pub(super) const ATTACHED: &str = "attached_file";
 /// The directory of all of them, in the data directory.
 const FILES: &str = "files";
 
@@ -86,13 +88,26 @@ impl FileFacts {
         self.expires_in_seconds.map(|seconds| created_at + Duration::from_secs(seconds))
     }
 
-    pub(super) fn record(&self, id: &FileId, owner: Option<String>, at: Timestamp) -> NewRecord {
+    /// Whether the time of that file is over.
+    #[must_use]
+    pub fn is_over(record: &Record, now: Timestamp) -> bool {
+        let expires_at = Self::of(record).and_then(|facts| facts.expires_at(record.created_at));
+        expires_at.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn record(
+        &self,
+        kind: &'static str,
+        id: &FileId,
+        owner: Option<String>,
+        at: Timestamp,
+    ) -> NewRecord {
         let body = serde_json::to_value(self).expect("facts have string keys only");
-        NewRecord { kind: KIND, id: id.to_string(), owner, created_at: at, body }
+        NewRecord { kind, id: id.to_string(), owner, created_at: at, body }
     }
 }
 
-/// Bytes that have no record yet. Dropped before they have one, they are removed.
+/// Bytes that have no record yet. Dropped before they may have one, they are removed.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) id: FileId,
@@ -101,9 +116,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Their record is committed.
-    pub(super) fn keep(mut self) {
-        self.kept = true;
+    /// Whether they stay. While their record is being committed they do: whoever stops waiting for that does not know
+    /// whether they have it.
+    pub(super) fn keep(&mut self, kept: bool) {
+        self.kept = kept;
     }
 }
 
@@ -151,18 +167,15 @@ impl Upload {
 }
 
 impl Runtime {
-    fn files_dir(&self) -> PathBuf {
-        self.config().data_dir.join(FILES)
-    }
-
-    /// Where the bytes of a file will be, in a directory that is there.
-    fn draft(&self) -> Result<Draft, FileError> {
-        let dir = self.files_dir();
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(FileError::at("make", &dir))?;
-        let id = FileId::mint(self.shared.clock.now());
-        let path = dir.join(id.as_str());
-        Ok(Draft { id, path, kept: false })
+    /// Removes the bytes of files whose time is over.
+    ///
+    /// # Errors
+    /// The system's, or the store's.
+    pub async fn remove_expired(&self) -> Result<(), RuntimeError> {
+        let (data_dir, store) = (self.config().data_dir.clone(), self.shared.store.clone());
+        let now = self.shared.clock.now();
+        let sweep = move || sweep_some(&data_dir, store.reader(), now, Sweep::Expired);
+        tokio::task::spawn_blocking(sweep).await.expect("a sweep does not panic")
     }
 
     /// The same bytes again, for another record: they stay when the other one is deleted.
@@ -170,8 +183,13 @@ impl Runtime {
     /// # Errors
     /// If they are not there.
     pub(super) fn share(&self, id: &FileId) -> Result<Draft, FileError> {
-        let (from, to) = (self.files_dir().join(id.as_str()), self.draft()?);
-        same_bytes(&from, &to.path).map_err(FileError::at("share", &from))?;
+        let data_dir = &self.config().data_dir;
+        let (from, to) = (bytes_of(data_dir, id), draft(data_dir, self.shared.clock.now())?);
+        link_or_copy(&from, &to.path).map_err(FileError::at("share", &from))?;
+        // Bytes are made durable with their file, and a name with its directory.
+        let directory = data_dir.join(FILES);
+        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+        synced.map_err(FileError::at("sync", &directory))?;
         Ok(to)
     }
 
@@ -180,9 +198,7 @@ impl Runtime {
     /// # Errors
     /// If there is no place for it.
     pub fn upload(&self) -> Result<Upload, FileError> {
-        let draft = self.draft()?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.path);
-        let file = file.map_err(FileError::at("make", &draft.path))?;
+        let (file, draft) = new_bytes(&self.config().data_dir, self.shared.clock.now())?;
         Ok(Upload { draft, file, size: 0 })
     }
 
@@ -197,14 +213,15 @@ impl Runtime {
         owner: Option<String>,
         facts: &FileFacts,
     ) -> Result<Record, RuntimeError> {
-        let Upload { draft, file, .. } = upload;
+        let Upload { mut draft, file, .. } = upload;
         let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
         let synced = synced.unwrap_or_else(|_| Err(io::Error::other("the sync was cut")));
         synced.map_err(FileError::at("sync", &draft.path))?;
-        let new = facts.record(&draft.id, owner, self.shared.clock.now());
-        let record = self.shared.store.put_record(new).await?;
-        draft.keep();
-        Ok(record)
+        let new = facts.record(KIND, &draft.id, owner, self.shared.clock.now());
+        draft.keep(true);
+        let put = self.shared.store.put_record(new).await;
+        draft.keep(put.is_ok());
+        Ok(put?)
     }
 
     /// Opens the bytes of a file.
@@ -212,7 +229,7 @@ impl Runtime {
     /// # Errors
     /// If they are not there.
     pub fn open_file(&self, id: &FileId) -> Result<File, FileError> {
-        let path = self.files_dir().join(id.as_str());
+        let path = bytes_of(&self.config().data_dir, id);
         File::open(&path).map_err(FileError::at("read", &path))
     }
 
@@ -222,17 +239,35 @@ impl Runtime {
     /// If there is none, or it cannot be removed.
     pub async fn delete_file(&self, id: &FileId) -> Result<(), RuntimeError> {
         self.delete_record(KIND, id.as_str()).await?;
-        Ok(self.remove_bytes(id)?)
+        Ok(remove_bytes(&self.config().data_dir, id)?)
     }
+}
 
-    /// Removes bytes whose record is gone.
-    pub(super) fn remove_bytes(&self, id: &FileId) -> Result<(), FileError> {
-        let path = self.files_dir().join(id.as_str());
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", &path)(e)),
-            _ => Ok(()),
-        }
+/// Removes bytes whose record is gone.
+pub(super) fn remove_bytes(data_dir: &Path, id: &FileId) -> Result<(), FileError> {
+    let path = bytes_of(data_dir, id);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", &path)(e)),
+        _ => Ok(()),
     }
+}
+
+/// Where the bytes of a new file will be, in a directory that is there.
+fn draft(data_dir: &Path, now: Timestamp) -> Result<Draft, FileError> {
+    let dir = data_dir.join(FILES);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    made.map_err(FileError::at("make", &dir))?;
+    let id = FileId::mint(now);
+    let path = dir.join(id.as_str());
+    Ok(Draft { id, path, kept: false })
+}
+
+/// An empty file for the bytes of a new one.
+pub(super) fn new_bytes(data_dir: &Path, now: Timestamp) -> Result<(File, Draft), FileError> {
+    let draft = draft(data_dir, now)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.path);
+    let file = file.map_err(FileError::at("make", &draft.path))?;
+    Ok((file, draft))
 }
 
 /// Where the bytes of a file are.
@@ -240,8 +275,74 @@ pub(super) fn bytes_of(data_dir: &Path, id: &FileId) -> PathBuf {
     data_dir.join(FILES).join(id.as_str())
 }
 
-/// Removes bytes that have no record: an upload that was cut, a deletion that was.
-pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError> {
+/// The ids of all bytes that go with a session.
+pub(super) fn of_session(reader: &Reader, id: &SessionId) -> Result<Vec<FileId>, RuntimeError> {
+    let mut ids = Vec::new();
+    for kind in [KIND, ATTACHED] {
+        let owner = Some(id.to_string());
+        let filter = RecordFilter { kind, owner, ..RecordFilter::default() };
+        let records = reader.records(&filter, usize::MAX)?;
+        ids.extend(records.iter().filter_map(|record| record.id.parse::<FileId>().ok()));
+    }
+    Ok(ids)
+}
+
+/// Types by extension, for files of which nobody said anything better.
+const TYPES: [(&str, &str); 16] = [
+    ("csv", "text/csv"),
+    ("gif", "image/gif"),
+    ("htm", "text/html"),
+    ("html", "text/html"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript"),
+    ("json", "application/json"),
+    ("md", "text/markdown"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+    ("py", "text/x-python"),
+    ("txt", "text/plain"),
+    ("webp", "image/webp"),
+    ("xml", "application/xml"),
+    ("zip", "application/zip"),
+];
+/// The type of a file of which nothing is known.
+pub const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// The type of a file by its name.
+#[must_use]
+pub fn type_of_name(name: &str) -> &'static str {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let known = TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
+    known.map_or(UNKNOWN_TYPE, |(_, kind)| kind)
+}
+
+/// The extension of a type, if it has one.
+#[must_use]
+pub fn extension_of(kind: &str) -> Option<&'static str> {
+    TYPES.iter().find(|(_, known)| *known == kind).map(|(extension, _)| *extension)
+}
+
+/// Which bytes are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// Those of files whose time is over. Their records stay and say so.
+    Expired,
+    /// Those too that have no record: what was cut on its way in or out. Only while nothing is on its way.
+    Strays,
+}
+
+/// Removes bytes that nobody can have any more, before anything else happens to them.
+pub(super) fn sweep(data_dir: &Path, reader: &Reader, now: Timestamp) -> Result<(), RuntimeError> {
+    sweep_some(data_dir, reader, now, Sweep::Strays)
+}
+
+fn sweep_some(
+    data_dir: &Path,
+    reader: &Reader,
+    now: Timestamp,
+    which: Sweep,
+) -> Result<(), RuntimeError> {
     let dir = data_dir.join(FILES);
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
@@ -250,12 +351,19 @@ pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(id) = name.to_str().filter(|name| name.parse::<FileId>().is_ok()) else {
+        let Some(id) = name.to_str().and_then(|name| name.parse::<FileId>().ok()) else {
             continue;
         };
-        if reader.record(KIND, id)?.is_none() {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(FileError::at("remove", &path))?;
+        let record = match reader.record(KIND, id.as_str())? {
+            None => reader.record(ATTACHED, id.as_str())?,
+            found => found,
+        };
+        let over = match &record {
+            None => which == Sweep::Strays,
+            Some(record) => FileFacts::is_over(record, now),
+        };
+        if over {
+            remove_bytes(data_dir, &id)?;
         }
     }
     Ok(())

@@ -232,6 +232,7 @@ impl Runtime {
         let fork = Fork { mode, last, seal, rewound: moment.position, form: Form::Layer };
         let DiskSeal { home, work } =
             self.fork_disk(still, &self.disk(&id), &definition.environment, fork).await?;
+        let given = self.give_alike(&still.row.id, &id).await?;
         let title =
             title.or_else(|| still.row.title.as_ref().map(|title| format!("{title} (fork)")));
         let new = NewSession {
@@ -242,13 +243,15 @@ impl Runtime {
             origin: still.origin_at(moment.position),
             metadata: still.row.metadata.clone(),
             budget: moment.budget.clone(),
-            records: Vec::new(),
+            records: given.records.clone(),
             created_at: self.now(),
         };
         let forked = EventBody::Forked { from: still.row.id.clone(), at: at.clone(), home, work };
         let events = [forked].into_iter().chain(moment.closing.clone());
         let events: Vec<_> = events.map(|body| NewEvent::now(self.now(), body)).collect();
-        Ok(self.shared.store.fork_session(new, &still.row.id, moment.position, events).await?)
+        let last = moment.position;
+        let commit = self.shared.store.fork_session(new, &still.row.id, last, events);
+        Ok(given.commit(commit).await?)
     }
 
     /// Makes the disk of a fork: a layer, unless this machine has no use for one.

@@ -7,6 +7,7 @@
 //! How to add an ability: a method on [`Runtime`]; doors stay thin.
 
 mod admission;
+mod attachments;
 mod changes;
 pub mod config;
 mod disks;
@@ -18,6 +19,7 @@ pub mod files;
 mod history;
 mod instructions;
 mod network;
+mod outputs;
 pub mod packages;
 mod records;
 mod registries;
@@ -36,6 +38,7 @@ pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
 pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
+pub use attachments::{AttachmentError, IMAGES};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
 pub use error::RuntimeError;
@@ -168,10 +171,10 @@ impl Runtime {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
-        files::sweep(&config.data_dir, store.reader())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        files::sweep(&config.data_dir, store.reader(), clock.now())?;
         resources::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
@@ -319,7 +322,7 @@ impl Runtime {
         let admission = Admission::to_new(self.reader(), &id, &definition, now);
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         self.make_disk(&id, &definition.environment).await?;
-        let given = match self.give(&id, &spec.resources).await {
+        let given = match self.give(&id, &spec.resources, &spec.initial).await {
             Ok(given) => given,
             Err(error) => {
                 self.disk(&id).remove()?;
@@ -339,8 +342,7 @@ impl Runtime {
             records: given.records.clone(),
             created_at: now,
         };
-        let row = self.shared.store.create_session(new, append).await?;
-        given.keep();
+        let row = given.commit(self.shared.store.create_session(new, append)).await?;
         if works {
             self.drive(&row.id)?;
         } else {
@@ -370,6 +372,20 @@ impl Runtime {
     /// # Errors
     /// An input that the session cannot take now; nothing is stored then.
     pub async fn submit_all(
+        &self,
+        id: &SessionId,
+        inputs: &[Input],
+    ) -> Result<Vec<Event>, RuntimeError> {
+        let attached = self.attach(id, inputs)?;
+        let attached = self.keep_attached(id, attached).await?;
+        let admitted = self.admit_all(id, inputs).await;
+        if admitted.is_err() {
+            self.detach(id, &attached).await?;
+        }
+        admitted
+    }
+
+    async fn admit_all(
         &self,
         id: &SessionId,
         inputs: &[Input],
@@ -450,6 +466,8 @@ impl Runtime {
             price: self.price(&route),
             model_id: route.model,
             opened_at: self.shared.opened_at,
+            hand_out: self.hand_out(id, &definition.environment),
+            attached: self.attached_files(id),
             launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,
@@ -537,9 +555,12 @@ impl Runtime {
         self.check_still(&self.row(id)?)?;
         self.shared.drivers.retire(id).await;
         self.shared.warm.forget(id);
+        let bytes = files::of_session(self.reader(), id)?;
         self.shared.store.delete_session(id).await?;
         // Cut here, the next start sweeps it.
-        Ok(self.disk(id).remove()?)
+        self.disk(id).remove()?;
+        let removed = bytes.iter().map(|file| files::remove_bytes(&self.config().data_dir, file));
+        Ok(removed.collect::<Result<_, _>>()?)
     }
 
     /// Stops all work and closes the store. What was running resumes like after a crash.

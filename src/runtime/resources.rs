@@ -13,13 +13,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Draft, FileFacts};
-use super::{Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
+use super::{Input, Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
 use crate::clock::Timestamp;
 use crate::id::{FileId, ResourceId, SessionId};
 use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_PATH_NAME_BYTES, MAX_SESSION_FILES};
 use crate::sandbox::disk::{Place, Shown};
 use crate::sandbox::plan::UPLOADS;
-use crate::store::{NewRecord, Reader};
+use crate::store::{NewRecord, Reader, StoreError};
 
 /// The kind of a resource's record.
 pub const KIND: &str = "session_resource";
@@ -158,15 +158,30 @@ pub enum ResourceError {
 #[derive(Default)]
 pub(super) struct Given {
     pub(super) records: Vec<NewRecord>,
-    bytes: Vec<Draft>,
+    pub(super) bytes: Vec<Draft>,
     shown: Vec<Shown>,
 }
 
 impl Given {
-    /// The records are committed.
-    pub(super) fn keep(self) {
-        self.bytes.into_iter().for_each(Draft::keep);
-        self.shown.into_iter().for_each(Shown::keep);
+    /// Nothing but bytes.
+    pub(super) fn of(bytes: Vec<Draft>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// Awaits the commit of the records. Without it nothing stays of what they stand for.
+    pub(super) async fn commit<T>(
+        mut self,
+        commit: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.keep(true);
+        let committed = commit.await;
+        self.keep(committed.is_ok());
+        committed
+    }
+
+    fn keep(&mut self, kept: bool) {
+        self.bytes.iter_mut().for_each(|bytes| bytes.keep(kept));
+        self.shown.iter_mut().for_each(|shown| shown.keep(kept));
     }
 }
 
@@ -201,8 +216,8 @@ impl Runtime {
         let mut given = Given::default();
         self.materialise(id, &new, &mut given).await?;
         let records = std::mem::take(&mut given.records);
-        let attached = self.shared.store.attach_records(id, records).await?;
-        given.keep();
+        let commit = self.shared.store.exchange_records(id, Vec::new(), records);
+        let attached = given.commit(commit).await?;
         let added = attached.into_iter().next_back();
         Ok(added.expect("the record of a resource is the last of those that are made for it"))
     }
@@ -227,29 +242,49 @@ impl Runtime {
         let found = record.as_ref().and_then(Resource::of).ok_or_else(missing)?;
         match found {
             Resource::File { file_id, mount_path } => {
-                let mut gone = vec![(KIND, resource.to_string())];
-                // A client may have deleted the file itself.
-                if self.reader().record(files::KIND, file_id.as_str())?.is_some() {
-                    gone.push((files::KIND, file_id.to_string()));
-                }
-                self.shared.store.delete_records(gone).await?;
+                // The file itself may have been deleted.
+                let gone = vec![(KIND, resource.to_string()), (files::KIND, file_id.to_string())];
+                self.shared.store.exchange_records(id, gone, Vec::new()).await?;
                 self.disk(id).hide(mount_path.relative())?;
-                Ok(self.remove_bytes(&file_id)?)
+                Ok(files::remove_bytes(&self.config().data_dir, &file_id)?)
             }
         }
     }
 
-    /// Puts all of these into the disk of a session that is about to be created.
+    /// Puts all of these into the disk of a session that is about to be created, and what it is told refers to.
     pub(super) async fn give(
         &self,
         id: &SessionId,
         resources: &[NewResource],
+        told: &[Input],
     ) -> Result<Given, RuntimeError> {
         check_places(&[], resources)?;
-        let mut given = Given::default();
+        let mut given = self.attach(id, told)?;
         for resource in resources {
             self.materialise(id, resource, &mut given).await?;
         }
+        Ok(given)
+    }
+
+    /// All that another session has, for one that goes on from it.
+    pub(super) async fn give_alike(
+        &self,
+        from: &SessionId,
+        to: &SessionId,
+    ) -> Result<Given, RuntimeError> {
+        let mut given = Given::default();
+        for record in self.resources(from)? {
+            let Some(Resource::File { file_id, mount_path }) = Resource::of(&record) else {
+                continue;
+            };
+            match self.materialise(to, &NewResource::File { file_id, mount_path }, &mut given).await
+            {
+                // A client may have deleted the session's file.
+                Ok(()) | Err(RuntimeError::Resource(ResourceError::NoFile(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.attach_alike(from, to, &mut given)?;
         Ok(given)
     }
 
@@ -266,11 +301,12 @@ impl Runtime {
         let resource = match new {
             NewResource::File { file_id, mount_path } => {
                 let facts = self.usable_file(file_id, now)?;
+                let facts = facts.ok_or_else(|| ResourceError::NoFile(file_id.clone()))?;
                 let bytes = self.share(file_id)?;
                 given.shown.push(self.disk(id).show(mount_path.relative(), &bytes.path)?);
                 // The time of what was uploaded is not that of what the session has.
                 let facts = FileFacts { expires_in_seconds: None, ..facts };
-                given.records.push(facts.record(&bytes.id, owner.clone(), now));
+                given.records.push(facts.record(files::KIND, &bytes.id, owner.clone(), now));
                 let file_id = bytes.id.clone();
                 given.bytes.push(bytes);
                 Resource::File { file_id, mount_path: mount_path.clone() }
@@ -283,14 +319,14 @@ impl Runtime {
     }
 
     /// What is known of a file whose time is not over.
-    fn usable_file(&self, id: &FileId, now: Timestamp) -> Result<FileFacts, RuntimeError> {
+    pub(super) fn usable_file(
+        &self,
+        id: &FileId,
+        now: Timestamp,
+    ) -> Result<Option<FileFacts>, RuntimeError> {
         let record = self.reader().record(files::KIND, id.as_str())?;
-        let found = record.and_then(|record| {
-            let facts = FileFacts::of(&record)?;
-            let over = facts.expires_at(record.created_at).is_some_and(|at| at <= now);
-            (!over).then_some(facts)
-        });
-        found.ok_or_else(|| ResourceError::NoFile(id.clone()).into())
+        let record = record.filter(|record| !FileFacts::is_over(record, now));
+        Ok(record.as_ref().and_then(FileFacts::of))
     }
 }
 
@@ -339,7 +375,11 @@ pub(super) fn sweep(data_dir: &Path, reader: &Reader) -> Result<(), RuntimeError
             place.hide(stray)?;
         }
         for (path, file) in wanted.iter().filter(|(path, _)| !shown.contains(*path)) {
-            place.show(path, &files::bytes_of(data_dir, file))?.keep();
+            let bytes = files::bytes_of(data_dir, file);
+            // A client may have deleted the session's file; what it was shown of it is lost with the machine's crash.
+            if bytes.exists() && place.uploads().exists() {
+                place.show(path, &bytes)?.keep(true);
+            }
         }
     }
     Ok(())

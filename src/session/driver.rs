@@ -1,11 +1,13 @@
 //! The loop: ask for the next step, commit what is known together with the step's intent, perform it, ask again.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::attached::{AttachedFiles, Resolver};
 use super::disk::DiskSlot;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
@@ -49,11 +51,19 @@ pub struct Parts {
     pub launcher: Launcher,
     /// Where the session's own disk lies.
     pub disk: Place,
+    /// Hands out what it has made, if it does that.
+    pub hand_out: Option<HandOut>,
+    /// What its conversation refers to.
+    pub attached: AttachedFiles,
     /// Where pieces of answers go.
     pub previews: Previews,
     /// Cancelled by `user.interrupt`, then replaced.
     pub interrupt: Interrupt,
 }
+
+/// Hands out what a session has made; what could not be, and why.
+pub type HandOut =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// The switch between whoever appends a `user.interrupt` and the step that it stops.
 #[derive(Debug, Clone, Default)]
@@ -156,6 +166,7 @@ pub struct Driver {
     pub(super) session: Session,
     pub(super) guest: GuestSlot,
     pub(super) attempts: Attempts,
+    pub(super) attached: Resolver,
     makings: Makings,
     pub(super) system: Arc<str>,
     /// The tools as the model sees them, and of which definition.
@@ -189,12 +200,14 @@ impl Driver {
         let lineage = Lineage::to(row.head, &rewinds);
         let head = parts.store.head(&id)?;
         let attempts = Attempts::default();
+        let attached = Resolver::new(Arc::clone(&parts.attached));
         let mut driver = Self {
             parts,
             id,
             session,
             guest,
             attempts,
+            attached,
             makings: Makings::default(),
             system,
             tools,
@@ -263,6 +276,9 @@ impl Driver {
                 }
                 facts.extend(self.seal(&facts).await);
                 sealed = true;
+            }
+            if step.ends_turn() {
+                facts.extend(self.hand_out(&facts).await);
             }
             let intent = self.at_once(intent);
             if step.ends_turn() {
@@ -360,6 +376,17 @@ impl Driver {
             }
         };
         self.at_once(vec![body])
+    }
+
+    /// Hands out what the session has made, before it is said to rest: whoever waits for that finds it. What could not be
+    /// is a fact too, told once.
+    async fn hand_out(&mut self, facts: &[NewEvent]) -> Vec<NewEvent> {
+        let Some(hand_out) = &self.parts.hand_out else { return Vec::new() };
+        let Err(message) = hand_out().await else { return Vec::new() };
+        if self.session.ahead(facts).files().kept_back.as_ref() == Some(&message) {
+            return Vec::new();
+        }
+        self.at_once(vec![EventBody::KeptBack { message }])
     }
 
     fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {

@@ -19,6 +19,7 @@
 //! changes only by [`Session::apply`], in log order.
 //! How to add a step: a variant of [`step::Step`], its arm in `intent`, its performer in the driver, a crash-sweep case.
 
+mod attached;
 mod definition;
 mod disk;
 mod dispatch;
@@ -38,7 +39,8 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 
+pub use attached::{Attached, AttachedFiles};
 pub use definition::Definition;
-pub use driver::{DriveError, Driver, Interrupt, Launched, Launcher, Parts, Sandboxed};
+pub use driver::{DriveError, Driver, HandOut, Interrupt, Launched, Launcher, Parts, Sandboxed};
 pub use previews::{Placed, Preview, Previews};
 pub use state::Session;

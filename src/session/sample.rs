@@ -87,7 +87,9 @@ impl Driver {
         shown: &mut Shown,
     ) -> Result<Outcome, DriveError> {
         let tools = self.tools();
-        let request = prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
+        let mut request =
+            prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
+        request.messages = self.attached.resolve(request.messages).await;
         let model = Arc::clone(&self.parts.model);
         let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);

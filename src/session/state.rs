@@ -128,11 +128,13 @@ pub struct Files {
     pub clean: bool,
     /// Why the last try to seal them failed, if it did.
     pub unsealed: Option<String>,
+    /// Why some outputs could not be handed out the last time.
+    pub kept_back: Option<String>,
 }
 
 impl Files {
     fn sealed(home: u64, work: u64) -> Self {
-        Self { seal: Some((home, work)), clean: true, unsealed: None }
+        Self { seal: Some((home, work)), clean: true, unsealed: None, kept_back: None }
     }
 }
 
@@ -490,11 +492,15 @@ impl Session {
             }
             E::Sealed { home, work, .. }
             | E::Rewound { home, work, .. }
-            | E::Forked { home, work, .. } => self.files = Files::sealed(*home, *work),
+            | E::Forked { home, work, .. } => {
+                let kept_back = self.files.kept_back.take();
+                self.files = Files { kept_back, ..Files::sealed(*home, *work) };
+            }
             // The session's files are others than those of its last seal.
             E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
                 self.files.clean = false;
             }
+            E::KeptBack { message } => self.files.kept_back = Some(message.clone()),
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
             E::AgentToolResult { tool_use_id, content, is_error } => {
                 self.tool_result(tool_use_id, content, *is_error);

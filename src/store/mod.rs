@@ -159,14 +159,16 @@ impl Store {
         self.0.writer.write(0, move |db| records::put(db, &new)).await
     }
 
-    /// Makes records that go with a session which is there and has not ended, all or none. They are gone with it.
-    pub async fn attach_records(
+    /// Removes records of a session and makes others that go with it, all or nothing: it must be there and not have
+    /// ended. What is to go may be gone already.
+    pub async fn exchange_records(
         &self,
         session: &SessionId,
+        gone: Vec<(&'static str, String)>,
         new: Vec<NewRecord>,
     ) -> Result<Vec<Record>, StoreError> {
         let session = session.clone();
-        self.0.writer.write(0, move |db| records::attach(db, session, &new)).await
+        self.0.writer.write(0, move |db| records::exchange(db, session, &gone, &new)).await
     }
 
     /// Changes a record that still has `revision`.
@@ -197,14 +199,6 @@ impl Store {
     pub async fn delete_record(&self, kind: &'static str, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
         self.0.writer.write(0, move |db| records::delete(db, kind, &id)).await
-    }
-
-    /// Removes all of these records, or none.
-    pub async fn delete_records(
-        &self,
-        records: Vec<(&'static str, String)>,
-    ) -> Result<(), StoreError> {
-        self.0.writer.write(0, move |db| records::delete_all(db, &records)).await
     }
 
     /// The position of the session's last committed event, now and from now on: look at the value first, then wait for

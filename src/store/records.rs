@@ -175,10 +175,12 @@ pub(super) fn delete(db: &Database, kind: &str, id: &str) -> Result<Done<()>, St
     Ok(Done { value: (), effect: Effect::None })
 }
 
-/// Makes records that go with a session, all or none: it must be there, and not have ended.
-pub(super) fn attach(
+/// Removes records and makes others, all of it or nothing, for a session that must be there and not have ended. One that is
+/// to go may be gone already.
+pub(super) fn exchange(
     db: &Database,
     session: SessionId,
+    gone: &[(&'static str, String)],
     new: &[NewRecord],
 ) -> Result<Done<Vec<Record>>, StoreError> {
     db.atomically(|| {
@@ -188,19 +190,14 @@ pub(super) fn attach(
         if projection.status == SessionStatus::Terminated {
             return Err(StoreError::Ended { session });
         }
+        for (kind, id) in gone {
+            match delete(db, kind, id) {
+                Ok(_) | Err(StoreError::NoRecord { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let records = new.iter().map(|new| put(db, new).map(|done| done.value));
         Ok(Done { value: records.collect::<Result<_, _>>()?, effect: Effect::None })
-    })
-}
-
-/// Removes all of these, or none.
-pub(super) fn delete_all(
-    db: &Database,
-    records: &[(&'static str, String)],
-) -> Result<Done<()>, StoreError> {
-    db.atomically(|| {
-        records.iter().try_for_each(|(kind, id)| delete(db, kind, id).map(drop))?;
-        Ok(Done { value: (), effect: Effect::None })
     })
 }
 

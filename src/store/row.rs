@@ -353,6 +353,7 @@ impl Projection {
             | E::SandboxReady { .. }
             | E::Sealed { .. }
             | E::Unsealed { .. }
+            | E::KeptBack { .. }
             | E::Rewound { .. }
             | E::Applying { .. }
             | E::Applied { .. }

@@ -198,7 +198,10 @@ fn answer(app: &App, row: &SessionRow) -> error::Answer {
 async fn create(State(app): State<App>, JsonBody(body): JsonBody) -> error::Answer {
     let spec = spec(&app, &Node::root(&body))?;
     let row = Box::pin(app.runtime().create_session(spec)).await;
-    let row = row.map_err(|error| resources::refused(error, "resources"))?;
+    let row = row.map_err(|error| match input::attachment(&error, "initial_events") {
+        Some(place) => ApiError::from(error).at(&place),
+        None => resources::refused(error, "resources"),
+    })?;
     answer(&app, &row)
 }
 

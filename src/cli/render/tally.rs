@@ -119,6 +119,7 @@ impl Tally {
             | EventBody::SandboxReady { .. }
             | EventBody::Sealed { .. }
             | EventBody::Unsealed { .. }
+            | EventBody::KeptBack { .. }
             | EventBody::Rewound { .. }
             | EventBody::Applying { .. }
             | EventBody::Applied { .. }

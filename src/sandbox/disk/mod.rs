@@ -12,6 +12,7 @@ mod diff;
 mod farm;
 mod layer;
 mod merge;
+mod outputs;
 mod path;
 mod place;
 mod restore;
@@ -29,11 +30,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub use changes::{Change, ChangeKind, Choice, Conflict, Outcome};
+pub use outputs::Output;
 pub use place::Place;
 pub(super) use restore::remove_all;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
-pub use uploads::{Shown, same_bytes};
+pub use uploads::{Shown, link_or_copy};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};
 use path::RelativePath;

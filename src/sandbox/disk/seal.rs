@@ -506,7 +506,7 @@ impl Copier<'_> {
 }
 
 /// Refuses to take the last of a disk for what is kept: the host and the session itself need it more.
-fn keep_free(file: &File, wanted: u64) -> io::Result<()> {
+pub(super) fn keep_free(file: &File, wanted: u64) -> io::Result<()> {
     let facts = fstatvfs(file)?;
     let (size, free) =
         (facts.blocks() * facts.fragment_size(), facts.blocks_available() * facts.fragment_size());
@@ -516,14 +516,14 @@ fn keep_free(file: &File, wanted: u64) -> io::Result<()> {
     }
     // No figure that changes from call to call: a reason is told once.
     let text = format!(
-        "No space left for checkpoints, which leave {} of the disk free; delete sessions that you need no more",
+        "No space left: {} of the disk are left free; delete sessions that you need no more",
         crate::sandbox::size(floor)
     );
     Err(io::Error::new(io::ErrorKind::StorageFull, text))
 }
 
 /// Opens a regular file of the walk for reading; one whose owner may not read it is made readable for the moment.
-fn open_file(found: &Found<'_>) -> io::Result<File> {
+pub(super) fn open_file(found: &Found<'_>) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let open = || openat(found.parent, found.name, flags, Mode::empty());
     let fd = match open() {

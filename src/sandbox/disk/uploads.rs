@@ -18,9 +18,10 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Its record is committed.
-    pub fn keep(mut self) {
-        self.kept = true;
+    /// Whether it stays. While its record is being committed it does: whoever stops waiting for that does not know
+    /// whether it has it.
+    pub fn keep(&mut self, kept: bool) {
+        self.kept = kept;
     }
 }
 
@@ -55,7 +56,7 @@ impl Place {
         }
         // For a session that is another user than its host; nobody else comes as far as this.
         std::fs::set_permissions(bytes, Permissions::from_mode(0o444)).map_err(fail())?;
-        same_bytes(bytes, &target).map_err(fail())?;
+        link_or_copy(bytes, &target).map_err(fail())?;
         Ok(Shown { place: self.clone(), path: path.to_owned(), kept: false })
     }
 
@@ -108,7 +109,7 @@ impl Place {
 ///
 /// # Errors
 /// The system's; something that is there already.
-pub fn same_bytes(from: &Path, to: &Path) -> io::Result<()> {
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(from, to) {
         Err(e) if e.kind() == io::ErrorKind::TooManyLinks => std::fs::copy(from, to).map(drop),
         done => done,
