@@ -241,6 +241,7 @@ impl From<RuntimeError> for Failure {
             | E::NoThread(_)
             | E::NotBudgetable { .. }
             | E::Resource(_)
+            | E::Repository(_)
             | E::Attachment { .. }
             | E::Terminated(_)
             | E::Busy(_)

@@ -23,8 +23,10 @@ mod outputs;
 pub mod packages;
 mod records;
 mod registries;
+pub mod repositories;
 pub mod resources;
 mod sandboxes;
+mod secrets;
 mod update;
 mod warm;
 
@@ -74,6 +76,7 @@ pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher, unwatched};
+use repositories::Repositories;
 use resources::NewResource;
 use sandboxes::{check_apart, check_workspace};
 use warm::Warm;
@@ -150,6 +153,7 @@ struct Shared {
     warm: Arc<Warm>,
     builder: Builder,
     watcher: Watcher,
+    repositories: Repositories,
     /// Held by whoever gives a session something or takes it away: no two find the same place free.
     giving: tokio::sync::Mutex<()>,
 }
@@ -180,6 +184,7 @@ impl Runtime {
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
         let giving = tokio::sync::Mutex::default();
+        let repositories = Repositories::new(&config);
         let shared = Shared {
             store,
             clock,
@@ -190,6 +195,7 @@ impl Runtime {
             warm,
             builder,
             watcher,
+            repositories,
             giving,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -458,6 +464,7 @@ impl Runtime {
         let definition = definition(self.row(id)?)?;
         let (route, model) = self.model(&definition.agent.model)?;
         let (previews, interrupt) = self.shared.drivers.channel(id);
+        let wanted = self.repositories_of(id)?;
         let parts = Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
@@ -468,7 +475,8 @@ impl Runtime {
             opened_at: self.shared.opened_at,
             hand_out: self.hand_out(id, &definition.environment),
             attached: self.attached_files(id),
-            launcher: self.launcher(id, definition.environment),
+            starts_slowly: !definition.environment.packages.is_empty() || !wanted.is_empty(),
+            launcher: self.launcher(id, definition.environment, wanted),
             disk: self.disk(id),
             previews,
             interrupt,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::packages::{Builder, Lease, Watcher};
+use super::repositories::{Repository, Site};
 use super::warm::Recipe;
 use super::{Registries, Runtime, RuntimeError, network};
 use crate::egress::policy::Policy;
@@ -17,15 +18,33 @@ use crate::session::{Launched, Launcher, Sandboxed};
 impl Runtime {
     /// What a session's sandbox is made of, and what its network may reach.
     pub(super) fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
-        let registries = registries_of(&environment, &self.shared.config.registries);
-        let policy = Policy::new(environment.networking.clone(), registries.hosts);
-        let variables = registries.variables;
+        let policy = self.policy(&environment);
+        let variables = registries_of(&environment, &self.shared.config.registries).variables;
         (Recipe { environment, disk: self.disk(id), variables }, policy)
     }
 
+    /// What the sessions of an environment may reach.
+    pub(super) fn policy(&self, environment: &Environment) -> Policy {
+        let registries = registries_of(environment, &self.shared.config.registries);
+        Policy::new(environment.networking.clone(), registries.hosts)
+    }
+
+    /// Where a session's repositories come to.
+    pub(super) fn site(&self, id: &SessionId, environment: Environment) -> Site {
+        let policy = self.policy(&environment);
+        Site { disk: self.disk(id), environment, policy }
+    }
+
     /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread. The
-    /// environment's packages are in use as long as it lives.
-    pub(super) fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
+    /// environment's packages are in use as long as it lives. What is wanted of repositories is there first, or is told of.
+    pub(super) fn launcher(
+        &self,
+        id: &SessionId,
+        environment: Environment,
+        wanted: Vec<Repository>,
+    ) -> Launcher {
+        let site = Arc::new(self.site(id, environment.clone()));
+        let (repositories, wanted) = (self.shared.repositories.clone(), Arc::new(wanted));
         let (recipe, policy) = self.recipe(id, environment);
         let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
         let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
@@ -35,7 +54,10 @@ impl Runtime {
             let (recipe, policy) = (recipe.clone(), policy.clone());
             let (builder, leased) = (builder.clone(), Arc::clone(&leased));
             let watcher = Arc::clone(&watcher);
+            let (repositories, wanted) = (repositories.clone(), Arc::clone(&wanted));
+            let site = Arc::clone(&site);
             Box::pin(async move {
+                let troubles = repositories.provide_all(&wanted, &site).await;
                 let guest = match warm.take(&id, &recipe).await {
                     Some(guest) => guest,
                     None => {
@@ -45,7 +67,7 @@ impl Runtime {
                 };
                 let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
                 let door = door.map_err(|e| format!("network door: {e}"))?;
-                Ok(Launched { guest, door })
+                Ok(Launched { guest, door, troubles })
             })
         })
     }

@@ -49,6 +49,8 @@ pub struct Parts {
     pub opened_at: Timestamp,
     /// Makes sandboxes.
     pub launcher: Launcher,
+    /// Whether it may take minutes.
+    pub starts_slowly: bool,
     /// Where the session's own disk lies.
     pub disk: Place,
     /// Hands out what it has made, if it does that.
@@ -396,10 +398,9 @@ impl Driver {
         (step, intent)
     }
 
-    /// Whether what the sandbox shows may have to be built first: what the model said is not held back until then.
+    /// Whether what the sandbox shows may have to be built or fetched first: what the model said is not held back until then.
     fn waits_long_for(&self, step: &Step) -> bool {
-        let has_packages = !self.session.definition().environment.packages.is_empty();
-        matches!(step, Step::Run(_)) && has_packages && self.guest.get_if_up().is_none()
+        matches!(step, Step::Run(_)) && self.parts.starts_slowly && self.guest.get_if_up().is_none()
     }
 
     /// Brings the sandbox up while the model thinks, and waits for it where tools are about to run: its packages may

@@ -22,7 +22,7 @@ use crate::environment::packages::Manager;
 use crate::environment::{Access, Environment, ExtraMount};
 use crate::event::rfc3339;
 use crate::limits::{DISK_FLOOR_BYTES, PACKAGES_LOG_BYTES, PACKAGES_LOG_LINES, PACKAGES_RESOLVED};
-use crate::runtime::config::PackageBounds;
+use crate::runtime::config::FetchBounds;
 use crate::runtime::registries::Registries;
 use crate::sandbox::packages::recipe::{self, LACKS};
 use crate::sandbox::packages::shelf::Draft;
@@ -42,7 +42,7 @@ pub(super) struct Settings<'a> {
     pub(super) environment: &'a Environment,
     pub(super) key: &'a Key,
     pub(super) registries: &'a Registries,
-    pub(super) bounds: PackageBounds,
+    pub(super) bounds: FetchBounds,
     pub(super) watcher: &'a (dyn Fn(Progress<'_>) + Send + Sync),
     /// Tells it to end.
     pub(super) over: &'a CancellationToken,
@@ -328,7 +328,7 @@ impl<'a> Log<'a> {
 struct Guard<'a> {
     draft: &'a Draft,
     log: &'a Log<'a>,
-    bounds: PackageBounds,
+    bounds: FetchBounds,
     over: &'a CancellationToken,
     began: Instant,
     report: Report,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use crate::sandbox::packages::shelf::{Lease, Lock, Resolved, ShelfError, Stored};
 
 use super::Config;
-use super::config::PackageBounds;
+use super::config::FetchBounds;
 use super::registries::Registries;
 use crate::clock::Clock;
 use crate::environment::packages::{Manager, PackagesError};
@@ -246,7 +246,7 @@ pub struct Provided {
 pub struct Builder {
     shelf: Shelf,
     registries: Registries,
-    bounds: PackageBounds,
+    bounds: FetchBounds,
     clock: Arc<dyn Clock>,
     flights: Flights,
 }

@@ -7,7 +7,7 @@ mod files;
 mod models;
 mod openapi;
 mod resources;
-mod server;
+pub(crate) mod server;
 pub(crate) mod sessions;
 mod stream;
 mod threads;

@@ -1,12 +1,9 @@
 //! Sessions of the protocol whose environment has packages: built once, at first use, by whichever of them comes first.
 
-use std::fs::File;
-
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{Shop, shelf};
-use crate::api::Server;
 use crate::api::sessions::{Lab as Api, kinds, message};
 use crate::support::{As, Casemate, until};
 
@@ -16,24 +13,9 @@ fn turns(calls: usize) -> String {
     format!("turns: [{}{{text: Done.}}]", call.repeat(calls))
 }
 
-/// A server on casemate's machine, which writes its log into a file of its home.
-fn serve(shop: &Shop, casemate: Casemate, who: As) -> Server {
-    let key = shop.run(&casemate, who, &["key"]).expect(0).stdout().trim().to_owned();
-    let address = format!("unix:{}", casemate.home().join("socket").display());
-    let line = [env!("CARGO_BIN_EXE_casemate"), "serve", "--listen", &address];
-    let mut command = shop.lab.command(&casemate, who, &line);
-    let log = File::options().create(true).append(true).open(log_file(&casemate)).unwrap();
-    command.stderr(log);
-    Server::started(casemate, key, command)
-}
-
-fn log_file(casemate: &Casemate) -> std::path::PathBuf {
-    casemate.home().join("server.log")
-}
-
 /// What the server has logged about packages, without what differs each time.
 fn logged(casemate: &Casemate) -> Vec<Value> {
-    let text = std::fs::read_to_string(log_file(casemate)).unwrap();
+    let text = std::fs::read_to_string(casemate.home().join("server.log")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let of_packages =
         |line: &Value| line["event"].as_str().is_some_and(|event| event.starts_with("packages_"));
@@ -55,7 +37,7 @@ fn api(shop: &Shop, who: As, calls: usize) -> Api {
         "networking": { "type": "limited", "allow_package_managers": true },
         "packages": { "pip": ["casetest"] },
     });
-    let server = serve(shop, casemate, who);
+    let server = shop.lab.serve(casemate, who);
     Api::on(server, &model, &json!([{ "type": "agent_toolset_20260401" }]), &config)
 }
 
@@ -172,7 +154,7 @@ fn a_server_that_ends_in_the_middle_of_a_build_leaves_nothing_half() {
                 _ => assert_eq!(left, [".building", ".lock"], "{who:?}"),
             }
             shop.mend("hangs");
-            let api = Api { server: serve(&shop, casemate, who), agent, environment };
+            let api = Api { server: shop.lab.serve(casemate, who), agent, environment };
             // It was at work, so it goes on by itself.
             api.settled(&session);
             let events = api.events(&session);
