@@ -20,6 +20,7 @@ use crate::environment::ProfileSource;
 use crate::environment::repository::{AccessToken, Checkout};
 use crate::limits::{DISK_FLOOR_BYTES, REPOSITORY_SAID_BYTES};
 use crate::runtime::config::FetchBounds;
+use crate::sandbox::network::PROXY_PORT;
 use crate::sandbox::packages::{Step, run};
 
 const SCRIPT: &str = include_str!("clone.sh");
@@ -130,6 +131,9 @@ fn variables(directory: &Path, settings: &Path) -> Vec<(String, String)> {
         ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
         ("GIT_ATTR_NOSYSTEM", "1".to_owned()),
         ("GIT_TERMINAL_PROMPT", "0".to_owned()),
+        // The relay is a proxy for all of it: an address of the host's own loopback would be the sandbox's otherwise.
+        ("no_proxy", String::new()),
+        ("NO_PROXY", String::new()),
         // What git says is understood by its words.
         ("LC_ALL", "C".to_owned()),
     ];
@@ -141,7 +145,7 @@ fn text_of_settings(job: &Job<'_>) -> String {
         "[core]\n\thooksPath = /dev/null\n\taskPass =\n\
          [credential]\n\thelper = \"!f() {{ cat <&9; }}; f\"\n\
          [protocol]\n\tallow = never\n[protocol \"{}\"]\n\tallow = always\n\
-         [http]\n\tfollowRedirects = false\n\tlowSpeedLimit = 16\n\tlowSpeedTime = {}\n\
+         [http]\n\tproxy = socks5h://127.0.0.1:{PROXY_PORT}\n\tfollowRedirects = false\n\tlowSpeedLimit = 16\n\tlowSpeedTime = {}\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[advice]\n\tdetachedHead = false\n\
          [submodule]\n\trecurse = false\n[init]\n\tdefaultBranch = main\n[safe]\n\tdirectory = *\n",
         job.repository.url.scheme(),

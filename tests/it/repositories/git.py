@@ -80,6 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET
     daemon_threads = True
+    # A client that was ended in the middle.
+    def handle_error(self, *a): pass
 threading.Thread(target=Server((sys.argv[1], 80), Handler).serve_forever, daemon=True).start()
 print("up", flush=True)
 # Orders, one a line: a commit on a branch, a branch that goes for good.

@@ -87,7 +87,7 @@ impl Forge {
         };
         let turns: Vec<_> = commands.iter().map(turn).collect();
         let model = casemate.script(&format!("turns: [{}]", turns.join(", ")));
-        let hosts = ["127.0.0.1", "93.184.216.35", "loop.example"];
+        let hosts = ["127.0.0.1", "93.184.216.35", "private.example"];
         let networking = json!({ "type": "limited", "allowed_hosts": hosts });
         let config = json!({ "type": "cloud", "networking": networking });
         let server = self.lab.serve(casemate, who);
@@ -219,7 +219,7 @@ fn a_token_is_nowhere_but_with_git() {
     let look = format!(
         "cd /workspace/hello && cat README; env | grep -c '{LOOK_FOR_IT}'; \
          cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n' | grep -c '{LOOK_FOR_IT}'; \
-         grep -rc '{LOOK_FOR_IT}' .git | grep -v ':0$'; git config --list | grep -c '{LOOK_FOR_IT}'"
+         grep -rc '{LOOK_FOR_IT}' .git | grep -v ':0$'; git config --list | grep -c '{LOOK_FOR_IT}'; true"
     );
     for who in As::all() {
         forge.make("hangs", "");
@@ -378,12 +378,12 @@ fn what_cannot_be_had_has_a_name_and_the_session_goes_on() {
         (
             at(6, "http://93.184.216.35/public/hello", json!(null)),
             "repository_clone_error",
-            "93.184.216.35 was not reached: connection refused",
+            "93.184.216.35:80 was not reached: connection refused",
         ),
         (
-            at(7, "http://loop.example/public/hello", json!(null)),
+            at(7, "http://private.example/public/hello", json!(null)),
             "repository_forbidden_error",
-            "loop.example was not reached: its address 127.0.0.1 is a loopback address",
+            "private.example:80 was not reached: its address 10.77.0.1 is a private address",
         ),
         (
             at(8, "http://127.0.0.1/moved/hello", json!(null)),
@@ -416,13 +416,13 @@ fn bounds_of_room_and_of_silence_are_kept() {
     write(&path, "[repositories]\nmax_mib = 2\nmax_silence_seconds = 2\n");
     let api = forge.api(casemate, As::Me, &["ls /workspace"]);
     let large = session(&api, &[repository("public/large", json!({}))]);
-    assert_eq!(run(&api, &large), "");
+    assert_eq!(run(&api, &large), "(no output)");
     let kind = "repository_clone_error".to_owned();
     let message = "it has more than 2 MiB, with its checkout".to_owned();
     assert_eq!(troubles(&api, &large), [(kind, message)]);
     forge.make("hangs", "");
     let late = session(&api, &[repository("public/hello", json!({}))]);
-    assert_eq!(run(&api, &late), "");
+    assert_eq!(run(&api, &late), "(no output)");
     let (kind, message) = &troubles(&api, &late)[0];
     assert_eq!(kind, "repository_clone_error");
     assert!(message.contains("Operation too slow"), "{message}");
@@ -431,7 +431,7 @@ fn bounds_of_room_and_of_silence_are_kept() {
 #[test]
 fn what_is_no_repository_is_refused_with_its_field() {
     let Some(forge) = Forge::open() else { return };
-    let api = forge.api(Casemate::new(), As::Me, &[]);
+    let api = forge.api(Casemate::new(), As::Me, &["true"]);
     let hello = |more| repository("public/hello", more);
     for (resources, expected) in [
         (json!([{ "type": "github_repository" }]), "resources[0].url: Field required"),
@@ -445,7 +445,7 @@ fn what_is_no_repository_is_refused_with_its_field() {
         ),
         (
             json!([{ "type": "github_repository", "url": "https://github.com/a/b" }]),
-            "resources[0].url: github.com was not reached: it is not in allowed_hosts. To allow it: add `github.com` to \
+            "resources[0].url: github.com:443 was not reached: it is not in allowed_hosts. To allow it: add `github.com` to \
              allowed_hosts",
         ),
         (
@@ -517,7 +517,7 @@ fn a_link_of_the_sessions_leads_no_checkout_elsewhere() {
     assert_eq!(reply.error().0, 400);
     let code = &reply.json()["error"]["details"]["error_code"];
     assert_eq!(code, "repository_checkout_error", "{reply:?}");
-    assert_eq!(run(&api, &session), "");
+    assert_eq!(run(&api, &session), "(no output)");
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn a_server_that_ends_in_the_middle_of_a_clone_begins_it_again() {
             let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
             let said: Vec<_> =
                 results.map(|event| event["content"][0]["text"].as_str().unwrap()).collect();
-            assert_eq!(said, ["three\n"], "{who:?} {signal}: {events:#?}");
+            assert_eq!(said, ["three"], "{who:?} {signal}: {events:#?}");
         }
     }
 }
