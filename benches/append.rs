@@ -135,6 +135,7 @@ impl Stored {
         let ids = (0..sessions).map(|_| {
             let created_at = SystemClock.now();
             let new = NewSession {
+                records: Vec::new(),
                 id: SessionId::mint(created_at),
                 title: None,
                 workspace: dir.to_owned(),

@@ -166,6 +166,7 @@ impl From<StoreError> for ApiError {
             StoreError::EventTooLarge { .. } | StoreError::TooManyEvents { .. } => {
                 Self::too_large(error.to_string())
             }
+            StoreError::Ended { session } => RuntimeError::Terminated(session.clone()).into(),
             StoreError::Closed => Self::overloaded("the server is stopping"),
             StoreError::DiskFull { .. } => Self::no_space("the disk of the server is full"),
             error => Self::internal(format!("the server could not {error}")),

@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 use networking::Networking;
 use packages::Packages;
 
+/// Where a session finds the files that it was given, in the mode `own`.
+pub const UPLOADS: &str = "/mnt/session/uploads";
+/// Where it leaves the files that it hands out, in the mode `own`.
+pub const OUTPUTS: &str = "/mnt/session/outputs";
+
 /// How much isolation a session demands. A run never gets less than it asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -51,7 +51,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { dir: path },
@@ -116,6 +116,15 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Makes the name of these bytes durable, and those of all that lie beside them: content is so by its file alone, a
+    /// name by its directory.
+    pub(super) async fn sync_name(&self) -> Result<(), FileError> {
+        let directory = self.path.parent().expect("bytes lie in a directory").to_owned();
+        let fail = FileError::at("sync", &directory);
+        let sync = move || File::open(&directory).and_then(|directory| directory.sync_all());
+        tokio::task::spawn_blocking(sync).await.expect("a sync does not panic").map_err(fail)
+    }
+
     /// Whether they stay. While their record is being committed they do: whoever stops waiting for that does not know
     /// whether they have it.
     pub(super) fn keep(&mut self, kept: bool) {
@@ -186,10 +195,6 @@ impl Runtime {
         let data_dir = &self.config().data_dir;
         let (from, to) = (bytes_of(data_dir, id), draft(data_dir, self.shared.clock.now())?);
         link_or_copy(&from, &to.path).map_err(FileError::at("share", &from))?;
-        // Bytes are made durable with their file, and a name with its directory.
-        let directory = data_dir.join(FILES);
-        let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-        synced.map_err(FileError::at("sync", &directory))?;
         Ok(to)
     }
 
@@ -217,6 +222,7 @@ impl Runtime {
         let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
         let synced = synced.unwrap_or_else(|_| Err(io::Error::other("the sync was cut")));
         synced.map_err(FileError::at("sync", &draft.path))?;
+        draft.sync_name().await?;
         let new = facts.record(KIND, &draft.id, owner, self.shared.clock.now());
         draft.keep(true);
         let put = self.shared.store.put_record(new).await;

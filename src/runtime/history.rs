@@ -251,7 +251,7 @@ impl Runtime {
         let events: Vec<_> = events.map(|body| NewEvent::now(self.now(), body)).collect();
         let last = moment.position;
         let commit = self.shared.store.fork_session(new, &still.row.id, last, events);
-        Ok(given.commit(commit).await?)
+        given.commit(commit).await
     }
 
     /// Makes the disk of a fork: a layer, unless this machine has no use for one.

@@ -382,6 +382,9 @@ impl Runtime {
         id: &SessionId,
         inputs: &[Input],
     ) -> Result<Vec<Event>, RuntimeError> {
+        if self.row(id)?.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(id.clone()));
+        }
         let attached = self.attach(id, inputs)?;
         let attached = self.keep_attached(id, attached).await?;
         let admitted = self.admit_all(id, inputs).await;

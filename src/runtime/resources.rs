@@ -16,14 +16,13 @@ use super::files::{self, Draft, FileFacts};
 use super::repositories::{self, Repository, RepositoryError};
 use super::{Input, Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
 use crate::clock::Timestamp;
-use crate::environment::Environment;
 use crate::environment::repository::{
     AccessToken, Checkout, RepositoryPath, RepositoryUrl, check_names,
 };
+use crate::environment::{Environment, UPLOADS};
 use crate::id::{FileId, ResourceId, SessionId};
 use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_SESSION_FILES, MAX_SESSION_REPOSITORIES};
 use crate::sandbox::disk::{Place, Shown};
-use crate::sandbox::plan::UPLOADS;
 use crate::store::{NewRecord, Reader, StoreError};
 
 /// The kind of a resource's record.
@@ -202,11 +201,14 @@ impl Given {
     pub(super) async fn commit<T>(
         mut self,
         commit: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, RuntimeError> {
+        if let Some(first) = self.bytes.first() {
+            first.sync_name().await?;
+        }
         self.keep(true);
         let committed = commit.await;
         self.keep(committed.is_ok());
-        committed
+        Ok(committed?)
     }
 
     fn keep(&mut self, kept: bool) {

@@ -12,13 +12,9 @@ use super::protect::{Found, Held, Hold};
 use super::repository::Repository;
 use super::{landlock, seccomp};
 use crate::environment::networking::Networking;
-use crate::environment::{Access, Environment, Tier, WorkspaceMode};
+use crate::environment::{Access, Environment, OUTPUTS, Tier, UPLOADS, WorkspaceMode};
 use crate::limits::PROTECT_MOUNTS;
 
-/// Where a session finds the files that it was given, in the mode `own`.
-pub const UPLOADS: &str = "/mnt/session/uploads";
-/// Where it leaves the files that it hands out, in the mode `own`.
-pub const OUTPUTS: &str = "/mnt/session/outputs";
 /// The user id that a session has inside.
 pub const INSIDE_UID: u32 = 1000;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::state::Session;
-use crate::environment::WorkspaceMode;
 use crate::environment::networking::Networking;
+use crate::environment::{OUTPUTS, UPLOADS, WorkspaceMode};
 use crate::provider::{Request, ToolSpec};
 
 /// A file of instructions that was found in or above the workspace.
@@ -54,6 +54,14 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
          everything else you change is private to this session.{network}\nDate: {date}\n",
     )
     .expect("writing to a string cannot fail");
+    if facts.workspace_mode == WorkspaceMode::Own {
+        writeln!(
+            text,
+            "Files that the user gave you lie below {UPLOADS} and cannot be changed. What you leave below {OUTPUTS} is \
+             handed to the user when you have finished; nothing else is."
+        )
+        .expect("writing to a string cannot fail");
+    }
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         write!(text, "\n{own}\n").expect("writing to a string cannot fail");
     }

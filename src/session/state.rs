@@ -133,8 +133,8 @@ pub struct Files {
 }
 
 impl Files {
-    fn sealed(home: u64, work: u64) -> Self {
-        Self { seal: Some((home, work)), clean: true, unsealed: None, kept_back: None }
+    fn seal(&mut self, home: u64, work: u64) {
+        (self.seal, self.clean, self.unsealed) = (Some((home, work)), true, None);
     }
 }
 
@@ -492,10 +492,7 @@ impl Session {
             }
             E::Sealed { home, work, .. }
             | E::Rewound { home, work, .. }
-            | E::Forked { home, work, .. } => {
-                let kept_back = self.files.kept_back.take();
-                self.files = Files { kept_back, ..Files::sealed(*home, *work) };
-            }
+            | E::Forked { home, work, .. } => self.files.seal(*home, *work),
             // The session's files are others than those of its last seal.
             E::Applying { .. } | E::Applied { .. } | E::Discarding { .. } | E::Discarded { .. } => {
                 self.files.clean = false;

@@ -33,9 +33,14 @@ fn form(parts: &[Part<'_>]) -> Vec<u8> {
 }
 
 pub(super) fn upload(server: &Server, parts: &[Part<'_>]) -> Reply {
+    attempt_upload(server, parts).expect("an answer")
+}
+
+/// The same of a server that may be gone, or go meanwhile.
+pub(super) fn attempt_upload(server: &Server, parts: &[Part<'_>]) -> Option<Reply> {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let headers = [("x-api-key", server.key.as_str()), ("content-type", kind.as_str())];
-    server.send("POST", "/v1/files", &headers, &form(parts))
+    server.attempt("POST", "/v1/files", &headers, &form(parts))
 }
 
 pub(super) fn file<'a>(name: &'a str, bytes: &'a [u8]) -> Part<'a> {
@@ -215,4 +220,28 @@ fn a_strict_server_gives_uploads_to_nobody() {
     let refused = server.get(&path);
     assert_eq!(refused.error().0, 400);
     assert_eq!(refused.json()["error"]["details"]["error_code"], "file_not_downloadable");
+}
+
+#[test]
+fn a_file_whose_time_is_over_says_so_and_has_no_bytes() {
+    let server = Server::start();
+    let hour: Part<'_> = ("expires_in_seconds", None, None, b"3600");
+    let made = upload(&server, &[hour, file("a.txt", b"a")]).expect(200);
+    let kept = upload(&server, &[file("b.txt", b"b")]).expect(200);
+    let (id, kept) = (made["id"].as_str().unwrap(), kept["id"].as_str().unwrap());
+    let casemate = server.stop();
+    let db = rusqlite::Connection::open(casemate.data_dir().join("casemate.db")).unwrap();
+    let aged =
+        db.execute("UPDATE record SET created_at = created_at - 3600000 WHERE id = ?1", [id]);
+    assert_eq!(aged, Ok(1));
+    drop(db);
+    let server = Server::of(casemate, &[]);
+    assert_eq!(stored(&server.casemate), [kept]);
+    for path in [format!("/v1/files/{id}"), format!("/v1/files/{id}/content")] {
+        let refused = server.get(&path);
+        assert_eq!(refused.error().0, 404, "{path}");
+        assert_eq!(refused.json()["error"]["details"]["error_code"], "file_expired", "{path}");
+    }
+    let listed = server.get("/v1/files").expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
 }

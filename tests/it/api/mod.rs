@@ -1,11 +1,13 @@
 //! `casemate serve`, as any HTTP client sees it.
 
 mod agents;
+mod attachments;
 mod environments;
 mod events;
 mod files;
 mod models;
 mod openapi;
+mod outputs;
 mod resources;
 pub(crate) mod server;
 pub(crate) mod sessions;

@@ -1,6 +1,6 @@
 //! A running server, and the plainest client that there is: one request per connection, written by hand.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -73,8 +73,14 @@ impl Server {
 
     /// One with these arguments, for that installation.
     pub(crate) fn of(casemate: Casemate, args: &[&str]) -> Self {
+        Self::with(casemate, &[], args)
+    }
+
+    /// The same with this in its environment.
+    pub(crate) fn with(casemate: Casemate, env: &[(&str, String)], args: &[&str]) -> Self {
         let key = casemate.run(&["key"]).expect(0).stdout().trim().to_owned();
         let mut command = casemate.command();
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--quiet"]).args(args);
         Self::started(casemate, key, command)
     }
@@ -117,7 +123,19 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Reply {
-        let mut stream = self.connect();
+        let reply = self.attempt(method, path, headers, body);
+        reply.unwrap_or_else(|| panic!("{method} {path}: no answer"))
+    }
+
+    /// The same of a server that may be gone, or go meanwhile.
+    pub(crate) fn attempt(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Reply> {
+        let mut stream = self.connect().ok()?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "host") {
             head += &format!("host: {}\r\n", self.host());
@@ -128,27 +146,35 @@ impl Server {
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
         }
-        stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
         // A server that refuses a body early may close before it has all of it.
         drop(stream.write_all(body));
         let mut bytes = Vec::new();
         drop(stream.read_to_end(&mut bytes));
-        reply(&bytes)
+        (!bytes.is_empty()).then(|| reply(&bytes))
+    }
+
+    /// Waits until it has ended by itself, or kills it.
+    pub(crate) fn crashed(mut self, by_itself: bool) -> Casemate {
+        if by_itself {
+            until("the server's crash", || self.child.try_wait().unwrap());
+        }
+        std::mem::replace(&mut self.casemate, Casemate::new())
     }
 
     fn host(&self) -> &str {
         if self.address.starts_with('/') { "localhost" } else { &self.address }
     }
 
-    fn connect(&self) -> Box<dyn Stream> {
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
         if self.address.starts_with('/') {
-            let stream = UnixStream::connect(&self.address).unwrap();
-            stream.set_read_timeout(Some(DEADLINE)).unwrap();
-            return Box::new(stream);
+            let stream = UnixStream::connect(&self.address)?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            return Ok(Box::new(stream));
         }
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        Box::new(stream)
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Box::new(stream))
     }
 
     /// Asks it to stop and waits until it has.

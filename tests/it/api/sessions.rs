@@ -167,7 +167,7 @@ fn a_session_that_is_refused_does_not_exist() {
             json!({ "initial_events": [message("x"), { "type": "user.message" }] }),
             "initial_events[1].content: Field required",
         ),
-        (json!({ "resources": [{ "type": "file", "file_id": "file_x" }] }), "resources: "),
+        (json!({ "resources": [{ "type": "memory_store" }] }), "resources[0].type: memory stores"),
         (json!({ "vault_ids": ["vlt_x"] }), "vault_ids: "),
         (budget("25.00"), "budget: "),
         (budget("0"), "budget: "),
@@ -336,4 +336,31 @@ fn what_a_server_left_running_goes_on_by_itself() {
     let lab = Lab { server, agent, environment };
     lab.settled(&session);
     assert!(kinds(&lab.events(&session)).contains(&"agent.message"));
+}
+
+#[test]
+fn what_a_client_asked_for_is_done_also_if_it_leaves() {
+    let lab = Lab::new("{text: hello}");
+    let body = json!({
+        "agent": lab.agent, "environment_id": lab.environment, "initial_events": [message("go")],
+    });
+    let body = body.to_string();
+    let request = format!(
+        "POST /v1/sessions HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\ncontent-length: {}\r\n\r\n{body}",
+        lab.server.key,
+        body.len()
+    );
+    let ids = || {
+        let sessions = lab.server.get("/v1/sessions").expect(200);
+        sessions["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
+    };
+    for n in 1..=8 {
+        let mut stream = std::net::TcpStream::connect(&lab.server.address).unwrap();
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        // It leaves as soon as there is something that could be left half done.
+        until("the session", || (ids().len() == n).then_some(()));
+    }
+    for session in ids() {
+        lab.once(&session, "session.status_idle");
+    }
 }

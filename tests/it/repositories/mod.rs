@@ -7,7 +7,6 @@ use std::process::{Child, ChildStdout, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::api::Server;
 use crate::api::sessions::{Lab as Api, message};
 use crate::egress::lab::{Lab, find};
 use crate::support::{As, Casemate, lacking, until, write};
@@ -102,14 +101,14 @@ impl Drop for Forge {
     }
 }
 
-fn repository(path: &str, more: Value) -> Value {
+fn repository(path: &str, more: &Value) -> Value {
     let mut all = json!({ "type": "github_repository", "url": format!("http://127.0.0.1/{path}") });
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     all
 }
 
-fn private(more: Value) -> Value {
-    let mut all = repository("private/hello", json!({ "authorization_token": TOKEN }));
+fn private(more: &Value) -> Value {
+    let mut all = repository("private/hello", &json!({ "authorization_token": TOKEN }));
     all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     all
 }
@@ -125,8 +124,8 @@ fn run(api: &Api, session: &str) -> String {
     api.send(session, &json!([message("go on")])).expect(200);
     api.settled(session);
     let events = api.events(session);
-    let results = events.iter().filter(|event| event["type"] == "agent.tool_result");
-    let last = results.last().unwrap_or_else(|| panic!("{events:#?}"));
+    let mut results = events.iter().filter(|event| event["type"] == "agent.tool_result");
+    let last = results.next_back().unwrap_or_else(|| panic!("{events:#?}"));
     last["content"][0]["text"].as_str().unwrap().trim().to_owned()
 }
 
@@ -175,40 +174,33 @@ fn holding(directory: &Path, secret: &str) -> Vec<String> {
 #[test]
 fn a_session_works_on_what_it_asked_for() {
     let Some(forge) = Forge::open() else { return };
-    let look = "cd /workspace/*/ && pwd && cat README && git log -1 --format=%H && git symbolic-ref -q --short HEAD; \
-                git status --porcelain && git remote get-url origin && readlink link; cd $PWD && \
-                echo mine > README && git -c user.name=a -c user.email=a@a.example commit -qam mine && git log --oneline | wc -l";
+    let look = "cd /workspace/deep/er 2>/dev/null || cd /workspace/hello; pwd; cat README; git log -1 --format=%H; \
+                git symbolic-ref -q --short HEAD; git status --porcelain; git remote get-url origin; readlink link; \
+                echo mine > README; git -c user.name=a -c user.email=a@a.example commit -qam mine; git log --oneline | wc -l";
+    let (url, link) = ("http://127.0.0.1/private/hello", "/etc/passwd");
     for who in As::all() {
         let api = forge.api(Casemate::of(who), who, &[look]);
-        let (old, dev) = (forge.commit("main~1"), forge.commit("dev"));
+        let [main, old, dev] = ["main", "main~1", "dev"].map(|name| forge.commit(name));
         for (more, expected) in [
-            (json!({}), format!("/workspace/hello\nthree\n{}\nmain", forge.commit("main"))),
+            (json!({}), format!("/workspace/hello\nthree\n{main}\nmain\n{url}\n{link}\n4")),
             (
                 json!({ "checkout": { "type": "branch", "name": "dev" } }),
-                format!("/workspace/hello\ndev\n{dev}\ndev"),
+                format!("/workspace/hello\ndev\n{dev}\ndev\n{url}\n{link}\n5"),
             ),
             (
                 json!({ "checkout": { "type": "commit", "sha": old }, "mount_path": "/workspace/deep/er" }),
-                format!("/workspace/deep\n"),
+                format!("/workspace/deep/er\ntwo\n{old}\n{url}\n3"),
             ),
         ] {
-            let mut asked = private(more);
+            let asked = private(&more);
             let session = session(&api, std::slice::from_ref(&asked));
             let shown = api.get(&session)["resources"][0].clone();
             assert_eq!(shown["authorization_token"], Value::Null);
             for name in ["type", "url", "checkout"] {
-                assert_eq!(shown[name], asked[name].take(), "{name}");
+                assert_eq!(shown[name], asked[name], "{name}");
             }
-            let said = run(&api, &session);
+            assert_eq!(run(&api, &session), expected, "{who:?}");
             assert_eq!(troubles(&api, &session), [], "{who:?}");
-            assert!(said.starts_with(&expected), "{who:?}: {said}");
-            if expected.contains("deep") {
-                continue;
-            }
-            let rest = said[expected.len()..].trim();
-            let commits = if expected.contains("dev") { 5 } else { 4 };
-            let expected = format!("http://127.0.0.1/private/hello\n/etc/passwd\n{commits}");
-            assert_eq!(rest, expected, "{who:?}");
         }
     }
 }
@@ -224,7 +216,7 @@ fn a_token_is_nowhere_but_with_git() {
     for who in As::all() {
         forge.make("hangs", "");
         let api = forge.api(Casemate::of(who), who, &[&look]);
-        let session = session(&api, &[private(json!({}))]);
+        let session = session(&api, &[private(&json!({}))]);
         api.send(&session, &json!([message("go on")])).expect(200);
         // While git waits for its server: no argument and no variable of any process.
         let processes = || {
@@ -256,7 +248,7 @@ fn a_token_is_nowhere_but_with_git() {
         // Wrong ones too, with whatever is said of them.
         let wrong = "ghp_WrongAndSecret0123456789";
         assert_eq!(rotate(&api, &session, TOKEN).status, 200);
-        let other = private(json!({ "authorization_token": wrong }));
+        let other = private(&json!({ "authorization_token": wrong }));
         let other = self::session(&api, &[other]);
         api.send(&other, &json!([message("go on")])).expect(200);
         api.settled(&other);
@@ -277,8 +269,8 @@ fn a_token_outlives_the_server_and_can_be_replaced() {
     let look = "cat /workspace/hello/README 2>&1";
     for who in As::all() {
         let api = forge.api(Casemate::of(who), who, &[look, look]);
-        let good = session(&api, &[private(json!({}))]);
-        let bad = session(&api, &[private(json!({ "authorization_token": "wrong" }))]);
+        let good = session(&api, &[private(&json!({}))]);
+        let bad = session(&api, &[private(&json!({ "authorization_token": "wrong" }))]);
         let Api { server, agent, environment } = api;
         let server = forge.lab.serve(server.stop(), who);
         let api = Api { server, agent, environment };
@@ -315,26 +307,26 @@ fn what_is_kept_of_a_repository_is_shown_to_nobody_who_could_not_have_it() {
     let secret = forge.commit("secret");
     let secret = json!({ "checkout": { "type": "commit", "sha": secret } });
     for (asked, sent, expected) in [
-        (private(secret.clone()), 1, "secret"),
+        (private(&secret), 1, "secret"),
         // Everything is there already, and asked for all the same.
-        (private(json!({})), 0, "three"),
-        (private(secret.clone()), 0, "secret"),
+        (private(&json!({})), 0, "three"),
+        (private(&secret), 0, "secret"),
     ] {
         assert_eq!(run(&api, &session(&api, &[asked])), expected);
         assert_eq!(forge.sent(), sent, "{expected}");
     }
     // The same place without the token, or with another.
     for token in [json!(null), json!("other")] {
-        let asked = private(json!({ "authorization_token": token }));
+        let asked = private(&json!({ "authorization_token": token }));
         let session = session(&api, &[asked]);
         assert!(run(&api, &session).contains("No such file"));
         assert_eq!(troubles(&api, &session)[0].0, "repository_authentication_error");
     }
     forge.order("commit four");
     forge.order("forget secret");
-    assert_eq!(run(&api, &session(&api, &[private(json!({}))])), "four");
+    assert_eq!(run(&api, &session(&api, &[private(&json!({}))])), "four");
     assert_eq!(forge.sent(), 1);
-    let session = session(&api, &[private(secret)]);
+    let session = session(&api, &[private(&secret)]);
     assert!(run(&api, &session).contains("No such file"));
     assert_eq!(troubles(&api, &session)[0].0, "repository_checkout_error");
 }
@@ -415,13 +407,13 @@ fn bounds_of_room_and_of_silence_are_kept() {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     write(&path, "[repositories]\nmax_mib = 2\nmax_silence_seconds = 2\n");
     let api = forge.api(casemate, As::Me, &["ls /workspace"]);
-    let large = session(&api, &[repository("public/large", json!({}))]);
+    let large = session(&api, &[repository("public/large", &json!({}))]);
     assert_eq!(run(&api, &large), "(no output)");
     let kind = "repository_clone_error".to_owned();
     let message = "it has more than 2 MiB, with its checkout".to_owned();
     assert_eq!(troubles(&api, &large), [(kind, message)]);
     forge.make("hangs", "");
-    let late = session(&api, &[repository("public/hello", json!({}))]);
+    let late = session(&api, &[repository("public/hello", &json!({}))]);
     assert_eq!(run(&api, &late), "(no output)");
     let (kind, message) = &troubles(&api, &late)[0];
     assert_eq!(kind, "repository_clone_error");
@@ -432,7 +424,7 @@ fn bounds_of_room_and_of_silence_are_kept() {
 fn what_is_no_repository_is_refused_with_its_field() {
     let Some(forge) = Forge::open() else { return };
     let api = forge.api(Casemate::new(), As::Me, &["true"]);
-    let hello = |more| repository("public/hello", more);
+    let hello = |more: Value| repository("public/hello", &more);
     for (resources, expected) in [
         (json!([{ "type": "github_repository" }]), "resources[0].url: Field required"),
         (
@@ -510,7 +502,7 @@ fn a_link_of_the_sessions_leads_no_checkout_elsewhere() {
     let commands =
         ["ln -s /mnt/session/outputs /workspace/a && ls /workspace", "ls /mnt/session/outputs"];
     let api = forge.api(Casemate::new(), As::Me, &commands);
-    let asked = private(json!({ "authorization_token": "wrong", "mount_path": "/workspace/a/b" }));
+    let asked = private(&json!({ "authorization_token": "wrong", "mount_path": "/workspace/a/b" }));
     let session = session(&api, &[asked]);
     assert_eq!(run(&api, &session), "a");
     let reply = rotate(&api, &session, TOKEN);
@@ -528,7 +520,7 @@ fn a_server_that_ends_in_the_middle_of_a_clone_begins_it_again() {
             forge.make("hangs", "");
             let look = "cat /workspace/hello/README";
             let api = forge.api(Casemate::of(who), who, &[look]);
-            let session = session(&api, &[private(json!({}))]);
+            let session = session(&api, &[private(&json!({}))]);
             api.send(&session, &json!([message("go on")])).expect(200);
             api.once(&session, "agent.tool_use");
             let Api { server, agent, environment } = api;
