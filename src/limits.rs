@@ -254,6 +254,25 @@ pub const MAX_FILE_BYTES: u64 = 500 * 1024 * 1024;
 pub const MAX_SESSION_FILES: usize = 500;
 /// Resources of all kinds that one session may be created with: its files, and some repositories.
 pub const MAX_SESSION_RESOURCES: usize = MAX_SESSION_FILES + 16;
+/// Repositories that one session may be created with; each is cloned before its first tool runs.
+pub const MAX_SESSION_REPOSITORIES: usize = 16;
+/// Longest URL of a repository: what servers take.
+pub const MAX_REPOSITORY_URL_BYTES: usize = 2048;
+/// Longest name of a branch: git keeps it as the name of a file.
+pub const MAX_BRANCH_BYTES: usize = 244;
+/// Longest token: signed ones of the usual services have some hundred characters.
+pub const MAX_REPOSITORY_TOKEN_BYTES: usize = 1024;
+/// Size of a repository, once as it is kept for all sessions and once as the session has it: 99 of 100 have less than a
+/// GiB. `max_mib` of `[repositories]` in the config file changes it.
+pub const REPOSITORY_MAX_MIB: u64 = 8 * 1024;
+/// Time to clone one: 8 GiB over a slow line. `max_minutes` changes it.
+pub const REPOSITORY_MAX_MINUTES: u64 = 30;
+/// Time in which a git server says less than a few bytes a second, after which it hangs. `max_silence_seconds` changes it.
+pub const REPOSITORY_MAX_SILENCE_SECONDS: u64 = 60;
+/// What is kept of what git says: its last words name the cause.
+pub const REPOSITORY_SAID_BYTES: usize = 16 * 1024;
+/// Repositories that are kept ready for the next session; those that were used longest ago go first.
+pub const REPOSITORIES_KEPT: usize = 64;
 /// Longest path in bytes at which a session may be given a file, and the longest name in it: what the kernel takes, less
 /// what lies above.
 pub const MAX_MOUNT_PATH_BYTES: usize = 1024;

@@ -175,7 +175,7 @@ fn size(bytes: u64) -> String {
 /// Shows a build on standard error: a line as each manager begins and ends, and on a terminal also what it just says.
 pub(super) fn watcher(is_terminal: bool, width: usize) -> Watcher {
     let status = Mutex::new(false);
-    Arc::new(move |progress| {
+    Arc::new(move |_, progress| {
         let mut shown = status.lock().expect("nothing panics under this lock");
         let mut out = Output::of_process();
         let clear = if *shown { "\r\x1b[K" } else { "" };
@@ -189,6 +189,8 @@ pub(super) fn watcher(is_terminal: bool, width: usize) -> Watcher {
                 plural(packages, "package"),
                 seconds(time)
             ),
+            // Said by whoever needs them.
+            Progress::Failed { .. } => return,
             Progress::Says(_) if !is_terminal => return,
             Progress::Says(line) => {
                 let line = one_line(line, width.saturating_sub(3));

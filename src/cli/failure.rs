@@ -241,6 +241,7 @@ impl From<RuntimeError> for Failure {
             | E::NoThread(_)
             | E::NotBudgetable { .. }
             | E::Resource(_)
+            | E::Repository(_)
             | E::Attachment { .. }
             | E::Terminated(_)
             | E::Busy(_)
@@ -256,37 +257,27 @@ impl From<RuntimeError> for Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         use BuildError as E;
-        let text = error.to_string();
+        let (text, hint) = (error.to_string(), error.hint());
         let failure = match error {
             E::Sandbox(SandboxError::Launch(error)) => return RuntimeError::Sandbox(error).into(),
             E::Sandbox(SandboxError::Plan(error)) => return RuntimeError::Plan(error).into(),
-            E::Packages(_) => return Self::usage(text),
-            E::Shelf(ShelfError::Unknown(_) | ShelfError::Ambiguous(_)) => {
-                return Self::usage(text).hint("`casemate env list` shows the keys that there are");
-            }
-            E::Lacking { ref program, debian, .. } => {
-                return Self::new(ExitStatus::Failed, text).hint(format!(
-                    "install {program} on this machine, or add `{debian}` to the environment's apt packages"
-                ));
+            E::Packages(_) | E::Shelf(ShelfError::Unknown(_) | ShelfError::Ambiguous(_)) => {
+                Self::usage(text)
             }
             E::Shelf(_)
             | E::Prepare { .. }
+            | E::Lacking { .. }
             | E::Failed { .. }
             | E::Ended { .. }
             | E::Unresolved { .. }
             | E::Waited(_) => {
                 Self::new(ExitStatus::Failed, text).because_of(std::error::Error::source(&error))
             }
+            E::Shared(ref shared) => {
+                Self::new(ExitStatus::Failed, text).because_of(std::error::Error::source(shared))
+            }
         };
-        let Some(log) = error.log() else { return failure };
-        let log = format!("the whole log is {}", log.display());
-        match error {
-            E::Failed { refused: true, .. } => failure.hint(format!(
-                "{log}\na registry that the package managers' own settings do not name is allowed by `hosts` in \
-                 [package_managers] of the config file"
-            )),
-            _ => failure.hint(log),
-        }
+        Self { hint, ..failure }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::api::key::ApiKey;
 use crate::api::serve::{Listener, serve};
 use crate::api::{App, Log, Options};
 use crate::runtime::Runtime;
+use crate::runtime::packages::{Progress, Watcher, unwatched};
 
 /// Serves until it is told to stop; a second signal ends it at once.
 pub(super) fn run(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failure> {
@@ -51,7 +52,8 @@ fn failed(message: &str, error: &io::Error) -> Failure {
 async fn listen(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failure> {
     let config = context.config(&args.routes)?;
     let data_dir = config.data_dir.clone();
-    let runtime = Runtime::open(config)?;
+    let log = log(context.quiet());
+    let runtime = Runtime::open_watched(config, log.clone().map_or_else(unwatched, watcher))?;
     let key = ApiKey::of(&data_dir).map_err(|e| Failure::failed_to(&e))?;
     let listener = Listener::bind(&args.listen).await;
     let listener =
@@ -60,7 +62,6 @@ async fn listen(context: &Context, args: ServeArgs) -> Result<ExitStatus, Failur
     // Before anybody is told the address, and may want it to stop.
     let stopped = stopped()?;
     let (stop, stopping) = watch::channel(false);
-    let log = log(context.quiet());
     for (session, error) in runtime.resume_all()? {
         if let Some(log) = &log {
             let reason = error.to_string();
@@ -109,6 +110,30 @@ fn log(quiet: bool) -> Option<Log> {
         let mut out = out.lock().expect("nothing panics under this lock");
         drop(out.talk(format!("{line}\n")).and_then(|()| out.flush()));
     }))
+}
+
+/// Puts builds of packages into the log; what the managers say is in a log of their own.
+fn watcher(log: Log) -> Watcher {
+    Arc::new(move |key, progress| {
+        let mut line = match progress {
+            Progress::Says(_) => return,
+            Progress::Waiting => json!({ "event": "packages_waiting" }),
+            Progress::Installing { manager, packages } => {
+                json!({ "event": "packages_installing", "manager": manager, "packages": packages })
+            }
+            Progress::Installed { manager, packages, time } => json!({
+                "event": "packages_installed",
+                "manager": manager,
+                "packages": packages,
+                "ms": u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            }),
+            Progress::Failed { reason, log } => {
+                json!({ "event": "packages_failed", "reason": reason, "log": log })
+            }
+        };
+        line["key"] = json!(key);
+        log(line);
+    })
 }
 
 /// Resolves at the first signal that asks to stop.

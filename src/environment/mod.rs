@@ -3,6 +3,7 @@
 pub mod networking;
 pub mod packages;
 pub mod params;
+pub mod repository;
 
 use std::path::PathBuf;
 

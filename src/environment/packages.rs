@@ -105,7 +105,7 @@ pub enum PackagesError {
         problem: &'static str,
     },
     /// All of them.
-    #[error("packages: there are {0}, and at most {MAX_PACKAGES} can be had")]
+    #[error("there are {0} packages, and at most {MAX_PACKAGES} can be had")]
     TooMany(usize),
     /// The network that they would come from.
     #[error(
@@ -166,6 +166,32 @@ impl Packages {
         Manager::ALL.into_iter().filter(|manager| !self.0[*manager as usize].is_empty())
     }
 
+    /// How many there are, of all managers together.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// Replaces the packages of one manager.
+    ///
+    /// # Errors
+    /// Which of them is none, and what is wrong with it; nothing is replaced then.
+    pub fn replace(
+        &mut self,
+        manager: Manager,
+        given: &[impl AsRef<str>],
+    ) -> Result<(), (usize, &'static str)> {
+        let mut list = Vec::new();
+        for (at, text) in given.iter().enumerate() {
+            let spec = Spec::parse(manager, text.as_ref()).map_err(|problem| (at, problem))?;
+            if !list.contains(&spec) {
+                list.push(spec);
+            }
+        }
+        self.0[manager as usize] = list;
+        Ok(())
+    }
+
     /// The same packages, each list sorted: what they are, whoever wrote them down.
     #[must_use]
     pub fn sorted(&self) -> Self {
@@ -206,21 +232,16 @@ impl TryFrom<PackagesParams> for Packages {
     fn try_from(params: PackagesParams) -> Result<Self, PackagesError> {
         let PackagesParams { r#type: _, apt, cargo, gem, go, npm, pip } = params;
         let mut packages = Self::default();
-        let mut count = 0;
         for (manager, given) in Manager::ALL.into_iter().zip([apt, cargo, gem, go, npm, pip]) {
-            count += given.len();
-            for text in given {
-                let spec = Spec::parse(manager, &text).map_err(|problem| {
-                    let given = text.chars().take(80).flat_map(char::escape_default).collect();
-                    PackagesError::Spec { manager, given, problem }
-                })?;
-                let list = &mut packages.0[manager as usize];
-                if !list.contains(&spec) {
-                    list.push(spec);
-                }
-            }
+            packages.replace(manager, &given).map_err(|(at, problem)| {
+                let given = given[at].chars().take(80).flat_map(char::escape_default).collect();
+                PackagesError::Spec { manager, given, problem }
+            })?;
         }
-        if count > MAX_PACKAGES { Err(PackagesError::TooMany(count)) } else { Ok(packages) }
+        match packages.count() {
+            count if count > MAX_PACKAGES => Err(PackagesError::TooMany(count)),
+            _ => Ok(packages),
+        }
     }
 }
 
@@ -278,7 +299,8 @@ mod tests {
             }
         }
         assert!(parse(r#"{"brew":["x"]}"#).unwrap_err().contains("unknown field `brew`"));
-        let many = serde_json::json!({ "apt": vec!["x"; MAX_PACKAGES + 1] }).to_string();
+        let many: Vec<_> = (0..=MAX_PACKAGES).map(|n| format!("p{n}")).collect();
+        let many = serde_json::json!({ "apt": many }).to_string();
         assert!(parse(&many).unwrap_err().contains("at most"));
     }
 

@@ -620,6 +620,9 @@ pub struct ErrorDetail {
     pub message: String,
     /// Whether the session goes on by itself.
     pub retry_status: RetryStatus,
+    /// The repository that it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_url: Option<String>,
 }
 
 /// Kinds of `session.error`.
@@ -638,6 +641,54 @@ pub enum ErrorKind {
     BillingError,
     /// The turn's limit of model requests is reached, or it makes no progress.
     ToolUseLimitReachedError,
+    /// A repository's server wants another token, or one at all.
+    RepositoryAuthenticationError,
+    /// A repository's server, or this machine's rules, do not allow it.
+    RepositoryForbiddenError,
+    /// There is no such repository.
+    RepositoryNotFoundError,
+    /// A repository has no such branch or commit, or its place is taken.
+    RepositoryCheckoutError,
+    /// A repository could not be cloned.
+    RepositoryCloneError,
+}
+
+impl ErrorKind {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownError => "unknown_error",
+            Self::ModelOverloadedError => "model_overloaded_error",
+            Self::ModelRateLimitedError => "model_rate_limited_error",
+            Self::ModelRequestFailedError => "model_request_failed_error",
+            Self::BillingError => "billing_error",
+            Self::ToolUseLimitReachedError => "tool_use_limit_reached_error",
+            Self::RepositoryAuthenticationError => "repository_authentication_error",
+            Self::RepositoryForbiddenError => "repository_forbidden_error",
+            Self::RepositoryNotFoundError => "repository_not_found_error",
+            Self::RepositoryCheckoutError => "repository_checkout_error",
+            Self::RepositoryCloneError => "repository_clone_error",
+        }
+    }
+
+    /// Whether it is about something that the session was given, and not about its turn.
+    #[must_use]
+    pub fn is_of_repository(self) -> bool {
+        match self {
+            Self::RepositoryAuthenticationError
+            | Self::RepositoryForbiddenError
+            | Self::RepositoryNotFoundError
+            | Self::RepositoryCheckoutError
+            | Self::RepositoryCloneError => true,
+            Self::UnknownError
+            | Self::ModelOverloadedError
+            | Self::ModelRateLimitedError
+            | Self::ModelRequestFailedError
+            | Self::BillingError
+            | Self::ToolUseLimitReachedError => false,
+        }
+    }
 }
 
 /// Whether a session goes on by itself after an error.

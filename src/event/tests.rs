@@ -111,6 +111,7 @@ fn samples() -> Vec<EventBody> {
                 r#type: ErrorKind::ModelOverloadedError,
                 message: "busy".into(),
                 retry_status: RetryStatus::Retrying,
+                repository_url: None,
             },
         },
         E::SessionUsage {

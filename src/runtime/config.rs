@@ -14,7 +14,10 @@ use serde::Deserialize;
 use super::registries::Registries;
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
-use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
+use crate::limits::{
+    PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS, REPOSITORY_MAX_MIB,
+    REPOSITORY_MAX_MINUTES, REPOSITORY_MAX_SILENCE_SECONDS,
+};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
@@ -150,7 +153,9 @@ pub struct Config {
     /// Where this machine's package managers get their packages.
     pub registries: Registries,
     /// What environments' packages may take.
-    pub packages: PackageBounds,
+    pub packages: FetchBounds,
+    /// What cloning a repository may take.
+    pub repositories: FetchBounds,
     /// More certificates to trust, as PEM.
     pub extra_certificates: Option<Vec<u8>>,
     proxies: Proxies,
@@ -174,6 +179,8 @@ struct File {
     #[serde(default)]
     package_managers: FilePackageManagers,
     #[serde(default)]
+    repositories: FileRepositories,
+    #[serde(default)]
     prices: Vec<PriceRule>,
     limits: Option<Budget>,
 }
@@ -192,28 +199,51 @@ struct FilePackageManagers {
     max_silence_seconds: Option<NonZeroU32>,
 }
 
-/// What the packages of an environment may take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRepositories {
+    /// Largest that a repository may be, once as it is kept and once as the session has it.
+    max_mib: Option<NonZeroU32>,
+    /// Longest that cloning one may take.
+    max_minutes: Option<NonZeroU32>,
+    /// Longest that its server may say nothing meanwhile.
+    max_silence_seconds: Option<NonZeroU32>,
+}
+
+/// What may be taken by something that is fetched for a session: an environment's packages, a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackageBounds {
+pub struct FetchBounds {
     /// Bytes on the disk.
     pub bytes: u64,
-    /// Time of all of them.
+    /// Time of all of it.
     pub time: Duration,
     /// Time in which nothing happens.
     pub silence: Duration,
 }
 
-impl PackageBounds {
-    fn of(file: &FilePackageManagers) -> Self {
-        let or = |given: Option<NonZeroU32>, own: u64| given.map_or(own, |n| n.get().into());
+impl FetchBounds {
+    fn new(mib: u64, minutes: u64, silence_seconds: u64) -> Self {
         Self {
-            bytes: or(file.max_mib, PACKAGES_MAX_MIB) << 20,
-            time: Duration::from_secs(or(file.max_minutes, PACKAGES_MAX_MINUTES) * 60),
-            silence: Duration::from_secs(or(
-                file.max_silence_seconds,
-                PACKAGES_MAX_SILENCE_SECONDS,
-            )),
+            bytes: mib << 20,
+            time: Duration::from_secs(minutes * 60),
+            silence: Duration::from_secs(silence_seconds),
         }
+    }
+
+    fn of_packages(file: &FilePackageManagers) -> Self {
+        Self::new(
+            given_or(file.max_mib, PACKAGES_MAX_MIB),
+            given_or(file.max_minutes, PACKAGES_MAX_MINUTES),
+            given_or(file.max_silence_seconds, PACKAGES_MAX_SILENCE_SECONDS),
+        )
+    }
+
+    fn of_repositories(file: &FileRepositories) -> Self {
+        Self::new(
+            given_or(file.max_mib, REPOSITORY_MAX_MIB),
+            given_or(file.max_minutes, REPOSITORY_MAX_MINUTES),
+            given_or(file.max_silence_seconds, REPOSITORY_MAX_SILENCE_SECONDS),
+        )
     }
 
     /// Seconds that a manager itself gives a server: time for another try before it hangs.
@@ -221,6 +251,10 @@ impl PackageBounds {
     pub fn patience(&self) -> u64 {
         (self.silence.as_secs() / 4).max(10)
     }
+}
+
+fn given_or(given: Option<NonZeroU32>, own: u64) -> u64 {
+    given.map_or(own, |n| n.get().into())
 }
 
 #[derive(Debug, Deserialize)]
@@ -284,7 +318,8 @@ impl Config {
             model: file.model,
             global_instructions: global,
             crash_at: env.get("CASEMATE_CRASH_AT").map(CrashAt::parse).transpose()?,
-            packages: PackageBounds::of(&file.package_managers),
+            packages: FetchBounds::of_packages(&file.package_managers),
+            repositories: FetchBounds::of_repositories(&file.repositories),
             registries: Registries::find(env, file.package_managers.hosts),
             extra_certificates: certificates(env)?,
             proxies: proxies(env),

@@ -7,6 +7,7 @@ use super::attachments::AttachmentError;
 use super::config::ConfigError;
 use super::files::FileError;
 use super::packages::BuildError;
+use super::repositories::RepositoryError;
 use super::resources::ResourceError;
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{MAX_INPUTS, MAX_TASK_BYTES};
@@ -65,6 +66,9 @@ pub enum RuntimeError {
     /// What a session was to be given, or to lose.
     #[error(transparent)]
     Resource(#[from] ResourceError),
+    /// A repository that cannot be had.
+    #[error("the repository cannot be had: {0}")]
+    Repository(#[from] RepositoryError),
     /// The session cannot be driven.
     #[error(transparent)]
     Drive(#[from] DriveError),

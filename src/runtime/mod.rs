@@ -23,8 +23,10 @@ mod outputs;
 pub mod packages;
 mod records;
 mod registries;
+pub mod repositories;
 pub mod resources;
 mod sandboxes;
+mod secrets;
 mod update;
 mod warm;
 
@@ -73,7 +75,8 @@ use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 use admission::{Admission, Admitted};
 use drivers::Drivers;
-use packages::{BuildError, Builder, Provided, Watcher};
+use packages::{BuildError, Builder, Provided, Watcher, unwatched};
+use repositories::Repositories;
 use resources::NewResource;
 use sandboxes::{check_apart, check_workspace};
 use warm::Warm;
@@ -149,6 +152,8 @@ struct Shared {
     drivers: Drivers,
     warm: Arc<Warm>,
     builder: Builder,
+    watcher: Watcher,
+    repositories: Repositories,
     /// Held by whoever gives a session something or takes it away: no two find the same place free.
     giving: tokio::sync::Mutex<()>,
 }
@@ -159,6 +164,14 @@ impl Runtime {
     /// # Errors
     /// The store's: in use by another process, of a newer version, unreadable.
     pub fn open(config: Config) -> Result<Self, RuntimeError> {
+        Self::open_watched(config, unwatched())
+    }
+
+    /// The same; what sessions build for themselves is told to the watcher.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn open_watched(config: Config, watcher: Watcher) -> Result<Self, RuntimeError> {
         let on_commit = config.crash_at.map(|crash| crash.hook());
         let store = Store::open_with(&config.data_dir, store::Options { on_commit })?;
         disks::sweep(&config.data_dir, store.reader())?;
@@ -171,8 +184,20 @@ impl Runtime {
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
         let giving = tokio::sync::Mutex::default();
-        let shared =
-            Shared { store, clock, opened_at, config, catalog, drivers, warm, builder, giving };
+        let repositories = Repositories::new(&config);
+        let shared = Shared {
+            store,
+            clock,
+            opened_at,
+            config,
+            catalog,
+            drivers,
+            warm,
+            builder,
+            watcher,
+            repositories,
+            giving,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -443,6 +468,7 @@ impl Runtime {
         let definition = definition(self.row(id)?)?;
         let (route, model) = self.model(&definition.agent.model)?;
         let (previews, interrupt) = self.shared.drivers.channel(id);
+        let wanted = self.repositories_of(id)?;
         let parts = Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
@@ -453,7 +479,8 @@ impl Runtime {
             opened_at: self.shared.opened_at,
             hand_out: self.hand_out(id, &definition.environment),
             attached: self.attached_files(id),
-            launcher: self.launcher(id, definition.environment),
+            starts_slowly: !definition.environment.packages.is_empty() || !wanted.is_empty(),
+            launcher: self.launcher(id, definition.environment, wanted),
             disk: self.disk(id),
             previews,
             interrupt,
@@ -564,6 +591,7 @@ impl Runtime {
         let work = async {
             self.shared.drivers.stop().await;
             self.shared.warm.end();
+            self.shared.builder.end().await;
             self.shared.store.clone().close().await;
             // A thread that panicked has nothing left to wait for.
             drop(tokio::task::spawn_blocking(sandbox::settle).await);

@@ -13,11 +13,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Draft, FileFacts};
+use super::repositories::{self, Repository, RepositoryError};
 use super::{Input, Record, RecordFilter, Runtime, RuntimeError, SessionStatus};
 use crate::clock::Timestamp;
-use crate::environment::UPLOADS;
+use crate::environment::repository::{
+    AccessToken, Checkout, RepositoryPath, RepositoryUrl, check_names,
+};
+use crate::environment::{Environment, UPLOADS};
 use crate::id::{FileId, ResourceId, SessionId};
-use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_PATH_NAME_BYTES, MAX_SESSION_FILES};
+use crate::limits::{MAX_MOUNT_PATH_BYTES, MAX_SESSION_FILES, MAX_SESSION_REPOSITORIES};
 use crate::sandbox::disk::{Place, Shown};
 use crate::store::{NewRecord, Reader, StoreError};
 
@@ -34,6 +38,17 @@ pub enum NewResource {
         /// Where it is to be read.
         mount_path: UploadPath,
     },
+    /// A git repository.
+    GithubRepository {
+        /// Where it is.
+        url: RepositoryUrl,
+        /// Where the session finds it.
+        mount_path: RepositoryPath,
+        /// What of it; its default branch if nothing is said.
+        checkout: Option<Checkout>,
+        /// What its server asks for.
+        token: Option<AccessToken>,
+    },
 }
 
 /// What a session was given: the body of the resource's record, and what clients see of it besides its id and its times.
@@ -46,6 +61,15 @@ pub enum Resource {
         file_id: FileId,
         /// Where the session reads it.
         mount_path: UploadPath,
+    },
+    /// A git repository, of any server.
+    GithubRepository {
+        /// Where it is.
+        url: RepositoryUrl,
+        /// Where the session finds it.
+        mount_path: RepositoryPath,
+        /// What of it; its default branch if nothing was said.
+        checkout: Option<Checkout>,
     },
 }
 
@@ -102,19 +126,7 @@ impl FromStr for UploadPath {
         if relative.is_empty() || text == UPLOADS {
             return Err("must name a file");
         }
-        for name in relative.split('/') {
-            match name {
-                "" => return Err("must not have an empty name in it, nor end with a slash"),
-                "." | ".." => return Err("must not have `.` or `..` in it"),
-                name if name.len() > MAX_PATH_NAME_BYTES => {
-                    return Err("must not have a name of more than 255 bytes in it");
-                }
-                name if name.chars().any(char::is_control) => {
-                    return Err("must not have a control character in it");
-                }
-                _ => {}
-            }
-        }
+        check_names(relative)?;
         Ok(Self(format!("{UPLOADS}/{relative}")))
     }
 }
@@ -149,6 +161,23 @@ pub enum ResourceError {
     /// More than a session can have.
     #[error("a session can have at most {MAX_SESSION_FILES} files")]
     TooMany,
+    /// Another repository is there, or above or below.
+    #[error("{path} cannot be had: the session has a repository at {taken}")]
+    RepositoryTaken {
+        /// What was asked for.
+        path: RepositoryPath,
+        /// What is there.
+        taken: RepositoryPath,
+    },
+    /// More than a session can have.
+    #[error("a session can have at most {MAX_SESSION_REPOSITORIES} repositories")]
+    TooManyRepositories,
+    /// A repository stays as long as its session.
+    #[error("a repository stays as long as its session")]
+    Stays,
+    /// Something that has no token.
+    #[error("only a github_repository has a token, and this resource is none")]
+    NoToken,
     /// The session has no such resource.
     #[error("there is no session resource `{0}`")]
     NoResource(String),
@@ -239,11 +268,9 @@ impl Runtime {
         if row.status == SessionStatus::Terminated {
             return Err(RuntimeError::Terminated(row.id));
         }
-        let missing = || ResourceError::NoResource(resource.to_string());
-        let record = self.reader().record(KIND, resource.as_str())?;
-        let record = record.filter(|record| record.owner.as_deref() == Some(id.as_str()));
-        let found = record.as_ref().and_then(Resource::of).ok_or_else(missing)?;
+        let (_, found) = self.resource(id, resource)?;
         match found {
+            Resource::GithubRepository { .. } => Err(ResourceError::Stays.into()),
             Resource::File { file_id, mount_path } => {
                 // The file itself may have been deleted.
                 let gone = vec![(KIND, resource.to_string()), (files::KIND, file_id.to_string())];
@@ -252,6 +279,61 @@ impl Runtime {
                 Ok(files::remove_bytes(&self.config().data_dir, &file_id)?)
             }
         }
+    }
+
+    /// Replaces the token of a repository. One that is not there yet is cloned with it at once: then it is tried.
+    ///
+    /// # Errors
+    /// If the session has no such resource or it has no token, has ended, or the repository cannot be had with it; the
+    /// token before is kept then.
+    pub async fn replace_token(
+        &self,
+        id: &SessionId,
+        resource: &ResourceId,
+        token: AccessToken,
+    ) -> Result<Record, RuntimeError> {
+        let row = self.row(id)?;
+        if row.status == SessionStatus::Terminated {
+            return Err(RuntimeError::Terminated(row.id));
+        }
+        let (record, _) = self.resource(id, resource)?;
+        let repository = Repository::of(&record).ok_or(ResourceError::NoToken)?;
+        let site = self.site(id, self.environment_of(&row)?);
+        let repositories = &self.shared.repositories;
+        repositories.provide(&repository, &site, Some(token.clone())).await?;
+        repositories.keep_token(&site.disk, &record.id, &token)?;
+        self.change_record(KIND, &record, record.body.clone(), false).await
+    }
+
+    /// A resource of that session.
+    fn resource(
+        &self,
+        id: &SessionId,
+        resource: &ResourceId,
+    ) -> Result<(Record, Resource), RuntimeError> {
+        let missing = || ResourceError::NoResource(resource.to_string());
+        let record = self.reader().record(KIND, resource.as_str())?;
+        let record = record.filter(|record| record.owner.as_deref() == Some(id.as_str()));
+        let record = record.ok_or_else(missing)?;
+        let found = Resource::of(&record).ok_or_else(missing)?;
+        Ok((record, found))
+    }
+
+    /// The repositories among what the session was given.
+    pub(super) fn repositories_of(&self, id: &SessionId) -> Result<Vec<Repository>, RuntimeError> {
+        Ok(self.resources(id)?.iter().filter_map(Repository::of).collect())
+    }
+
+    /// Whether an environment's rules allow its sessions a repository.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn check_repository(
+        &self,
+        url: &RepositoryUrl,
+        environment: &Environment,
+    ) -> Result<(), RepositoryError> {
+        repositories::check(url, &environment.networking, &self.policy(environment))
     }
 
     /// Puts all of these into the disk of a session that is about to be created, and what it is told refers to.
@@ -301,6 +383,7 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let now = self.shared.clock.now();
         let owner = Some(id.to_string());
+        let resource_id = ResourceId::mint(now).to_string();
         let resource = match new {
             NewResource::File { file_id, mount_path } => {
                 let facts = self.usable_file(file_id, now)?;
@@ -314,10 +397,20 @@ impl Runtime {
                 given.bytes.push(bytes);
                 Resource::File { file_id, mount_path: mount_path.clone() }
             }
+            NewResource::GithubRepository { url, mount_path, checkout, token } => {
+                if let Some(token) = token {
+                    // Gone with the disk, if the session never comes to be.
+                    self.shared.repositories.keep_token(&self.disk(id), &resource_id, token)?;
+                }
+                Resource::GithubRepository {
+                    url: url.clone(),
+                    mount_path: mount_path.clone(),
+                    checkout: checkout.clone(),
+                }
+            }
         };
         let body = serde_json::to_value(resource).expect("a resource has string keys only");
-        let id = ResourceId::mint(now).to_string();
-        given.records.push(NewRecord { kind: KIND, id, owner, created_at: now, body });
+        given.records.push(NewRecord { kind: KIND, id: resource_id, owner, created_at: now, body });
         Ok(())
     }
 
@@ -339,19 +432,36 @@ fn of_session(id: &SessionId) -> RecordFilter {
 
 /// Whether all of the new ones have a place beside those that are there, and beside each other.
 fn check_places(present: &[Resource], new: &[NewResource]) -> Result<(), ResourceError> {
-    let mut taken: BTreeSet<UploadPath> = BTreeSet::new();
+    let mut files: BTreeSet<UploadPath> = BTreeSet::new();
+    let mut repositories: Vec<RepositoryPath> = Vec::new();
     for resource in present {
-        let Resource::File { mount_path, .. } = resource;
-        taken.insert(mount_path.clone());
+        match resource {
+            Resource::File { mount_path, .. } => drop(files.insert(mount_path.clone())),
+            Resource::GithubRepository { mount_path, .. } => repositories.push(mount_path.clone()),
+        }
     }
     for resource in new {
-        let NewResource::File { mount_path, .. } = resource;
-        if let Some(other) = taken.iter().find(|other| !mount_path.is_apart_from(other)) {
-            return Err(ResourceError::Taken { path: mount_path.clone(), taken: other.clone() });
+        match resource {
+            NewResource::File { mount_path, .. } => {
+                let path = mount_path.clone();
+                if let Some(taken) = files.iter().find(|other| !path.is_apart_from(other)) {
+                    return Err(ResourceError::Taken { path, taken: taken.clone() });
+                }
+                files.insert(path);
+            }
+            NewResource::GithubRepository { mount_path, .. } => {
+                let path = mount_path.clone();
+                if let Some(taken) = repositories.iter().find(|other| !path.is_apart_from(other)) {
+                    return Err(ResourceError::RepositoryTaken { path, taken: taken.clone() });
+                }
+                repositories.push(path);
+            }
         }
-        taken.insert(mount_path.clone());
-        if taken.len() > MAX_SESSION_FILES {
+        if files.len() > MAX_SESSION_FILES {
             return Err(ResourceError::TooMany);
+        }
+        if repositories.len() > MAX_SESSION_REPOSITORIES {
+            return Err(ResourceError::TooManyRepositories);
         }
     }
     Ok(())

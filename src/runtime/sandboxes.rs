@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::packages::{Builder, Lease, unwatched};
+use super::packages::{Builder, Lease, Watcher};
+use super::repositories::{Repository, Site};
 use super::warm::Recipe;
 use super::{Registries, Runtime, RuntimeError, network};
 use crate::egress::policy::Policy;
@@ -17,33 +18,56 @@ use crate::session::{Launched, Launcher, Sandboxed};
 impl Runtime {
     /// What a session's sandbox is made of, and what its network may reach.
     pub(super) fn recipe(&self, id: &SessionId, environment: Environment) -> (Recipe, Policy) {
-        let registries = registries_of(&environment, &self.shared.config.registries);
-        let policy = Policy::new(environment.networking.clone(), registries.hosts);
-        let variables = registries.variables;
+        let policy = self.policy(&environment);
+        let variables = registries_of(&environment, &self.shared.config.registries).variables;
         (Recipe { environment, disk: self.disk(id), variables }, policy)
     }
 
+    /// What the sessions of an environment may reach.
+    pub(super) fn policy(&self, environment: &Environment) -> Policy {
+        let registries = registries_of(environment, &self.shared.config.registries);
+        Policy::new(environment.networking.clone(), registries.hosts)
+    }
+
+    /// Where a session's repositories come to.
+    pub(super) fn site(&self, id: &SessionId, environment: Environment) -> Site {
+        let policy = self.policy(&environment);
+        Site { disk: self.disk(id), environment, policy }
+    }
+
     /// A launcher for one session: facts and plan are gathered anew for each sandbox, off the runtime's thread. The
-    /// environment's packages are in use as long as it lives.
-    pub(super) fn launcher(&self, id: &SessionId, environment: Environment) -> Launcher {
+    /// environment's packages are in use as long as it lives. What is wanted of repositories is there first, or is told of.
+    pub(super) fn launcher(
+        &self,
+        id: &SessionId,
+        environment: Environment,
+        wanted: Vec<Repository>,
+    ) -> Launcher {
+        let site = Arc::new(self.site(id, environment.clone()));
+        let (repositories, wanted) = (self.shared.repositories.clone(), Arc::new(wanted));
         let (recipe, policy) = self.recipe(id, environment);
         let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
         let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
+        let watcher = Arc::clone(&self.shared.watcher);
         Arc::new(move || -> Sandboxed {
             let (id, warm) = (id.clone(), Arc::clone(&warm));
             let (recipe, policy) = (recipe.clone(), policy.clone());
             let (builder, leased) = (builder.clone(), Arc::clone(&leased));
+            let watcher = Arc::clone(&watcher);
+            let (repositories, wanted) = (repositories.clone(), Arc::clone(&wanted));
+            let site = Arc::clone(&site);
             Box::pin(async move {
+                let troubles = repositories.provide_all(&wanted, &site).await;
                 let guest = match warm.take(&id, &recipe).await {
                     Some(guest) => guest,
                     None => {
-                        let lease = lease(&builder, &recipe.environment, &leased).await?;
+                        let lease = lease(&builder, &recipe.environment, &watcher, &leased).await?;
                         launch(&recipe, lease.as_deref()).await?
                     }
                 };
                 let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
                 let door = door.map_err(|e| format!("network door: {e}"))?;
-                Ok(Launched { guest, door })
+                Ok(Launched { guest, door, troubles })
             })
         })
     }
@@ -53,13 +77,14 @@ impl Runtime {
 async fn lease(
     builder: &Builder,
     environment: &Environment,
+    watcher: &Watcher,
     leased: &Mutex<Option<Arc<Lease>>>,
 ) -> Result<Option<Arc<Lease>>, String> {
     let known = leased.lock().expect("nothing panics under this lock").clone();
     if known.is_some() {
         return Ok(known);
     }
-    let provided = builder.provide(environment, &unwatched()).await.map_err(|e| e.to_string())?;
+    let provided = builder.provide(environment, watcher).await.map_err(|e| e.told())?;
     let lease = provided.map(|found| Arc::new(found.lease));
     leased.lock().expect("nothing panics under this lock").clone_from(&lease);
     Ok(lease)

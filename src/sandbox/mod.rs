@@ -18,6 +18,7 @@ mod landlock;
 mod launcher;
 pub mod made;
 mod mechanism;
+pub mod mirrors;
 mod mounts;
 pub mod network;
 pub mod packages;

@@ -42,8 +42,8 @@ impl Network {
 
 /// Where the relay takes in what was redirected. No program needs to know it.
 const RELAY_PORT: u16 = 3129;
-/// Where the proxy listens, for programs that insist on one.
-const PROXY_PORT: u16 = 3128;
+/// Where the proxy listens, for programs that insist on one, and for those that want the host's loopback.
+pub const PROXY_PORT: u16 = 3128;
 const DNS_PORT: u16 = 53;
 
 /// What the relay works with: bound while that was still allowed.

@@ -49,6 +49,8 @@ pub struct Parts {
     pub opened_at: Timestamp,
     /// Makes sandboxes.
     pub launcher: Launcher,
+    /// Whether it may take minutes.
+    pub starts_slowly: bool,
     /// Where the session's own disk lies.
     pub disk: Place,
     /// Hands out what it has made, if it does that.
@@ -162,6 +164,15 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Whether a step can be performed now.
+enum Ready {
+    Yes,
+    /// There is no sandbox, for this reason.
+    Failed(String),
+    /// Something was said meanwhile: it is to be decided anew.
+    Interrupted,
+}
+
 /// What performing a step yields.
 #[derive(Default)]
 pub(super) struct Performed {
@@ -273,9 +284,14 @@ impl Driver {
             }
             let token = self.parts.interrupt.step(self.session.head());
             let (step, intent) = self.decide(&facts);
-            let (step, intent) = match self.ready_for(&step).await {
-                Ok(()) => (step, intent),
-                Err(failure) => self.without_sandbox(&facts, failure),
+            if self.waits_long_for(&step) && !facts.is_empty() {
+                self.commit(std::mem::take(&mut facts)).await?;
+                continue;
+            }
+            let (step, intent) = match self.ready_for(&step, &token).await {
+                Ready::Yes => (step, intent),
+                Ready::Failed(failure) => self.without_sandbox(&facts, failure),
+                Ready::Interrupted => continue,
             };
             if !sealed && self.wants_seal(&step, &facts) {
                 if !matches!(step, Step::Run(_)) {
@@ -403,18 +419,34 @@ impl Driver {
         (step, intent)
     }
 
-    /// Brings the sandbox up while the model thinks, and waits for it where tools are about to run.
-    async fn ready_for(&mut self, step: &Step) -> Result<(), String> {
+    /// Whether what the sandbox shows may have to be built or fetched first: what the model said is not held back until then.
+    fn waits_long_for(&self, step: &Step) -> bool {
+        matches!(step, Step::Run(_)) && self.parts.starts_slowly && self.guest.get_if_up().is_none()
+    }
+
+    /// Brings the sandbox up while the model thinks, and waits for it where tools are about to run: its packages may
+    /// have to be built.
+    async fn ready_for(&mut self, step: &Step, token: &CancellationToken) -> Ready {
         match step {
-            Step::Sample if self.session.definition().agent.tools.is_empty() => Ok(()),
-            Step::Sample => {
-                self.guest.warm();
-                Ok(())
+            Step::Sample if !self.session.definition().agent.tools.is_empty() => self.guest.warm(),
+            Step::Run(calls) if self.wants_guest(calls) => {
+                tokio::select! {
+                    biased;
+                    guest = self.guest.get() => if let Err(failure) = guest {
+                        return Ready::Failed(failure);
+                    },
+                    () = token.cancelled() => return Ready::Interrupted,
+                }
             }
-            Step::Run(calls) if self.wants_guest(calls) => self.guest.get().await.map(drop),
-            Step::Run(_) => Ok(()),
-            Step::Rest | Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => Ok(()),
+            Step::Sample
+            | Step::Run(_)
+            | Step::Rest
+            | Step::Settle(_)
+            | Step::Stop
+            | Step::GiveUp(_)
+            | Step::Terminate => {}
         }
+        Ready::Yes
     }
 
     /// Refusing a call takes no sandbox.

@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::egress::{Door, Report};
-use crate::event::EventBody;
+use crate::event::{ErrorDetail, EventBody};
 use crate::limits::EGRESS_QUIET;
 use crate::sandbox::Guest;
 
@@ -17,6 +17,8 @@ pub struct Launched {
     pub guest: Guest,
     /// Where its connections are made.
     pub door: Option<Door>,
+    /// What it has to do without.
+    pub troubles: Vec<ErrorDetail>,
 }
 
 /// A future that makes a sandbox; its error says stage, cause and remedy.
@@ -69,9 +71,11 @@ impl GuestSlot {
         if let State::Launching(launch) = &mut self.state {
             let outcome = launch.await;
             self.state = State::Cold;
-            let Launched { guest, door } =
+            let Launched { guest, door, troubles } =
                 outcome.unwrap_or_else(|e| Err(format!("the launch itself failed: {e}")))?;
             self.door = door;
+            let troubles = troubles.into_iter().map(|error| EventBody::SessionError { error });
+            self.news.extend(troubles);
             self.news.push(EventBody::SandboxReady {
                 tier: guest.tier().as_str().to_owned(),
                 layers: guest.layers().to_vec(),

@@ -239,6 +239,7 @@ impl Driver {
             r#type: retry::error_kind(error),
             message: describe(error, failures, pause),
             retry_status,
+            repository_url: None,
         };
         let mut bodies = end;
         bodies.push(EventBody::SessionError { error: detail });

@@ -523,6 +523,9 @@ impl Session {
     }
 
     fn failed(&mut self, error: &ErrorDetail) {
+        if error.r#type.is_of_repository() {
+            return;
+        }
         match error.retry_status {
             RetryStatus::Retrying => self.turn.failures += 1,
             status @ (RetryStatus::Exhausted | RetryStatus::Terminal) => {

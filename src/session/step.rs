@@ -136,6 +136,7 @@ fn give_up(message: String) -> Step {
         r#type: ErrorKind::ToolUseLimitReachedError,
         message,
         retry_status: RetryStatus::Exhausted,
+        repository_url: None,
     })
 }
 
@@ -146,6 +147,7 @@ pub fn no_sandbox(failure: &str) -> Step {
         r#type: ErrorKind::UnknownError,
         message: format!("no sandbox: {failure}"),
         retry_status: RetryStatus::Exhausted,
+        repository_url: None,
     })
 }
 
@@ -158,6 +160,7 @@ fn end_of_turn(session: &Session) -> Step {
             r#type: ErrorKind::ModelRequestFailedError,
             message: message.to_owned(),
             retry_status: RetryStatus::Exhausted,
+            repository_url: None,
         })
     };
     match session.turn().stop.as_deref() {

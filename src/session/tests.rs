@@ -130,6 +130,7 @@ impl Log {
             r#type: ErrorKind::ModelOverloadedError,
             message: "busy".to_owned(),
             retry_status,
+            repository_url: None,
         };
         self.ends(true).then(EventBody::SessionError { error })
     }

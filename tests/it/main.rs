@@ -12,6 +12,7 @@ mod faults;
 mod packages;
 mod profiles;
 mod real_model;
+mod repositories;
 mod sandbox;
 mod session;
 mod support;

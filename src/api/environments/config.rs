@@ -1,27 +1,23 @@
 //! `config` of an environment: which network its sessions have, which packages; or that it is somebody else's machine.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::body::{Node, Object};
 use crate::api::error::ApiError;
 use crate::environment::networking::{Host, HostName, HostRule, Networking};
+use crate::environment::packages::{Manager, Packages, PackagesError};
+use crate::limits::MAX_PACKAGES;
 
-/// The package managers, in the order in which they install.
-pub(super) const MANAGERS: [&str; 6] = ["apt", "cargo", "gem", "go", "npm", "pip"];
 pub(super) const MAX_HOSTS: usize = 256;
 pub(super) const MAX_HOST_CHARS: usize = 255;
-pub(super) const MAX_PACKAGES: usize = 200;
-pub(super) const MAX_PACKAGE_CHARS: usize = 200;
 
 /// A checked configuration, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Config {
     /// The sandbox of this machine.
-    Cloud { networking: Network, packages: BTreeMap<String, Vec<String>> },
+    Cloud { networking: Network, packages: Packages },
     /// Sessions' tools run elsewhere.
     SelfHosted,
 }
@@ -43,8 +39,7 @@ pub(super) struct Limits {
 
 impl Default for Config {
     fn default() -> Self {
-        let packages = MANAGERS.map(|manager| (manager.to_owned(), Vec::new())).into();
-        Self::Cloud { networking: Network::default(), packages }
+        Self::Cloud { networking: Network::default(), packages: Packages::default() }
     }
 }
 
@@ -74,15 +69,11 @@ impl Config {
             if let Some(node) = object.maybe("networking") {
                 *networking = networking.merge(&node)?;
             }
-            let node = object.maybe("packages");
-            if let Some(node) = &node {
-                merge_packages(packages, node)?;
+            if let Some(node) = object.maybe("packages") {
+                merge_packages(packages, &node)?;
             }
-            let has_packages = packages.values().any(|list| !list.is_empty());
-            if has_packages && !networking.allows_package_managers() {
-                let problem = "need networking.allow_package_managers where networking is limited";
-                return Err(object.refuse("packages", problem));
-            }
+            let network = networking.runnable().expect("its hosts were read as such");
+            packages.check(&network).map_err(|error| object.refuse("packages", error))?;
         }
         object.done()?;
         Ok(self)
@@ -134,13 +125,6 @@ impl Network {
         Ok(network)
     }
 
-    fn allows_package_managers(&self) -> bool {
-        match self {
-            Self::Unrestricted => true,
-            Self::Limited(limits) => limits.allow_package_managers,
-        }
-    }
-
     /// As sessions have it; nothing if a host of it is none, which no stored one is.
     pub(super) fn runnable(&self) -> Option<Networking> {
         let limits = match self {
@@ -178,43 +162,25 @@ fn read_hosts(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
     Ok(hosts)
 }
 
-fn merge_packages(
-    packages: &mut BTreeMap<String, Vec<String>>,
-    node: &Node<'_>,
-) -> Result<(), ApiError> {
+/// Each list that is given replaces that of its manager.
+fn merge_packages(packages: &mut Packages, node: &Node<'_>) -> Result<(), ApiError> {
     let mut object = node.object()?;
     if let Some(kind) = object.maybe("type")
         && kind.string()? != "packages"
     {
         return Err(kind.refuse("must be \"packages\""));
     }
-    for manager in MANAGERS {
-        if let Some(node) = object.maybe(manager) {
-            packages.insert(manager.to_owned(), read_packages(&node)?);
+    for manager in Manager::ALL {
+        if let Some(node) = object.maybe(manager.as_str()) {
+            let entries = node.list(MAX_PACKAGES)?;
+            let names = entries.iter().map(Node::string).collect::<Result<Vec<_>, _>>()?;
+            let replaced = packages.replace(manager, &names);
+            replaced.map_err(|(at, problem)| entries[at].refuse(problem))?;
         }
     }
     object.done()?;
-    let count: usize = packages.values().map(Vec::len).sum();
-    if count > MAX_PACKAGES {
-        return Err(node.refuse(format!("must be at most {MAX_PACKAGES}; there are {count}")));
+    match packages.count() {
+        count if count > MAX_PACKAGES => Err(node.refuse(PackagesError::TooMany(count))),
+        _ => Ok(()),
     }
-    Ok(())
-}
-
-/// A name and perhaps a version, never an option, a path or a URL.
-fn read_packages(node: &Node<'_>) -> Result<Vec<String>, ApiError> {
-    let mut packages = Vec::new();
-    for entry in node.list(MAX_PACKAGES)? {
-        let package = entry.text(1, MAX_PACKAGE_CHARS)?;
-        if !package.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '@') {
-            return Err(
-                entry.refuse("must be a package's name, which begins with a letter or digit")
-            );
-        }
-        if package.contains("://") || package.contains("..") || package.contains(char::is_control) {
-            return Err(entry.refuse("must be a package of a registry, not a URL or a path"));
-        }
-        packages.push(package.to_owned());
-    }
-    Ok(packages)
 }

@@ -2,12 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::config::{MANAGERS, MAX_HOST_CHARS, MAX_HOSTS, MAX_PACKAGE_CHARS, MAX_PACKAGES};
+use super::config::{MAX_HOST_CHARS, MAX_HOSTS};
 use super::{MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS};
 use crate::api::schema::{
     self, Field, Schema, any, boolean, list, list_of, literal, may, must, nullable, object,
     pattern, string, tagged, text, time,
 };
+use crate::environment::packages::Manager;
+use crate::limits::{MAX_PACKAGE_CHARS, MAX_PACKAGES};
 
 /// An environment as it is answered.
 pub(super) const ENVIRONMENT: Schema = Schema { name: "Environment", make: environment };
@@ -20,7 +22,9 @@ pub(super) const DELETED: Schema = Schema { name: "DeletedEnvironment", make: de
 
 fn environment() -> Value {
     let packages = [must("type", literal("packages"))];
-    let packages = packages.into_iter().chain(MANAGERS.map(|name| must(name, list(string()))));
+    let packages = packages
+        .into_iter()
+        .chain(Manager::ALL.map(|manager| must(manager.as_str(), list(string()))));
     let limited = tagged(
         "limited",
         [
@@ -63,7 +67,8 @@ fn optional(name: &'static str, value: Value) -> Field {
 fn create() -> Value {
     let name = || list_of(0, MAX_PACKAGES, text(1, MAX_PACKAGE_CHARS));
     let packages = [may("type", literal("packages"))];
-    let packages = packages.into_iter().chain(MANAGERS.map(|manager| optional(manager, name())));
+    let packages =
+        packages.into_iter().chain(Manager::ALL.map(|manager| optional(manager.as_str(), name())));
     let hosts = list_of(0, MAX_HOSTS, text(1, MAX_HOST_CHARS));
     let limited = tagged(
         "limited",

@@ -16,6 +16,7 @@ use super::query::Query;
 use super::records::{self, Change};
 use super::{App, JsonBody};
 use crate::environment::networking::Networking;
+use crate::environment::packages::Packages;
 use crate::event::rfc3339;
 use crate::id::EnvironmentId;
 use crate::runtime::{Reader, Record, RecordFilter};
@@ -45,6 +46,8 @@ pub struct Resolved {
     pub id: EnvironmentId,
     /// What the session may reach.
     pub networking: Networking,
+    /// What it has besides what the machine has.
+    pub packages: Packages,
 }
 
 /// Reads `environment_id` of a new session.
@@ -58,9 +61,10 @@ pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
         return Err(archived(&node.refuse(format!("the environment `{id}` is archived"))));
     }
     match definition(&record)?.config {
-        Config::Cloud { networking, .. } => Ok(Resolved {
+        Config::Cloud { networking, packages } => Ok(Resolved {
             id: identity(&record)?,
             networking: networking.runnable().ok_or_else(|| unreadable(&record, "network"))?,
+            packages,
         }),
         Config::SelfHosted => Err(node.refuse(format!(
             "the environment `{id}` is self-hosted, and sessions in those are not supported yet"

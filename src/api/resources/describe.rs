@@ -14,7 +14,28 @@ pub(super) const UPDATE: Schema = Schema { name: "SessionResourceUpdate", make: 
 pub(super) const DELETED: Schema = Schema { name: "DeletedSessionResource", make: deleted };
 
 fn resource() -> Value {
-    any([file()])
+    any([file(), repository()])
+}
+
+fn repository() -> Value {
+    tagged(
+        "github_repository",
+        [
+            must("id", pattern("^sesrsc_")),
+            must("url", pattern("^https?://")),
+            must("mount_path", pattern("^/workspace/")),
+            must("checkout", nullable(checkout())),
+            must("created_at", time()),
+            must("updated_at", time()),
+        ],
+    )
+}
+
+fn checkout() -> Value {
+    any([
+        tagged("branch", [must("name", string())]),
+        tagged("commit", [must("sha", pattern("^([0-9a-fA-F]{40}|[0-9a-fA-F]{64})$"))]),
+    ])
 }
 
 fn file() -> Value {
@@ -32,7 +53,20 @@ fn file() -> Value {
 
 /// What a session is to be given when it is created.
 pub(in crate::api) fn new() -> Value {
-    any([new_file()])
+    any([new_file(), new_repository()])
+}
+
+fn new_repository() -> Value {
+    let path = pattern("^/workspace/");
+    tagged(
+        "github_repository",
+        [
+            must("url", pattern("^https?://")),
+            may("authorization_token", nullable(string())),
+            may("mount_path", nullable(path)),
+            may("checkout", nullable(checkout())),
+        ],
+    )
 }
 
 fn new_file() -> Value {

@@ -15,7 +15,6 @@ use super::query::Query;
 use super::{App, JsonBody, sessions};
 use crate::event::rfc3339;
 use crate::id::ResourceId;
-use crate::runtime::resources::Resource;
 use crate::runtime::{Record, SessionRow};
 
 pub(super) use describe::{RESOURCE, new};
@@ -110,17 +109,13 @@ async fn update(
     JsonBody(body): JsonBody,
 ) -> error::Answer {
     let row = sessions::find(&app, &session)?;
-    let (_, record) = find(&app, &row, &id)?;
+    let (resource, _) = find(&app, &row, &id)?;
     let body = Node::root(&body);
     let mut object = body.object()?;
-    let token = object.need("authorization_token")?;
-    token.string()?;
+    let token = read::parse(&object.need("authorization_token")?)?;
     object.done()?;
-    match Resource::of(&record) {
-        Some(Resource::File { .. }) | None => {
-            Err(token.refuse("only a github_repository has a token, and this resource is none"))
-        }
-    }
+    let record = app.runtime().replace_token(&row.id, &resource, token).await;
+    Ok(super::json(&view(&record.map_err(|error| read::refused(error, ""))?)))
 }
 
 async fn delete(State(app): State<App>, Ids([session, id]): Ids<2>) -> error::Answer {

@@ -15,6 +15,7 @@ use super::path::Ids;
 use super::query::Query;
 use super::{App, JsonBody, agents, environments, events, input, resources, schema, threads};
 use crate::clock::Timestamp;
+use crate::environment::repository::WORKSPACE;
 use crate::environment::{Environment, ProfileSource, WorkspaceMode};
 use crate::event::{Budget, rfc3339};
 use crate::id::SessionId;
@@ -26,8 +27,6 @@ use crate::runtime::{
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 const MAX_TITLE_CHARS: usize = 1024;
-/// Where a session works, as it sees it.
-const WORKSPACE: &str = "/workspace";
 /// What such a session sees of the host.
 const PROFILE: &str = "hosted";
 
@@ -220,8 +219,15 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
     let budget = object.maybe("budget").map(|node| budget(&node)).transpose()?;
     let initial = object.maybe("initial_events");
     let initial = initial.map(|node| input::initial_events(&node)).transpose()?;
+    let place = Environment {
+        workspace_mode: WorkspaceMode::Own,
+        profile: ProfileSource::BuiltIn(PROFILE.to_owned()),
+        networking: environment.networking,
+        packages: environment.packages,
+        ..Environment::new(WORKSPACE.into())
+    };
     let given = object.maybe("resources");
-    let given = given.map(|node| resources::all(app, &node)).transpose()?;
+    let given = given.map(|node| resources::all(app, &node, &place)).transpose()?;
     if let Some(list) = object.maybe("vault_ids").filter(|list| list.value() != &json!([])) {
         list.array()?;
         return Err(list.refuse("vaults are not supported by this server yet"));
@@ -233,12 +239,6 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         agent: agent.snapshot,
         environment_id: environment.id,
         vault_ids: Vec::new(),
-    };
-    let place = Environment {
-        workspace_mode: WorkspaceMode::Own,
-        profile: ProfileSource::BuiltIn(PROFILE.to_owned()),
-        networking: environment.networking,
-        ..Environment::new(WORKSPACE.into())
     };
     Ok(SessionSpec {
         title,

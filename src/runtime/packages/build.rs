@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::key::{Key, prepare};
 use super::{BuildError, Excess, Lock, Progress, Resolved};
 use crate::clock::Clock;
@@ -20,7 +22,7 @@ use crate::environment::packages::Manager;
 use crate::environment::{Access, Environment, ExtraMount};
 use crate::event::rfc3339;
 use crate::limits::{DISK_FLOOR_BYTES, PACKAGES_LOG_BYTES, PACKAGES_LOG_LINES, PACKAGES_RESOLVED};
-use crate::runtime::config::PackageBounds;
+use crate::runtime::config::FetchBounds;
 use crate::runtime::registries::Registries;
 use crate::sandbox::packages::recipe::{self, LACKS};
 use crate::sandbox::packages::shelf::Draft;
@@ -40,8 +42,10 @@ pub(super) struct Settings<'a> {
     pub(super) environment: &'a Environment,
     pub(super) key: &'a Key,
     pub(super) registries: &'a Registries,
-    pub(super) bounds: PackageBounds,
+    pub(super) bounds: FetchBounds,
     pub(super) watcher: &'a (dyn Fn(Progress<'_>) + Send + Sync),
+    /// Tells it to end.
+    pub(super) over: &'a CancellationToken,
 }
 
 /// Builds the layer and puts it on the shelf.
@@ -60,6 +64,8 @@ pub(super) fn build(
         let start = Instant::now();
         let found = match install(&draft, settings, &log, manager, began) {
             Ok(found) => found,
+            // Nobody asks why: the draft goes, and nothing is left.
+            Err(error @ BuildError::Ended { reason: Excess::End, .. }) => return Err(error),
             Err(mut error) => {
                 let kept = draft.fail()?;
                 if let BuildError::Failed { log, .. }
@@ -122,7 +128,7 @@ fn install(
         argv,
         online: true,
     };
-    let mut guard = Guard::new(draft, log, settings.bounds, began);
+    let mut guard = Guard::new(draft, log, settings, began);
     let policy = policy(settings.registries);
     let nothing = File::open("/dev/null").map_err(prepare("open", Path::new("/dev/null")))?;
     let (reader, writer) = io::pipe().map_err(prepare("make a pipe in", &directory))?;
@@ -322,7 +328,8 @@ impl<'a> Log<'a> {
 struct Guard<'a> {
     draft: &'a Draft,
     log: &'a Log<'a>,
-    bounds: PackageBounds,
+    bounds: FetchBounds,
+    over: &'a CancellationToken,
     began: Instant,
     report: Report,
     heard: u64,
@@ -335,12 +342,13 @@ struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    fn new(draft: &'a Draft, log: &'a Log<'a>, bounds: PackageBounds, began: Instant) -> Self {
+    fn new(draft: &'a Draft, log: &'a Log<'a>, settings: &Settings<'a>, began: Instant) -> Self {
         let now = Instant::now();
         Self {
             draft,
             log,
-            bounds,
+            bounds: settings.bounds,
+            over: settings.over,
             began,
             report: Report::default(),
             heard: 0,
@@ -367,7 +375,10 @@ impl<'a> Guard<'a> {
     }
 
     fn allows(&mut self, pid: u32) -> bool {
-        self.excess = self.too_long().or_else(|| self.silent(pid)).or_else(|| self.too_large());
+        self.excess = (self.over.is_cancelled().then_some(Excess::End))
+            .or_else(|| self.too_long())
+            .or_else(|| self.silent(pid))
+            .or_else(|| self.too_large());
         self.excess.is_none()
     }
 

@@ -25,6 +25,7 @@ const MAX_ANSWER: u64 = 16 * 1024;
 const DIGITS: usize = 32;
 
 /// Everything that a build depends on.
+#[derive(Clone)]
 pub(super) struct Key {
     /// The key.
     pub(super) text: String,

@@ -1,19 +1,21 @@
 //! The packages of environments: found on the shelf, or built by whoever needs them first.
 //!
 //! A build runs inside of a sandbox that reaches the registries and nothing else (`build`). What it is made of is its
-//! key (`key`): who needs the same waits for it, and shares it.
+//! key (`key`): who needs the same waits for it, and shares it (`flight`; across processes, by the shelf's locks).
 
 mod build;
+mod flight;
 mod key;
 
-use std::path::PathBuf;
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use crate::sandbox::packages::shelf::{Lease, Lock, Resolved, ShelfError, Stored};
 
 use super::Config;
-use super::config::PackageBounds;
+use super::config::FetchBounds;
 use super::registries::Registries;
 use crate::clock::Clock;
 use crate::environment::packages::{Manager, PackagesError};
@@ -21,6 +23,8 @@ use crate::environment::{Environment, Tier};
 use crate::limits::PACKAGES_WATCH_INTERVAL;
 use crate::sandbox::packages::shelf::Shelf;
 use crate::sandbox::{PlanError, SandboxError};
+use flight::Flights;
+use key::Key;
 
 /// The directory of all layers, in the data directory.
 const SHELF: &str = "packages";
@@ -96,6 +100,9 @@ pub enum BuildError {
     /// Another process builds them, and does not end.
     #[error("another process has been building the same packages for {} minutes", .0.as_secs() / 60)]
     Waited(Duration),
+    /// A build that several waited for.
+    #[error("{0}")]
+    Shared(Arc<BuildError>),
 }
 
 fn quoted(lines: &[String]) -> String {
@@ -113,6 +120,8 @@ pub enum Excess {
     Size(u64),
     /// The disk was full.
     Disk,
+    /// The program was told to end.
+    End,
 }
 
 impl std::fmt::Display for Excess {
@@ -132,6 +141,7 @@ impl std::fmt::Display for Excess {
                 bytes / 1024 / 1024
             ),
             Self::Disk => write!(f, "the disk is almost full"),
+            Self::End => write!(f, "casemate itself was told to end"),
         }
     }
 }
@@ -139,11 +149,12 @@ impl std::fmt::Display for Excess {
 impl BuildError {
     /// The log of the build that failed, if one began.
     #[must_use]
-    pub fn log(&self) -> Option<&std::path::Path> {
+    pub fn log(&self) -> Option<&Path> {
         match self {
             Self::Failed { log, .. } | Self::Ended { log, .. } | Self::Unresolved { log, .. } => {
                 Some(log)
             }
+            Self::Shared(error) => error.log(),
             Self::Packages(_)
             | Self::Sandbox(_)
             | Self::Shelf(_)
@@ -151,6 +162,38 @@ impl BuildError {
             | Self::Lacking { .. }
             | Self::Waited(_) => None,
         }
+    }
+
+    /// What the reader can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Shared(error) => error.hint(),
+            Self::Shelf(ShelfError::Unknown(_) | ShelfError::Ambiguous(_)) => {
+                Some("`casemate env list` shows the keys that there are".to_owned())
+            }
+            Self::Lacking { program, debian, .. } => Some(format!(
+                "install {program} on this machine, or add `{debian}` to the environment's apt packages"
+            )),
+            Self::Failed { log, refused: true, .. } => Some(format!(
+                "the whole log is {}\na registry that the package managers' own settings do not name is allowed by \
+                 `hosts` in [package_managers] of the config file",
+                log.display()
+            )),
+            error => error.log().map(|log| format!("the whole log is {}", log.display())),
+        }
+    }
+
+    /// All that a session says of it: what, why, and what can be done.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let cause = match self {
+            Self::Shared(error) => error.source(),
+            error => error.source(),
+        };
+        let cause = cause.map(|cause| format!(": {cause}"));
+        let hint = self.hint().map(|hint| format!("\n{hint}"));
+        format!("{self}{}{}", cause.unwrap_or_default(), hint.unwrap_or_default())
     }
 }
 
@@ -177,10 +220,17 @@ pub enum Progress<'a> {
         /// How long it took.
         time: Duration,
     },
+    /// It cannot be done.
+    Failed {
+        /// Why not.
+        reason: &'a str,
+        /// All that was said.
+        log: Option<&'a Path>,
+    },
 }
 
-/// Takes what is told of a build.
-pub type Watcher = Arc<dyn Fn(Progress<'_>) + Send + Sync>;
+/// Takes what is told of builds, with the key of each.
+pub type Watcher = Arc<dyn Fn(&str, Progress<'_>) + Send + Sync>;
 
 /// Packages in use, and whether they were there already.
 #[derive(Debug)]
@@ -196,8 +246,9 @@ pub struct Provided {
 pub struct Builder {
     shelf: Shelf,
     registries: Registries,
-    bounds: PackageBounds,
+    bounds: FetchBounds,
     clock: Arc<dyn Clock>,
+    flights: Flights,
 }
 
 impl Builder {
@@ -209,6 +260,7 @@ impl Builder {
             registries: config.registries.clone(),
             bounds: config.packages,
             clock,
+            flights: Flights::default(),
         }
     }
 
@@ -225,55 +277,82 @@ impl Builder {
         if environment.packages.is_empty() {
             return Ok(None);
         }
-        let (own, watcher) = (self.clone(), Arc::clone(watcher));
-        let environment = environment.clone();
-        let work = move || own.provide_now(&environment, &watcher).map(Some);
-        tokio::task::spawn_blocking(work).await.expect("a build does not panic")
-    }
-
-    fn provide_now(
-        &self,
-        environment: &Environment,
-        watcher: &Watcher,
-    ) -> Result<Provided, BuildError> {
         environment.packages.check(&environment.networking)?;
         if environment.tier != Tier::Full {
             return Err(SandboxError::from(PlanError::Packages(environment.tier)).into());
         }
-        let key = key::Key::of(&self.shelf, environment, &self.registries)?;
-        let found = |built| -> Result<_, BuildError> {
-            Ok(self.shelf.find(&key.text)?.map(|lease| Provided { lease, built }))
-        };
+        let (own, asked) = (self.clone(), environment.clone());
+        let key = blocking(move || Key::of(&own.shelf, &asked, &own.registries)).await?;
+        let mut built = false;
+        loop {
+            let (shelf, text) = (self.shelf.clone(), key.text.clone());
+            if let Some(lease) = blocking(move || shelf.find(&text)).await? {
+                return Ok(Some(Provided { lease, built }));
+            }
+            let (own, asked) = (self.clone(), environment.clone());
+            let (key_of_it, watcher) = (key.clone(), Arc::clone(watcher));
+            let build = move || own.build(&asked, &key_of_it, &watcher);
+            built = self.flights.board(&key.text, build).await.map_err(BuildError::Shared)?;
+        }
+    }
+
+    /// Sees to it that the packages are there; whether they were built for that.
+    fn build(
+        &self,
+        environment: &Environment,
+        key: &Key,
+        watcher: &Watcher,
+    ) -> Result<bool, BuildError> {
+        let built = self.build_once(environment, key, watcher);
+        if let Err(error) = &built {
+            watcher(&key.text, Progress::Failed { reason: &error.to_string(), log: error.log() });
+        }
+        built
+    }
+
+    fn build_once(
+        &self,
+        environment: &Environment,
+        key: &Key,
+        watcher: &Watcher,
+    ) -> Result<bool, BuildError> {
+        let is_there = || Ok::<_, BuildError>(self.shelf.find(&key.text)?.is_some());
+        let told = |progress: Progress<'_>| watcher(&key.text, progress);
         let began = Instant::now();
         let mut waiting = false;
         loop {
-            if let Some(provided) = found(false)? {
-                return Ok(provided);
+            if is_there()? {
+                return Ok(false);
             }
             if let Some(draft) = self.shelf.begin(&key.text)? {
                 // Another process may have ended its build just now.
-                if let Some(provided) = found(false)? {
-                    return Ok(provided);
+                if is_there()? {
+                    return Ok(false);
                 }
                 let settings = build::Settings {
                     environment,
-                    key: &key,
+                    key,
                     registries: &self.registries,
                     bounds: self.bounds,
-                    watcher: watcher.as_ref(),
+                    watcher: &told,
+                    over: self.flights.over(),
                 };
-                build::build(draft, &settings, self.clock.as_ref())?;
-                return Ok(found(true)?.expect("it was built just now, and the key is held"));
+                return build::build(draft, &settings, self.clock.as_ref()).map(|()| true);
             }
             if !waiting {
-                watcher(Progress::Waiting);
+                told(Progress::Waiting);
                 waiting = true;
             }
-            if began.elapsed() > self.bounds.time {
+            if began.elapsed() > self.bounds.time || self.flights.over().is_cancelled() {
                 return Err(BuildError::Waited(began.elapsed()));
             }
             std::thread::sleep(PACKAGES_WATCH_INTERVAL);
         }
+    }
+
+    /// Ends the builds of this process; nothing is left of them.
+    pub(super) async fn end(&self) {
+        self.flights.end().await;
     }
 
     /// All packages that are there, the last used first. What crashes have left is removed.
@@ -304,8 +383,15 @@ impl Builder {
     }
 }
 
+/// Does something that blocks where it holds nobody up.
+async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    tokio::task::spawn_blocking(work).await.expect("looking for packages does not panic")
+}
+
 /// Tells nobody.
 #[must_use]
 pub fn unwatched() -> Watcher {
-    Arc::new(|_| {})
+    Arc::new(|_, _| {})
 }

@@ -15,6 +15,7 @@ mod merge;
 mod outputs;
 mod path;
 mod place;
+mod repositories;
 mod restore;
 mod seal;
 mod session;

@@ -8,6 +8,7 @@
 //! sealed           holds what is sealed of it, which lies with that of the others: see `shared.rs`
 //! own/workspace    the same in the mode `own`; `own/outputs` is what it hands out
 //! uploads/         what it was given in that mode; it is shown that, and cannot change it
+//! repositories/    what is known of those that it was given: see `repositories.rs`
 //! made             an empty file that is as old as the disk
 //! applied          which of the user's files were written by an `apply`, and when
 //! rewound          the last rewind that was carried out, as its position in the log
@@ -139,6 +140,10 @@ impl Place {
     #[must_use]
     pub fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    pub(super) fn repositories(&self) -> PathBuf {
+        self.root.join("repositories")
     }
 
     fn rewound_file(&self) -> PathBuf {

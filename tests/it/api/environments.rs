@@ -75,7 +75,7 @@ fn a_field_that_is_wrong_is_named() {
     };
     let pip = |package: &str| cloud(&[("packages", json!({ "pip": [package] }))]);
     let first = "config.networking.allowed_hosts[0]:";
-    let many: Vec<_> = (0..201).map(|n| format!("p{n}")).collect();
+    let many = |count: usize| -> Vec<_> { (0..count).map(|n| format!("p{n}")).collect() };
     refused(
         &server,
         &[
@@ -96,7 +96,8 @@ fn a_field_that_is_wrong_is_named() {
                     ("networking", json!({ "type": "limited" })),
                     ("packages", json!({ "pip": ["requests"] })),
                 ]),
-                "config.packages: need networking.allow_package_managers where networking is limited",
+                "config.packages: the environment has packages, and its `limited` networking does not allow package \
+                 managers: set `allow_package_managers: true`",
             ),
             (
                 hosts("https://a.example"),
@@ -113,19 +114,31 @@ fn a_field_that_is_wrong_is_named() {
             ),
             (
                 pip("--index-url=x"),
-                "config.packages.pip[0]: must be a package's name, which begins with a letter or digit",
+                "config.packages.pip[0]: must begin with a letter or a digit: it is a name, not an option or a path",
             ),
             (
                 pip("git+https://x"),
                 "config.packages.pip[0]: must be a package of a registry, not a URL or a path",
             ),
             (
+                pip("x;rm"),
+                "config.packages.pip[0]: has a character that no package's name or version has",
+            ),
+            (
+                cloud(&[("packages", json!({ "npm": ["a", "user/repository"] }))]),
+                "config.packages.npm[1]: must be a package of a registry, not a repository",
+            ),
+            (
                 cloud(&[("packages", json!({ "brew": [] }))]),
                 "config.packages.brew: Extra inputs are not permitted",
             ),
             (
-                cloud(&[("packages", json!({ "pip": many }))]),
-                "config.packages.pip: must have at most 200 entries; it has 201",
+                cloud(&[("packages", json!({ "pip": many(501) }))]),
+                "config.packages.pip: must have at most 500 entries; it has 501",
+            ),
+            (
+                cloud(&[("packages", json!({ "pip": many(500), "apt": many(1) }))]),
+                "config.packages: there are 501 packages, and at most 500 can be had",
             ),
         ],
     );

@@ -1,8 +1,9 @@
 //! A running server, and the plainest client that there is: one request per connection, written by hand.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,11 +15,11 @@ use crate::support::{Casemate, until};
 /// Nothing here takes a tenth of it, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// `casemate serve` on a free port. Killed with the value.
+/// `casemate serve` on a free port, or on a socket in the file system. Killed with the value.
 pub(crate) struct Server {
     pub(crate) casemate: Casemate,
     pub(crate) key: String,
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or the path of a socket.
     pub(crate) address: String,
     child: Child,
     _stdout: BufReader<ChildStdout>,
@@ -61,6 +62,10 @@ impl Reply {
     }
 }
 
+/// A connection of either kind.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 impl Server {
     pub(crate) fn start() -> Self {
         Self::of(Casemate::new(), &[])
@@ -77,12 +82,21 @@ impl Server {
         let mut command = casemate.command();
         command.envs(env.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--listen", "127.0.0.1:0", "--quiet"]).args(args);
+        Self::started(casemate, key, command)
+    }
+
+    /// The one that a command starts.
+    pub(crate) fn started(casemate: Casemate, key: String, mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let rest = line.trim().strip_prefix("http://").expect("an address");
-        let address = rest.split('/').next().unwrap().to_owned();
+        let line = line.trim();
+        let address = match line.strip_prefix("unix:") {
+            Some(path) => path,
+            None => line.strip_prefix("http://").expect("an address").split('/').next().unwrap(),
+        };
+        let address = address.to_owned();
         Self { casemate, key, address, child, _stdout: stdout }
     }
 
@@ -121,11 +135,10 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Option<Reply> {
-        let mut stream = TcpStream::connect(&self.address).ok()?;
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut stream = self.connect().ok()?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "host") {
-            head += &format!("host: {}\r\n", self.address);
+            head += &format!("host: {}\r\n", self.host());
         }
         if !body.is_empty() {
             head += &format!("content-length: {}\r\n", body.len());
@@ -149,12 +162,32 @@ impl Server {
         std::mem::replace(&mut self.casemate, Casemate::new())
     }
 
+    fn host(&self) -> &str {
+        if self.address.starts_with('/') { "localhost" } else { &self.address }
+    }
+
+    fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        if self.address.starts_with('/') {
+            let stream = UnixStream::connect(&self.address)?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            return Ok(Box::new(stream));
+        }
+        let stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        Ok(Box::new(stream))
+    }
+
     /// Asks it to stop and waits until it has.
-    pub(crate) fn stop(mut self) -> Casemate {
+    pub(crate) fn stop(self) -> Casemate {
+        self.end(Signal::SIGTERM)
+    }
+
+    /// Ends it by a signal: it ends well unless it is killed.
+    pub(crate) fn end(mut self, signal: Signal) -> Casemate {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
-        kill(pid, Signal::SIGTERM).unwrap();
+        kill(pid, signal).unwrap();
         let status = until("the server's end", || self.child.try_wait().unwrap());
-        assert!(status.success(), "{status}");
+        assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
         let casemate = std::mem::replace(&mut self.casemate, Casemate::new());
         drop(self);
         casemate

@@ -7,39 +7,45 @@ use super::Server;
 use crate::support::{As, Casemate, until};
 
 /// A turn that nobody waits for to end by itself.
-pub(super) const ENDLESS: &str = "{delay_ms: 3600000, text: never}";
+pub(crate) const ENDLESS: &str = "{delay_ms: 3600000, text: never}";
 
 /// A server whose agent follows a script.
-pub(super) struct Lab {
-    pub(super) server: Server,
-    pub(super) agent: String,
-    pub(super) environment: String,
+pub(crate) struct Lab {
+    pub(crate) server: Server,
+    pub(crate) agent: String,
+    pub(crate) environment: String,
 }
 
 impl Lab {
     /// One whose model answers with these turns and has no tools.
-    pub(super) fn new(turns: &str) -> Self {
+    pub(crate) fn new(turns: &str) -> Self {
         Self::of(As::Me, turns, &json!([]))
     }
 
-    pub(super) fn of(who: As, turns: &str, tools: &Value) -> Self {
+    pub(crate) fn of(who: As, turns: &str, tools: &Value) -> Self {
         let casemate = Casemate::of(who);
         let model = casemate.script(&format!("turns: [{turns}]"));
         let server = Server::of(casemate, &[]);
+        Self::on(server, &model, tools, &json!({ "type": "cloud" }))
+    }
+
+    /// One on that server, with an environment of that configuration.
+    pub(crate) fn on(server: Server, model: &str, tools: &Value, config: &Value) -> Self {
         let agent = json!({ "name": "tester", "model": model, "tools": tools });
         let agent = id(&server.post("/v1/agents", &agent).expect(200));
-        let environment = id(&server.post("/v1/environments", &json!({"name": "e"})).expect(200));
+        let environment = json!({ "name": "e", "config": config });
+        let environment = id(&server.post("/v1/environments", &environment).expect(200));
         Self { server, agent, environment }
     }
 
     /// A session that is told this at once, or nothing.
-    pub(super) fn session(&self, told: &[&str]) -> String {
+    pub(crate) fn session(&self, told: &[&str]) -> String {
         let events: Vec<_> = told.iter().map(|text| message(text)).collect();
         id(&self.create(&json!({ "initial_events": events })).expect(200))
     }
 
     /// A request for a session with these fields more.
-    pub(super) fn create(&self, more: &Value) -> super::server::Reply {
+    pub(crate) fn create(&self, more: &Value) -> super::server::Reply {
         let mut body = json!({ "agent": self.agent, "environment_id": self.environment });
         for (name, value) in more.as_object().unwrap() {
             body[name] = value.clone();
@@ -47,23 +53,23 @@ impl Lab {
         self.server.post("/v1/sessions", &body)
     }
 
-    pub(super) fn get(&self, session: &str) -> Value {
+    pub(crate) fn get(&self, session: &str) -> Value {
         self.server.get(&format!("/v1/sessions/{session}")).expect(200)
     }
 
     /// All events as they are listed.
-    pub(super) fn events(&self, session: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, session: &str) -> Vec<Value> {
         let reply = self.server.get(&format!("/v1/sessions/{session}/events?limit=1000"));
         reply.expect(200)["data"].as_array().unwrap().clone()
     }
 
-    pub(super) fn send(&self, session: &str, events: &Value) -> super::server::Reply {
+    pub(crate) fn send(&self, session: &str, events: &Value) -> super::server::Reply {
         let body = json!({ "events": events });
         self.server.post(&format!("/v1/sessions/{session}/events"), &body)
     }
 
     /// The events once one of that kind is among them.
-    pub(super) fn once(&self, session: &str, kind: &str) -> Vec<Value> {
+    pub(crate) fn once(&self, session: &str, kind: &str) -> Vec<Value> {
         until(kind, || {
             let events = self.events(session);
             events.iter().any(|event| event["type"] == kind).then_some(events)
@@ -71,7 +77,7 @@ impl Lab {
     }
 
     /// The session once it rests.
-    pub(super) fn settled(&self, session: &str) -> Value {
+    pub(crate) fn settled(&self, session: &str) -> Value {
         until("the session's rest", || {
             let session = self.get(session);
             (session["status"] == "idle").then_some(session)
@@ -79,15 +85,15 @@ impl Lab {
     }
 }
 
-pub(super) fn id(value: &Value) -> String {
+pub(crate) fn id(value: &Value) -> String {
     value["id"].as_str().unwrap_or_else(|| panic!("no id: {value}")).to_owned()
 }
 
-pub(super) fn message(text: &str) -> Value {
+pub(crate) fn message(text: &str) -> Value {
     json!({ "type": "user.message", "content": [{ "type": "text", "text": text }] })
 }
 
-pub(super) fn kinds(events: &[Value]) -> Vec<&str> {
+pub(crate) fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 

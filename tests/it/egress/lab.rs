@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, setns};
 
+use crate::api::Server;
 use crate::support::{As, Casemate, Finished, USER, lacking, write};
 
 /// What every test host says.
@@ -210,6 +211,17 @@ impl Lab {
     pub(crate) fn casemate(&self, casemate: &Casemate, who: As, words: &[&str]) -> Finished {
         let words = [&[env!("CARGO_BIN_EXE_casemate")], words].concat();
         self.run(casemate, who, &words)
+    }
+
+    /// A server of the protocol there, on a socket of its home, which writes its log into `server.log` there.
+    pub(crate) fn serve(&self, casemate: Casemate, who: As) -> Server {
+        let key = self.casemate(&casemate, who, &["key"]).expect(0).stdout().trim().to_owned();
+        let address = format!("unix:{}", casemate.home().join("socket").display());
+        let line = [env!("CARGO_BIN_EXE_casemate"), "serve", "--listen", &address];
+        let mut command = self.command(&casemate, who, &line);
+        let log = casemate.home().join("server.log");
+        command.stderr(File::options().create(true).append(true).open(log).unwrap());
+        Server::started(casemate, key, command)
     }
 
     /// Runs words in a sandbox there.

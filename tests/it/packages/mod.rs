@@ -1,5 +1,6 @@
 //! Packages of environments: real managers against registries of the test's own, as root and as an ordinary user.
 
+mod api;
 mod builds;
 mod failures;
 
@@ -16,7 +17,7 @@ use crate::support::{As, Casemate, Finished, lacking, write};
 pub(crate) struct Shop {
     lab: Lab,
     server: Option<Child>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// What every test needs of the machine.
@@ -42,7 +43,7 @@ impl Shop {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "up\n");
         lab.set_apt_source("deb [trusted=yes] http://registry.example/apt ./\n");
-        Some(Self { lab, server: Some(child), _dir: dir })
+        Some(Self { lab, server: Some(child), dir })
     }
 
     /// From now on nobody answers.
@@ -51,6 +52,16 @@ impl Shop {
             server.kill().unwrap();
             server.wait().unwrap();
         }
+    }
+
+    /// From now on the registries are so: they `hang`, or have nothing.
+    fn make(&self, how: &str) {
+        write(&self.dir.path().join(how), "");
+    }
+
+    /// The registries are not so any more.
+    fn mend(&self, how: &str) {
+        std::fs::remove_file(self.dir.path().join(how)).unwrap();
     }
 
     /// An installation whose package managers are set up to use the registries at `host`.

@@ -1,5 +1,5 @@
 # Makes a registry for every manager in the current directory, and serves it on port 80 of the address that is given.
-import base64, functools, hashlib, http.server, io, json, os, subprocess, sys, tarfile, threading, zipfile
+import base64, functools, hashlib, http.server, io, json, os, subprocess, sys, tarfile, threading, time, zipfile
 
 HOST = "http://registry.example"
 
@@ -97,6 +97,10 @@ if subprocess.run("command -v gem", shell=True, stdout=subprocess.DEVNULL).retur
 class Quiet(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
+    # Says nothing while there is a file `hangs`, and has nothing while there is a file `lacks`.
+    def do_GET(self):
+        while os.path.exists("hangs"): time.sleep(0.05)
+        return self.send_error(404) if os.path.exists("lacks") else super().do_GET()
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 64
     daemon_threads = True

@@ -158,7 +158,8 @@ impl Story {
 
     pub(super) fn error(&mut self, message: &str, retry_status: RetryStatus) -> &mut Self {
         let r#type = ErrorKind::ModelOverloadedError;
-        let error = ErrorDetail { r#type, message: message.to_owned(), retry_status };
+        let error =
+            ErrorDetail { r#type, message: message.to_owned(), retry_status, repository_url: None };
         self.event(EventBody::SessionError { error });
         self
     }
