@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
@@ -65,7 +66,10 @@ impl Host {
             repository: Some(&environment.workspace)
                 .filter(|_| environment.workspace_mode != WorkspaceMode::Own)
                 .and_then(|workspace| Repository::of(workspace)),
-            submount: submount(&environment.workspace),
+            // Only what a layer would hide is asked for: the kernel takes long to write down its mounts.
+            submount: Some(&environment.workspace)
+                .filter(|_| environment.workspace_mode == WorkspaceMode::Overlay)
+                .and_then(|workspace| submount(workspace)),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,
             packages: None,
@@ -188,8 +192,13 @@ fn submount(directory: &Path) -> Option<PathBuf> {
     points.map(plain).find(|point| point.starts_with(directory) && point != directory)
 }
 
-/// The memory of this machine, in bytes.
+/// The memory of this machine, in bytes. It stays what it was when the program started.
 fn memory() -> Option<u64> {
+    static BYTES: OnceLock<Option<u64>> = OnceLock::new();
+    *BYTES.get_or_init(read_memory)
+}
+
+fn read_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

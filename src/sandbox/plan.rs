@@ -179,12 +179,17 @@ pub struct Order {
     pub plan: Plan,
     /// A file of the host that the guest must not be able to open.
     pub canary: Option<PathBuf>,
+    /// A directory of the host for the session alone, in tiers without a root of their own.
+    pub private: Option<PathBuf>,
+}
+
+/// What is known only once the guest has begun with the order: it follows in a frame of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supplement {
     /// What the guest was started from, as a layer.
     pub program: String,
     /// The control group to enter, if there is one.
     pub cgroup: Option<super::cgroup::Entry>,
-    /// A directory of the host for the session alone, in tiers without a root of their own.
-    pub private: Option<PathBuf>,
     /// Who counts memory, as a layer.
     pub memory: String,
 }
