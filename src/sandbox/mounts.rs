@@ -9,7 +9,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::init::{Failure, at, put};
 use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
-use super::profile::Kind;
 use super::protect::Hold;
 use super::sys::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::environment::Access;
@@ -136,16 +135,20 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
             .map_err(|e| at(STAGE, &"a cover", &e))?;
     }
     for held in &plan.held {
+        let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
+        let Some(there) = what_is_at(&held.path, plan.layer.is_some()).map_err(stage)? else {
+            continue;
+        };
         let (source, flags) = match &held.hold {
-            Hold::Hide(Kind::File) => (file, READ_ONLY),
-            Hold::Hide(Kind::Directory) => (directory, READ_ONLY),
-            Hold::Freeze => (held.path.as_path(), READ_ONLY),
-            Hold::FreezeLink(to) => (to.as_path(), READ_ONLY),
+            Hold::Hide(_) => (if there.is_dir() { directory } else { file }, READ_ONLY),
+            Hold::FreezeLink(to) if there.is_symlink() => (to.as_path(), READ_ONLY),
+            // A link that the session made in its layer, before the user's file was there.
+            Hold::Freeze | Hold::Pin if there.is_symlink() => continue,
+            Hold::Freeze | Hold::FreezeLink(_) => (held.path.as_path(), READ_ONLY),
             Hold::Pin => (held.path.as_path(), 0),
         };
-        let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
         let tree = match sys::open_tree(source) {
-            // The session's layer hides it: there is nothing to be held.
+            // What a link leads to may be hidden by the session's layer.
             Err(e) if plan.layer.is_some() && e.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(stage)?,
         };
@@ -161,6 +164,20 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
             .map_err(|e| at(STAGE, &"a cover", &e))?;
     }
     Ok(())
+}
+
+/// What is at a path that is to be held. Under a session's layer it may be another kind of thing than the user has there, or
+/// nothing: what it is to be held from has it hidden already.
+fn what_is_at(path: &Path, layered: bool) -> io::Result<Option<std::fs::FileType>> {
+    match path.symlink_metadata() {
+        Err(e)
+            if layered
+                && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        there => Ok(Some(there?.file_type())),
+    }
 }
 
 /// Permissions for nobody, the owner included.
