@@ -70,7 +70,12 @@ pub struct Shown {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
     /// It can.
-    Directory(PathBuf),
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the image says of its programs' environment, if it is an unpacked one.
+        env: Vec<(String, String)>,
+    },
     /// It cannot.
     Unusable {
         /// As the profile says.
@@ -587,8 +592,19 @@ fn variables(
     let installed = host.packages.iter().flat_map(Packages::bins);
     let mut path: Vec<_> = own.chain(installed).collect();
     path.extend(bins.map(|bin| bin.display().to_string()));
+    // What the profile says stands; the image knows where its programs are.
+    let of_image = match &host.root {
+        Some(Root::Directory { env, .. }) => env.as_slice(),
+        Some(Root::Unusable { .. }) | None => &[],
+    };
+    path.extend(of_image.iter().filter(|(name, _)| name == "PATH").map(|(_, dirs)| dirs.clone()));
     path.push(SYSTEM_PATH.to_owned());
     env.push(("PATH".to_owned(), path.join(":")));
+    for (name, value) in of_image {
+        if !env.iter().any(|(known, _)| known == name) {
+            env.push((name.clone(), value.clone()));
+        }
+    }
     for (name, below) in HOME_VARIABLES {
         let place = host.home.join(below);
         if shown(&place) {
