@@ -251,34 +251,31 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
 
 /// Puts something empty over each part of `/proc` that is masked.
 fn cover_secrets(plan: &Plan) -> Result<(), Failure> {
-    let (nothing, empty) = (Path::new(".nothing"), Path::new(".empty"));
-    let made = std::fs::File::create_new(nothing).and_then(|_| std::fs::create_dir(empty));
-    made.map_err(|e| at("proc", &"a cover", &e))?;
-    // Mounts of their own, with the flags that each mount of them will have.
-    for (cover, source) in [(nothing, Path::new("/dev/null")), (empty, empty)] {
-        let placed = sys::open_tree(source).and_then(|tree| {
-            sys::set_mount(tree.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None)?;
-            sys::move_mount(tree.as_fd(), cover)
-        });
-        placed.map_err(|e| at("proc", &"a cover", &e))?;
-    }
+    let (nothing, empty) = (Path::new("/dev/null"), Path::new(".empty"));
+    let cover = |source: &Path, target: &Path| {
+        let tree = sys::open_tree(source)?;
+        sys::set_mount(tree.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None)?;
+        sys::move_mount(tree.as_fd(), target)
+    };
+    // Upon itself, in the root that will be left: what is bound from there has its flags, with one call for each.
+    cover(nothing, nothing).map_err(|e| at("proc", &"a cover", &e))?;
+    std::fs::create_dir(empty).map_err(|e| at("proc", &"a cover", &e))?;
+    let none: Option<&str> = None;
     for path in &plan.proc_mask {
         let path = inner(path);
         let Ok(facts) = path.metadata() else { continue };
         // What only root may open needs no cover: the session is never root.
-        if facts.is_dir() || facts.mode() & 0o007 != 0 {
-            let cover = if facts.is_dir() { empty } else { nothing };
-            let none: Option<&str> = None;
-            mount(Some(cover), &path, none, MsFlags::MS_BIND, none)
-                .map_err(|e| at("proc", &path.display(), &e.into()))?;
-        }
+        let covered = match facts.is_dir() {
+            true => cover(empty, &path),
+            false if facts.mode() & 0o007 != 0 => {
+                mount(Some(nothing), &path, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
+            }
+            false => Ok(()),
+        };
+        covered.map_err(|e| at("proc", &path.display(), &e))?;
     }
-    // The mounts keep them; in a directory that was removed nothing can be made.
-    let gone =
-        [nothing, empty].iter().try_for_each(|cover| Ok(umount2(*cover, MntFlags::MNT_DETACH)?));
-    gone.and_then(|()| std::fs::remove_file(nothing))
-        .and_then(|()| std::fs::remove_dir(empty))
-        .map_err(|e| at("proc", &"a cover", &e))
+    // The mounts keep it; in a directory that was removed nothing can be made.
+    std::fs::remove_dir(empty).map_err(|e| at("proc", &"a cover", &e))
 }
 
 /// What the kernel counts for this sandbox's namespaces. Through its own `/proc`: the kernel would keep names in the host's

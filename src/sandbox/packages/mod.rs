@@ -71,7 +71,7 @@ pub fn run(
     door: &mut dyn FnMut(OwnedFd),
     watch: &mut dyn FnMut(u32) -> bool,
 ) -> Result<Option<u8>, SandboxError> {
-    let mut profile = Profile::of(step.profile).map_err(PlanError::from)?;
+    let mut profile = Profile::of(step.profile).map_err(PlanError::from)?.into_owned();
     profile.workspace = Some(Access::ReadWrite);
     let environment = Environment {
         mounts: step.shown,
