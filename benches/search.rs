@@ -2,6 +2,16 @@
 //!
 //! `cargo bench --bench search`. Both walk the same tree of 100,000 files in 1,000 directories, which the kernel has in
 //! memory, with hidden files and without `.git`. A program that is not installed is left out, with its tool.
+//!
+//! On two busy cores, run before everything else (`chrt -f 10`), medians of the ratios as root:
+//!
+//! | | tool / peer | peer |
+//! |---|---|---|
+//! | grep, a word | 0.92 | rg 13: 551 ms |
+//! | grep, a regular expression in any case | 0.70 | rg 13: 747 ms |
+//! | grep, the files with a word, which is in all of them | 1.14 | rg 13: 556 ms |
+//! | glob, 20 files of 100,000 | 0.50 | fd 8.6: 138 ms |
+//! | glob, nearly all: it looks at each for the newest, fd does not | 1.88 | fd 8.6: 149 ms |
 
 mod support;
 

@@ -268,7 +268,7 @@ fn landlock() -> Attempt {
 fn filter() -> Attempt {
     let refused = |text: String| ("filtering a process", io::Error::other(text));
     let profile = Profile::built_in("default").map_err(|e| refused(e.to_string()))?;
-    let filters = seccomp::compile(&profile, Tier::Full).map_err(refused)?;
+    let filters = seccomp::compile(profile, Tier::Full).map_err(refused)?;
     sys::no_new_privileges().map_err(|e| ("giving privileges up", e))?;
     for filter in &filters {
         seccompiler::apply_filter(&filter.program()).map_err(|e| refused(e.to_string()))?;

@@ -653,7 +653,7 @@ pub(super) mod tests {
     fn the_plan_of_the_default_profile() {
         let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/home/u/project".into());
-        let mut plan = plan(&profile, &environment, &host()).unwrap();
+        let mut plan = plan(profile, &environment, &host()).unwrap();
         plan.filters.clear();
         insta::assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap());
     }
@@ -665,7 +665,7 @@ pub(super) mod tests {
             let mut environment = Environment::new("/w".into());
             let (source, access) = ("/data".into(), Access::ReadOnly);
             environment.mounts = vec![ExtraMount { source, target: target.into(), access }];
-            assert!(plan(&profile, &environment, &host()).is_err(), "{target}");
+            assert!(plan(profile, &environment, &host()).is_err(), "{target}");
         }
     }
 
@@ -673,7 +673,7 @@ pub(super) mod tests {
     fn outer_mounts_come_before_inner_ones() {
         let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/usr/src/project".into());
-        let plan = plan(&profile, &environment, &host()).unwrap();
+        let plan = plan(profile, &environment, &host()).unwrap();
         let at = |path: &str| plan.mounts.iter().position(|m| m.target == Path::new(path)).unwrap();
         assert!(at("/usr") < at("/usr/src/project"));
     }
@@ -682,7 +682,7 @@ pub(super) mod tests {
     fn a_workspace_is_no_protected_place() {
         let profile = Profile::built_in("default").unwrap();
         let check = |workspace: &str, expected: &str| {
-            let error = plan(&profile, &Environment::new(workspace.into()), &host()).unwrap_err();
+            let error = plan(profile, &Environment::new(workspace.into()), &host()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         };
         check("/", "would replace the sandbox's own root");
@@ -705,7 +705,7 @@ pub(super) mod tests {
         let check = |found: Found, tier: Tier, expected: Option<&str>| {
             let mut environment = Environment::new("/w".into());
             environment.tier = tier;
-            let plan = plan(&profile, &environment, &Host { found, ..host() });
+            let plan = plan(profile, &environment, &Host { found, ..host() });
             let error = plan.err().map(|e| e.to_string());
             assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
             assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()));

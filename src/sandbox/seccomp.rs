@@ -540,7 +540,7 @@ mod tests {
         let x32 = if cfg!(target_arch = "x86_64") { X32 } else { u32::MAX };
         for (name, _) in crate::sandbox::profile::BUILT_IN {
             let profile = Profile::built_in(name).unwrap();
-            let rules = all_rules(&profile, Tier::Landlock).unwrap();
+            let rules = all_rules(profile, Tier::Landlock).unwrap();
             let list = |(errno, rules): &(Errno, Rules)| {
                 library(rules.clone(), &errno_of(*errno)).unwrap()
             };

@@ -194,7 +194,7 @@ mod tests {
             rename(work, work.with_file_name("before")).unwrap();
         });
         check(false, |_, environment, _| {
-            environment.profile = ProfileSource::BuiltIn("strict".to_owned())
+            environment.profile = ProfileSource::BuiltIn("strict".to_owned());
         });
         check(false, |_, _, variables| variables[0].1 = "another".to_owned());
     }
