@@ -132,6 +132,8 @@ pub const PROTECT_DEPTH: usize = 6;
 pub const PROTECT_ENTRIES: usize = 20_000;
 /// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
 pub const PROTECT_MOUNTS: usize = 500;
+/// Bytes of an unpacked image's config.json: those of real images have a few thousand.
+pub const IMAGE_DESCRIPTION: u64 = 1 << 20;
 /// Sandboxes that are up before their sessions are given anything: each has a megabyte, and its processes.
 pub const WARM_SANDBOXES: usize = 4;
 /// Time after which one of them may lose its place: who creates a session and does not use it is not about to.

@@ -1,13 +1,15 @@
-//! A file of the host that anybody may read, made for one launch: a guest that can open it has no walls.
+//! A file of the host that anybody may read: a guest that can open it has no walls.
 //!
-//! It lies in a directory of its own, which goes with it; what a host that was killed has left, the next one removes.
+//! One serves all launches of a process that do not show its place: to make and to remove a directory takes longer than
+//! all of a sandbox's mounts. It lies in a directory of its own, which goes with it; what a host that was killed has left,
+//! the next one removes.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once};
 
 use super::cgroup::{began, own_beginning};
 use super::plan::Plan;
@@ -15,14 +17,41 @@ use super::plan::Plan;
 /// Removes the file when dropped.
 pub(super) struct Canary(PathBuf);
 
+/// The last one that was put, for the launches to come.
+static LAST: Mutex<Option<Arc<Canary>>> = Mutex::new(None);
+
+fn last() -> std::sync::MutexGuard<'static, Option<Arc<Canary>>> {
+    LAST.lock().expect("nothing panics under this lock")
+}
+
+/// Keeps none for launches to come.
+pub(super) fn forget() {
+    drop(last().take());
+}
+
 impl Canary {
-    /// Puts one where the plan shows nothing; `None` if there is no such place.
-    pub(super) fn put(plan: &Plan) -> Option<Self> {
+    /// One where the plan shows nothing; `None` if there is no such place.
+    pub(super) fn put(plan: &Plan) -> Option<Arc<Self>> {
         let shown = |place: &Path| {
             plan.mounts
                 .iter()
                 .any(|mount| place.starts_with(&mount.target) || place.starts_with(&mount.source))
         };
+        let mut last = last();
+        let fits = |canary: &&Arc<Self>| !shown(&canary.0) && canary.is_there();
+        if let Some(canary) = last.as_ref().filter(fits) {
+            return Some(Arc::clone(canary));
+        }
+        *last = Self::put_anew(&shown).map(Arc::new);
+        last.clone()
+    }
+
+    /// Whether nobody has removed it.
+    fn is_there(&self) -> bool {
+        self.0.symlink_metadata().is_ok_and(|facts| facts.is_file())
+    }
+
+    fn put_anew(shown: &dyn Fn(&Path) -> bool) -> Option<Self> {
         let uid = nix::unistd::geteuid();
         let places = ["/tmp", "/var/tmp", "/dev/shm"].map(Path::new).into_iter();
         let places = places.filter(|place| place.is_dir() && !shown(place));

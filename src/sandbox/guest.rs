@@ -1,7 +1,7 @@
 //! The host's side: start the child, hand it the plan, speak with it, end it.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
@@ -17,13 +17,13 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::canary::Canary;
+use super::canary::{self, Canary};
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::launcher::{self, Forked, Start};
 use super::network::{self, Network};
 use super::packages::view::View as Packages;
-use super::plan::{Order, Plan, Role};
+use super::plan::{Order, Plan, Role, Supplement};
 use super::private::PrivateDirectory;
 use super::profile::Resource;
 use super::program::{self, Program};
@@ -101,14 +101,17 @@ pub struct Guest {
     process: Process,
 }
 
-/// A child that waits for its order, what to tell it, and what must outlive its set-up.
+/// A child that works on its order, what it is still to be told, and what must outlive its set-up.
 struct Spawned {
     socket: StdStream,
     /// Where it has a network, the socket that it asks on.
     asks: Option<OwnedFd>,
     process: Process,
-    order: Order,
-    canary: Option<Canary>,
+    /// The rest of the order, if the socket did not take all of it.
+    rest: Vec<u8>,
+    /// What follows it.
+    supplement: Vec<u8>,
+    canary: Option<Arc<Canary>>,
 }
 
 fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
@@ -126,12 +129,17 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
         Tier::Full => None,
         Tier::Landlock | Tier::None => Some(PrivateDirectory::make().map_err(fail)?),
     };
-    let program = program::of(plan);
-    let cgroup = match &plan.role {
-        Role::Tools => Cgroup::make(plan),
-        // Entering a group takes longer than most commands.
-        Role::Exec(_) => Err("a single command has no group".to_owned()),
+    let order = Order {
+        plan: plan.clone(),
+        canary: canary.as_ref().map(|canary| canary.path().to_owned()),
+        private: private.as_ref().map(|private| private.path().to_owned()),
     };
+    // The guest finds its order when it begins, and works on it while its control group is made.
+    let mut rest = wire::encode(&order).map_err(fail)?;
+    ours.set_nonblocking(true).map_err(fail)?;
+    let sent = write_some(&ours, &rest).map_err(fail)?;
+    rest.drain(..sent);
+    let program = program::of(plan);
     let start = Start { socket: theirs.into(), asks: their_asks };
     let (outer, program) = match &plan.role {
         Role::Tools => {
@@ -143,16 +151,28 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
             (Outer::Child(child), program.layer)
         }
     };
-    let order = Order {
-        plan: plan.clone(),
-        canary: canary.as_ref().map(|canary| canary.path().to_owned()),
+    let mut process = Process { outer: Some(outer), cgroup: None, private };
+    let cgroup = match &plan.role {
+        Role::Tools => Cgroup::make(plan),
+        // Entering a group takes longer than most commands.
+        Role::Exec(_) => Err("a single command has no group".to_owned()),
+    };
+    let supplement = Supplement {
         program,
         cgroup: cgroup.as_ref().ok().map(Cgroup::entry),
-        private: private.as_ref().map(|private| private.path().to_owned()),
         memory: counted_by(plan, &cgroup),
     };
-    let process = Process { outer: Some(outer), cgroup: cgroup.ok(), private };
-    Ok(Spawned { socket: ours, asks, process, order, canary })
+    process.cgroup = cgroup.ok();
+    let supplement = wire::encode(&supplement).map_err(fail)?;
+    Ok(Spawned { socket: ours, asks, process, rest, supplement, canary })
+}
+
+/// Writes as much as there is room for; how much that was.
+fn write_some(mut socket: &StdStream, bytes: &[u8]) -> io::Result<usize> {
+    match socket.write(bytes) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        other => other,
+    }
 }
 
 /// A guest that belongs to this process's terminal, which a launcher has left.
@@ -203,13 +223,13 @@ impl Guest {
     /// # Errors
     /// The stage that failed, or that it took longer than [`LAUNCH_TIMEOUT`]. Nothing is left behind.
     pub async fn launch(plan: &Plan) -> Result<Self, LaunchError> {
-        let Spawned { socket, asks, process, order, canary } = spawn(plan)?;
+        let Spawned { socket, asks, process, mut rest, supplement, canary } = spawn(plan)?;
+        rest.extend(supplement);
         let fail = |e: io::Error| LaunchError::io("handshake", &e);
-        socket.set_nonblocking(true).map_err(fail)?;
         let socket = UnixStream::from_std(socket).map_err(fail)?;
         let (mut reader, mut writer) = socket.into_split();
         let handshake = async {
-            writer.write_all(&wire::encode(&order)?).await?;
+            writer.write_all(&rest).await?;
             receive(&mut reader).await
         };
         let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
@@ -399,17 +419,21 @@ pub(super) struct Job<'a> {
 pub(super) fn exec(mut plan: Plan, job: Job<'_>) -> Result<Option<u8>, LaunchError> {
     let Job { argv, streams, door, watch } = job;
     plan.role = Role::Exec(argv);
-    let Spawned { mut socket, asks, mut process, order, canary } = spawn(&plan)?;
+    let Spawned { mut socket, asks, mut process, rest, supplement, canary } = spawn(&plan)?;
     let fail = |e: io::Error| LaunchError::io("handshake", &e);
     if let Some(asks) = asks {
         door(asks);
     }
+    socket.set_nonblocking(false).map_err(fail)?;
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
-    wire::write_frame(&mut socket, &order).map_err(fail)?;
+    socket.write_all(&rest).map_err(fail)?;
     send_streams(&socket, streams).map_err(fail)?;
+    socket.write_all(&supplement).map_err(fail)?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
     drop(canary);
+    // Its process may end with the command.
+    canary::forget();
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     if let (Some(watch), Some(Outer::Child(child))) = (watch, &process.outer) {
         let pid = child.id();

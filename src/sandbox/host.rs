@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::disk::Place;
 use super::plan::{Host, PathKind, Root, Shown};
@@ -11,6 +12,7 @@ use super::profile::Profile;
 use super::protect::{self, Found};
 use super::repository::Repository;
 use crate::environment::{Environment, ExtraMount, WorkspaceMode};
+use crate::limits::IMAGE_DESCRIPTION;
 
 /// Above every range that systemd and containers hand out (they end at 0x6fff_ffff).
 const SESSION_UIDS: u32 = 0x7000_0000;
@@ -37,7 +39,7 @@ impl Host {
         let home = home_of(uid);
         let root = profile.root.as_deref().map(root_of);
         let base = match &root {
-            Some(Root::Directory(base)) => base.clone(),
+            Some(Root::Directory { path, .. }) => path.clone(),
             Some(Root::Unusable { .. }) | None => PathBuf::from("/"),
         };
         let paths = profile.mount.iter().filter_map(|show| {
@@ -65,7 +67,10 @@ impl Host {
             repository: Some(&environment.workspace)
                 .filter(|_| environment.workspace_mode != WorkspaceMode::Own)
                 .and_then(|workspace| Repository::of(workspace)),
-            submount: submount(&environment.workspace),
+            // Only what a layer would hide is asked for: the kernel takes long to write down its mounts.
+            submount: Some(&environment.workspace)
+                .filter(|_| environment.workspace_mode == WorkspaceMode::Overlay)
+                .and_then(|workspace| submount(workspace)),
             disk: disk.cloned(),
             base: base_of(environment, disk)?,
             packages: None,
@@ -131,16 +136,43 @@ pub(super) fn root_of(path: &Path) -> Root {
     }
     if real.join("oci-layout").is_file() {
         return unusable(
-            "is an image whose layers are packed; unpack it (`umoci unpack`, or `tar`) and name the result",
+            "is an image whose layers are packed; unpack it (`umoci unpack --rootless --image IMAGE:TAG BUNDLE`) and name \
+             the bundle",
         );
     }
-    // What an unpacked image is for a container's runtime: the root, and a description that is not needed here.
-    let bundle = real.join("rootfs");
-    let real = if real.join("config.json").is_file() && bundle.is_dir() { bundle } else { real };
+    // What an unpacked image is for a container's runtime: the root, and a description.
+    let (bundle, description) = (real.join("rootfs"), real.join("config.json"));
+    let (real, env) = match description.is_file() && bundle.is_dir() {
+        true => match image_env(&description) {
+            Some(env) => (bundle, env),
+            None => return unusable("has a config.json that describes no container"),
+        },
+        false => (real, Vec::new()),
+    };
     if real == Path::new("/") || !real.join("usr").is_dir() {
         return unusable("has no `usr` directory of its own: it is no root of a system");
     }
-    Root::Directory(real)
+    Root::Directory { path: real, env }
+}
+
+/// The environment of an unpacked image's programs; `None` if the description cannot be read.
+fn image_env(description: &Path) -> Option<Vec<(String, String)>> {
+    #[derive(serde::Deserialize)]
+    struct Description {
+        process: Option<Process>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Process {
+        #[serde(default)]
+        env: Vec<String>,
+    }
+    let mut text = String::new();
+    let file = std::fs::File::open(description).ok()?;
+    io::Read::read_to_string(&mut io::Read::take(file, IMAGE_DESCRIPTION), &mut text).ok()?;
+    let description: Description = serde_json::from_str(&text).ok()?;
+    let env = description.process.map(|process| process.env).unwrap_or_default();
+    let pair = |line: &String| line.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
+    env.iter().map(pair).collect()
 }
 
 /// What is at `path`, if anything; a link that leads to nothing is nothing.
@@ -188,8 +220,13 @@ fn submount(directory: &Path) -> Option<PathBuf> {
     points.map(plain).find(|point| point.starts_with(directory) && point != directory)
 }
 
-/// The memory of this machine, in bytes.
+/// The memory of this machine, in bytes. It stays what it was when the program started.
 fn memory() -> Option<u64> {
+    static BYTES: OnceLock<Option<u64>> = OnceLock::new();
+    *BYTES.get_or_init(read_memory)
+}
+
+fn read_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 
 use super::launcher::{self, Start};
 use super::mounts::{self, Taken};
 use super::network::{self, Network, Opened};
-use super::plan::{INSIDE_UID, Mount, Order, Plan, Role};
+use super::plan::{INSIDE_UID, Mount, Order, Plan, Role, Supplement};
 use super::profile::Resource;
 use super::protect::Hold;
 use super::wire::{self, FromGuest};
@@ -285,20 +285,34 @@ fn set_up(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, F
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
-    // Opened before anything is given up.
-    let group = order.cgroup.as_ref().map(cgroup::Entry::open).transpose();
-    let group = group.map_err(|e| failed("control group", e))?;
     match plan.tier {
-        Tier::Full => full(order, group, socket, handed),
-        Tier::Landlock => unnamespaced(order, join(plan, group)?, handed.streams),
+        Tier::Full => full(order, socket, handed),
+        Tier::Landlock => unnamespaced(order, supplement(socket)?, handed.streams),
         Tier::None => {
+            let Supplemented { program: _, memory, group } = supplement(socket)?;
+            let counted = group.is_some();
             let bounds = join(plan, group)?;
-            set_limits(order)?;
+            set_limits(plan, counted)?;
             let context = host_context(order, bounds)?;
-            let layers = vec!["limits".to_owned(), order.memory.clone()];
-            Ok(Place::guest(layers, context, handed.streams))
+            Ok(Place::guest(vec!["limits".to_owned(), memory], context, handed.streams))
         }
     }
+}
+
+/// What follows the order, with the control group opened: before anything is given up.
+struct Supplemented {
+    program: String,
+    memory: String,
+    group: Option<cgroup::Open>,
+}
+
+fn supplement(socket: &UnixStream) -> Result<Supplemented, Failure> {
+    const STAGE: &str = "control group";
+    let frame = wire::read_frame(&mut &*socket).map_err(|e| failed(STAGE, e))?;
+    let Supplement { program, cgroup, memory } =
+        frame.ok_or_else(|| failed(STAGE, io::ErrorKind::UnexpectedEof))?;
+    let group = cgroup.as_ref().map(cgroup::Entry::open).transpose();
+    Ok(Supplemented { program, memory, group: group.map_err(|e| failed(STAGE, e))? })
 }
 
 /// Puts this process into its control group, now.
@@ -308,26 +322,28 @@ fn join(plan: &Plan, group: Option<cgroup::Open>) -> Result<Bounds, Failure> {
     Ok(Bounds::of(plan, Some(group.events)))
 }
 
-fn full(
-    order: &Order,
-    group: Option<cgroup::Open>,
-    socket: &UnixStream,
-    handed: Handed,
-) -> Result<Place, Failure> {
+fn full(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
     let plan = &order.plan;
     let own_network =
         std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
-    let mut taken = None;
+    let (mut taken, mut holders) = (None, Vec::new());
     if plan.from_root {
-        taken = Some(mounts::take(plan, &mut |mount| map_owner(plan, mount))?);
+        // Begun at once: it gets ready while the mounts are taken.
+        let mut ahead = begin_owner_map(plan)?;
+        let mut owners = |mount: &Mount| map_owner(plan, mount, &mut ahead, &mut holders);
+        taken = Some(mounts::take(plan, &mut owners)?);
+        holders.extend(ahead.map(OwnerMap::abandon));
+    }
+    let Supplemented { program, memory, group } = supplement(socket)?;
+    if plan.from_root {
         give_up_root(plan)?;
     }
-    set_limits(order)?;
+    set_limits(plan, group.is_some())?;
     namespaces(plan)?;
     let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
         drop(news);
-        return Ok(Place::Outer(wait_for(guest, group, teller, socket, handed)));
+        return Ok(Place::Outer(wait_for(guest, group, teller, socket, handed, &holders)));
     }
     drop(teller);
     let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
@@ -357,7 +373,7 @@ fn full(
         layers.push(format!("network door ({how})"));
         inside
     });
-    layers.extend([order.program.clone(), order.memory.clone()]);
+    layers.extend([program, memory]);
     if !plan.held.is_empty() || plan.held_cut {
         let cut = if plan.held_cut { ", the search ended at its bound" } else { "" };
         layers.push(format!("protected paths ({}{cut})", plan.held.len()));
@@ -370,8 +386,14 @@ fn full(
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
-fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<Place, Failure> {
+fn unnamespaced(
+    order: &Order,
+    Supplemented { program: _, memory, group }: Supplemented,
+    streams: Vec<OwnedFd>,
+) -> Result<Place, Failure> {
     let plan = &order.plan;
+    let counted = group.is_some();
+    let bounds = join(plan, group)?;
     let context = host_context(order, bounds)?;
     if plan.from_root {
         for path in [&context.home, &context.spool] {
@@ -380,10 +402,10 @@ fn unnamespaced(order: &Order, bounds: Bounds, streams: Vec<OwnedFd>) -> Result<
         }
         give_up_root(plan)?;
     }
-    set_limits(order)?;
+    set_limits(plan, counted)?;
     sys::adopt_orphans().map_err(|e| failed("orphans", e))?;
     let mut layers = Vec::new();
-    layers.push(order.memory.clone());
+    layers.push(memory);
     lock(plan, false, &[&context.home], &mut layers)?;
     self_test(order, None)?;
     enter_workspace(&context)?;
@@ -431,46 +453,82 @@ fn host_context(order: &Order, bounds: Bounds) -> Result<GuestContext, Failure> 
     Ok(GuestContext { workspace: plan.workspace.clone(), home, spool, env, bounds })
 }
 
-/// A user namespace whose only mapping shows the owner of `source` as another user of the host.
-pub(super) fn owner_map(
-    source: &Path,
-    (uid, gid): (u32, u32),
-    (outside_uid, outside_gid): (u32, u32),
-) -> Result<OwnedFd, Failure> {
+/// A user namespace in the making, whose only mapping will show the owner of a directory as another user of the host. A
+/// process holds it until it is mapped.
+pub(super) struct OwnerMap {
+    holder: Pid,
+    socket: UnixStream,
+}
+
+impl OwnerMap {
     const STAGE: &str = "workspace owner";
-    let fail = |e: io::Error| at(STAGE, &source.display(), &e);
-    let (mut ours, mut theirs) = UnixStream::pair().map_err(fail)?;
-    let Some(holder) = sys::fork().map_err(fail)? else {
-        drop(ours);
-        let made = unshare(CloneFlags::CLONE_NEWUSER).is_ok();
-        let told = theirs.write_all(&[u8::from(made)]);
-        // Holds the namespace until the other side has it.
-        let held = theirs.read(&mut [0]);
-        sys::leave(told.is_ok() && held.is_ok());
-    };
-    drop(theirs);
-    let mut made = [0];
-    ours.read_exact(&mut made).map_err(fail)?;
-    let place = format!("/proc/{holder}");
-    let map = |name: &str, inside: u32, outside: u32| {
-        put(&format!("{place}/{name}"), &format!("{inside} {outside} 1")).map_err(fail)
-    };
-    map("uid_map", uid, outside_uid)?;
-    map("gid_map", gid, outside_gid)?;
-    let namespace = File::open(format!("{place}/ns/user")).map_err(fail)?;
-    drop(ours);
-    waitpid(holder, None).map_err(|e| fail(e.into()))?;
-    Ok(namespace.into())
+
+    /// Starts the process. `source` is what it is for.
+    pub(super) fn begin(source: &Path) -> Result<Self, Failure> {
+        let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
+        let (socket, mut theirs) = UnixStream::pair().map_err(fail)?;
+        let Some(holder) = sys::fork().map_err(fail)? else {
+            drop(socket);
+            let made = unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+            let told = theirs.write_all(&[u8::from(made)]);
+            // Holds the namespace until the other side has it, or is gone.
+            let held = theirs.read(&mut [0]);
+            sys::leave(told.is_ok() && held.is_ok());
+        };
+        Ok(Self { holder, socket })
+    }
+
+    /// The namespace, and the process that ends now and is to be waited for.
+    pub(super) fn finish(
+        mut self,
+        source: &Path,
+        (uid, gid): (u32, u32),
+        (outside_uid, outside_gid): (u32, u32),
+    ) -> Result<(OwnedFd, Pid), Failure> {
+        let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
+        let mut made = [0];
+        self.socket.read_exact(&mut made).map_err(fail)?;
+        let place = format!("/proc/{}", self.holder);
+        let map = |name: &str, inside: u32, outside: u32| {
+            put(&format!("{place}/{name}"), &format!("{inside} {outside} 1")).map_err(fail)
+        };
+        map("uid_map", uid, outside_uid)?;
+        map("gid_map", gid, outside_gid)?;
+        let namespace = File::open(format!("{place}/ns/user")).map_err(fail)?;
+        Ok((namespace.into(), self.abandon()))
+    }
+
+    /// The process, which ends now and is to be waited for.
+    fn abandon(self) -> Pid {
+        self.holder
+    }
+}
+
+/// The map that the workspace will need, if it needs one.
+fn begin_owner_map(plan: &Plan) -> Result<Option<OwnerMap>, Failure> {
+    let workspace = plan.mounts.iter().find(|mount| mount.target == plan.workspace);
+    // One that cannot be looked at is refused when it is taken.
+    let owner = workspace.and_then(|mount| mounts::owner(mount).ok());
+    let needed = owner.is_some_and(|owner| owner != (plan.uid, plan.gid));
+    needed.then(|| OwnerMap::begin(&plan.workspace)).transpose()
 }
 
 /// Shows a mount's owner as the session's user, unless it is.
-fn map_owner(plan: &Plan, mount: &Mount) -> Result<Option<OwnedFd>, Failure> {
+fn map_owner(
+    plan: &Plan,
+    mount: &Mount,
+    ahead: &mut Option<OwnerMap>,
+    holders: &mut Vec<Pid>,
+) -> Result<Option<OwnedFd>, Failure> {
     let owner = mounts::owner(mount);
-    let owner = owner.map_err(|e| at("workspace owner", &mount.source.display(), &e))?;
+    let owner = owner.map_err(|e| at(OwnerMap::STAGE, &mount.source.display(), &e))?;
     if owner == (plan.uid, plan.gid) {
         return Ok(None);
     }
-    owner_map(&mount.source, owner, (plan.uid, plan.gid)).map(Some)
+    let map = ahead.take().map_or_else(|| OwnerMap::begin(&mount.source), Ok)?;
+    let (namespace, holder) = map.finish(&mount.source, owner, (plan.uid, plan.gid))?;
+    holders.push(holder);
+    Ok(Some(namespace))
 }
 
 fn give_up_root(plan: &Plan) -> Result<(), Failure> {
@@ -510,8 +568,9 @@ pub(super) fn put(path: &str, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
-fn set_limits(order: &Order) -> Result<(), Failure> {
-    for (resource, value) in &order.plan.limits {
+/// Sets the limits of a process; `counted` if the kernel counts the session's memory.
+fn set_limits(plan: &Plan, counted: bool) -> Result<(), Failure> {
+    for (resource, value) in &plan.limits {
         let kind = match resource {
             Resource::Nproc => Rlimit::RLIMIT_NPROC,
             Resource::Nofile => Rlimit::RLIMIT_NOFILE,
@@ -521,7 +580,7 @@ fn set_limits(order: &Order) -> Result<(), Failure> {
             Resource::Sigpending => Rlimit::RLIMIT_SIGPENDING,
             Resource::Fsize => Rlimit::RLIMIT_FSIZE,
             // Where the kernel does not count the session's memory, no process may have more than all of it.
-            Resource::Memory if order.cgroup.is_none() => Rlimit::RLIMIT_DATA,
+            Resource::Memory if !counted => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
             Resource::Memory
             | Resource::Disk
@@ -551,11 +610,12 @@ fn enter_workspace(context: &GuestContext) -> Result<(), Failure> {
 
 /// The outer process: puts the guest into its control group, then holds nothing, waits, and ends as its guest did.
 fn wait_for(
-    guest: nix::unistd::Pid,
+    guest: Pid,
     group: Option<cgroup::Open>,
     mut teller: UnixStream,
     socket: &UnixStream,
     handed: Handed,
+    holders: &[Pid],
 ) -> i32 {
     drop(handed);
     if let Some(mut group) = group
@@ -565,10 +625,11 @@ fn wait_for(
         drop(teller.write_all(&[1]));
     }
     drop(teller);
+    let ended = holders.iter().all(|holder| waitpid(*holder, None).is_ok());
     let closed = nix::unistd::close(socket.as_raw_fd());
     loop {
         match waitpid(guest, None) {
-            Ok(WaitStatus::Exited(_, code)) if closed.is_ok() => return code,
+            Ok(WaitStatus::Exited(_, code)) if closed.is_ok() && ended => return code,
             Ok(_) => return 1,
             Err(nix::Error::EINTR) => {}
             Err(_) => return 1,

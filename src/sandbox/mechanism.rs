@@ -11,9 +11,11 @@ use std::process::{Command, ExitCode, Stdio};
 use landlock::{ABI, Access as _, AccessFs, Ruleset, RulesetAttr as _};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::waitpid;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
+use super::init::OwnerMap;
 use super::profile::Profile;
 use super::{init, network, program, seccomp, sys};
 use crate::environment::Tier;
@@ -266,7 +268,7 @@ fn landlock() -> Attempt {
 fn filter() -> Attempt {
     let refused = |text: String| ("filtering a process", io::Error::other(text));
     let profile = Profile::built_in("default").map_err(|e| refused(e.to_string()))?;
-    let filters = seccomp::compile(&profile, Tier::Full).map_err(refused)?;
+    let filters = seccomp::compile(profile, Tier::Full).map_err(refused)?;
     sys::no_new_privileges().map_err(|e| ("giving privileges up", e))?;
     for filter in &filters {
         seccompiler::apply_filter(&filter.program()).map_err(|e| refused(e.to_string()))?;
@@ -282,8 +284,10 @@ fn idmapped_mount() -> Attempt {
         return Ok("not needed: files belong to the user anyway".to_owned());
     }
     let place = std::env::temp_dir();
-    let map = init::owner_map(&place, (0, 0), (65_534, 65_534))
+    let (map, holder) = OwnerMap::begin(&place)
+        .and_then(|map| map.finish(&place, (0, 0), (65_534, 65_534)))
         .map_err(|e| ("making a map of owners", io::Error::other(e.reason)))?;
+    waitpid(holder, None).map_err(|e| ("making a map of owners", e.into()))?;
     let tree = sys::open_tree(&place).map_err(|e| ("taking a directory", e))?;
     let fd = std::os::fd::AsFd::as_fd;
     sys::set_mount(fd(&tree), 0, Some(fd(&map))).map_err(|e| ("mapping its owners", e))?;

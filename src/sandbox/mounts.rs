@@ -9,7 +9,6 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::init::{Failure, at, put};
 use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
-use super::profile::Kind;
 use super::protect::Hold;
 use super::sys::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use crate::environment::Access;
@@ -136,16 +135,20 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
             .map_err(|e| at(STAGE, &"a cover", &e))?;
     }
     for held in &plan.held {
+        let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
+        let Some(there) = what_is_at(&held.path, plan.layer.is_some()).map_err(stage)? else {
+            continue;
+        };
         let (source, flags) = match &held.hold {
-            Hold::Hide(Kind::File) => (file, READ_ONLY),
-            Hold::Hide(Kind::Directory) => (directory, READ_ONLY),
-            Hold::Freeze => (held.path.as_path(), READ_ONLY),
-            Hold::FreezeLink(to) => (to.as_path(), READ_ONLY),
+            Hold::Hide(_) => (if there.is_dir() { directory } else { file }, READ_ONLY),
+            Hold::FreezeLink(to) if there.is_symlink() => (to.as_path(), READ_ONLY),
+            // A link that the session made in its layer, before the user's file was there.
+            Hold::Freeze | Hold::Pin if there.is_symlink() => continue,
+            Hold::Freeze | Hold::FreezeLink(_) => (held.path.as_path(), READ_ONLY),
             Hold::Pin => (held.path.as_path(), 0),
         };
-        let stage = |e: io::Error| at(STAGE, &held.path.display(), &e);
         let tree = match sys::open_tree(source) {
-            // The session's layer hides it: there is nothing to be held.
+            // What a link leads to may be hidden by the session's layer.
             Err(e) if plan.layer.is_some() && e.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(stage)?,
         };
@@ -161,6 +164,20 @@ fn hold(plan: &Plan) -> Result<(), Failure> {
             .map_err(|e| at(STAGE, &"a cover", &e))?;
     }
     Ok(())
+}
+
+/// What is at a path that is to be held. Under a session's layer it may be another kind of thing than the user has there, or
+/// nothing: what it is to be held from has it hidden already.
+fn what_is_at(path: &Path, layered: bool) -> io::Result<Option<std::fs::FileType>> {
+    match path.symlink_metadata() {
+        Err(e)
+            if layered
+                && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        there => Ok(Some(there?.file_type())),
+    }
 }
 
 /// Permissions for nobody, the owner included.
@@ -229,22 +246,33 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
         sys::set_mount(tree.as_fd(), READ_ONLY, None).map_err(stage)?;
         sys::move_mount(tree.as_fd(), &path).map_err(stage)?;
     }
-    let empty = Path::new(".empty");
+    cover_secrets(plan)
+}
+
+/// Puts something empty over each part of `/proc` that is masked.
+fn cover_secrets(plan: &Plan) -> Result<(), Failure> {
+    let (nothing, empty) = (Path::new("/dev/null"), Path::new(".empty"));
+    let cover = |source: &Path, target: &Path| {
+        let tree = sys::open_tree(source)?;
+        sys::set_mount(tree.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None)?;
+        sys::move_mount(tree.as_fd(), target)
+    };
+    // Upon itself, in the root that will be left: what is bound from there has its flags, with one call for each.
+    cover(nothing, nothing).map_err(|e| at("proc", &"a cover", &e))?;
     std::fs::create_dir(empty).map_err(|e| at("proc", &"a cover", &e))?;
+    let none: Option<&str> = None;
     for path in &plan.proc_mask {
         let path = inner(path);
-        let stage = |e: io::Error| at("proc", &path.display(), &e);
         let Ok(facts) = path.metadata() else { continue };
-        let cover = match facts.is_dir() {
-            true => empty,
-            false => Path::new("/dev/null"),
-        };
         // What only root may open needs no cover: the session is never root.
-        if facts.is_dir() || facts.mode() & 0o007 != 0 {
-            let cover = sys::open_tree(cover).map_err(stage)?;
-            sys::set_mount(cover.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None).map_err(stage)?;
-            sys::move_mount(cover.as_fd(), &path).map_err(stage)?;
-        }
+        let covered = match facts.is_dir() {
+            true => cover(empty, &path),
+            false if facts.mode() & 0o007 != 0 => {
+                mount(Some(nothing), &path, none, MsFlags::MS_BIND, none).map_err(io::Error::from)
+            }
+            false => Ok(()),
+        };
+        covered.map_err(|e| at("proc", &path.display(), &e))?;
     }
     // The mounts keep it; in a directory that was removed nothing can be made.
     std::fs::remove_dir(empty).map_err(|e| at("proc", &"a cover", &e))

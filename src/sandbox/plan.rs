@@ -66,7 +66,12 @@ pub struct Shown {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
     /// It can.
-    Directory(PathBuf),
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the image says of its programs' environment, if it is an unpacked one.
+        env: Vec<(String, String)>,
+    },
     /// It cannot.
     Unusable {
         /// As the profile says.
@@ -175,12 +180,17 @@ pub struct Order {
     pub plan: Plan,
     /// A file of the host that the guest must not be able to open.
     pub canary: Option<PathBuf>,
+    /// A directory of the host for the session alone, in tiers without a root of their own.
+    pub private: Option<PathBuf>,
+}
+
+/// What is known only once the guest has begun with the order: it follows in a frame of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supplement {
     /// What the guest was started from, as a layer.
     pub program: String,
     /// The control group to enter, if there is one.
     pub cgroup: Option<super::cgroup::Entry>,
-    /// A directory of the host for the session alone, in tiers without a root of their own.
-    pub private: Option<PathBuf>,
     /// Who counts memory, as a layer.
     pub memory: String,
 }
@@ -578,8 +588,19 @@ fn variables(
     let installed = host.packages.iter().flat_map(Packages::bins);
     let mut path: Vec<_> = own.chain(installed).collect();
     path.extend(bins.map(|bin| bin.display().to_string()));
+    // What the profile says stands; the image knows where its programs are.
+    let of_image = match &host.root {
+        Some(Root::Directory { env, .. }) => env.as_slice(),
+        Some(Root::Unusable { .. }) | None => &[],
+    };
+    path.extend(of_image.iter().filter(|(name, _)| name == "PATH").map(|(_, dirs)| dirs.clone()));
     path.push(SYSTEM_PATH.to_owned());
     env.push(("PATH".to_owned(), path.join(":")));
+    for (name, value) in of_image {
+        if !env.iter().any(|(known, _)| known == name) {
+            env.push((name.clone(), value.clone()));
+        }
+    }
     for (name, below) in HOME_VARIABLES {
         let place = host.home.join(below);
         if shown(&place) {
@@ -628,7 +649,7 @@ pub(super) mod tests {
     fn the_plan_of_the_default_profile() {
         let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/home/u/project".into());
-        let mut plan = plan(&profile, &environment, &host()).unwrap();
+        let mut plan = plan(profile, &environment, &host()).unwrap();
         plan.filters.clear();
         insta::assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap());
     }
@@ -640,7 +661,7 @@ pub(super) mod tests {
             let mut environment = Environment::new("/w".into());
             let (source, access) = ("/data".into(), Access::ReadOnly);
             environment.mounts = vec![ExtraMount { source, target: target.into(), access }];
-            assert!(plan(&profile, &environment, &host()).is_err(), "{target}");
+            assert!(plan(profile, &environment, &host()).is_err(), "{target}");
         }
     }
 
@@ -648,7 +669,7 @@ pub(super) mod tests {
     fn outer_mounts_come_before_inner_ones() {
         let profile = Profile::built_in("default").unwrap();
         let environment = Environment::new("/usr/src/project".into());
-        let plan = plan(&profile, &environment, &host()).unwrap();
+        let plan = plan(profile, &environment, &host()).unwrap();
         let at = |path: &str| plan.mounts.iter().position(|m| m.target == Path::new(path)).unwrap();
         assert!(at("/usr") < at("/usr/src/project"));
     }
@@ -657,7 +678,7 @@ pub(super) mod tests {
     fn a_workspace_is_no_protected_place() {
         let profile = Profile::built_in("default").unwrap();
         let check = |workspace: &str, expected: &str| {
-            let error = plan(&profile, &Environment::new(workspace.into()), &host()).unwrap_err();
+            let error = plan(profile, &Environment::new(workspace.into()), &host()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         };
         check("/", "would replace the sandbox's own root");
@@ -680,7 +701,7 @@ pub(super) mod tests {
         let check = |found: Found, tier: Tier, expected: Option<&str>| {
             let mut environment = Environment::new("/w".into());
             environment.tier = tier;
-            let plan = plan(&profile, &environment, &Host { found, ..host() });
+            let plan = plan(profile, &environment, &Host { found, ..host() });
             let error = plan.err().map(|e| e.to_string());
             assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
             assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()));

@@ -5,6 +5,7 @@
 
 mod check;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -333,16 +334,16 @@ impl Profile {
     ///
     /// # Errors
     /// If there is none, or it is wrong: names file, line and field.
-    pub fn of(source: &ProfileSource) -> Result<Self, ProfileError> {
+    pub fn of(source: &ProfileSource) -> Result<Cow<'static, Self>, ProfileError> {
         match source {
-            ProfileSource::BuiltIn(name) => Self::built_in(name),
+            ProfileSource::BuiltIn(name) => Self::built_in(name).map(Cow::Borrowed),
             ProfileSource::File { path, text } => {
                 let file = path.display().to_string();
                 let mut profile = Self::parse(&file, text)?;
                 for show in &mut profile.mount {
                     show.required = show.required.or(Some(true));
                 }
-                profile.extended(&file, text)
+                profile.extended(&file, text).map(Cow::Owned)
             }
         }
     }
@@ -351,7 +352,7 @@ impl Profile {
     ///
     /// # Errors
     /// If there is none.
-    pub fn built_in(name: &str) -> Result<Self, ProfileError> {
+    pub fn built_in(name: &str) -> Result<&'static Self, ProfileError> {
         static PARSED: [OnceLock<Result<Profile, ProfileError>>; BUILT_IN.len()] =
             [const { OnceLock::new() }; BUILT_IN.len()];
         let mut all = BUILT_IN.iter().zip(&PARSED);
@@ -362,7 +363,7 @@ impl Profile {
             let file = format!("sandbox-profiles/{name}.toml");
             Self::parse(&file, text)?.extended(&file, text)
         };
-        parsed.get_or_init(parse).clone()
+        parsed.get_or_init(parse).as_ref().map_err(Clone::clone)
     }
 
     /// Reads one file and checks it by itself.
@@ -385,7 +386,7 @@ impl Profile {
         };
         let base =
             Self::built_in(base).map_err(|e| fault(check::Fault::top("extends", e.to_string())))?;
-        base.changed_by(self).map_err(fault)
+        base.clone().changed_by(self).map_err(fault)
     }
 
     fn changed_by(mut self, own: Self) -> Result<Self, check::Fault> {

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::cgroup::Cgroup;
 use super::private::PrivateDirectory;
-use super::{launcher, sys};
+use super::{canary, launcher, sys};
 
 /// The outer process of a sandbox, by what can end it.
 pub(super) enum Outer {
@@ -54,7 +54,7 @@ pub(super) struct Process {
 /// Threads that take ended sandboxes apart.
 static REAPERS: Mutex<Vec<std::thread::JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// Waits until every sandbox that was ended is gone, and what sandboxes are started from. Blocks, for moments.
+/// Waits until every sandbox that was ended is gone, and what sandboxes are started from and tested by. Blocks, for moments.
 pub fn settle() {
     let reapers = std::mem::take(&mut *REAPERS.lock().expect("nothing panics under this lock"));
     for reaper in reapers {
@@ -62,6 +62,7 @@ pub fn settle() {
         drop(reaper.join());
     }
     launcher::stop();
+    canary::forget();
 }
 
 impl Process {

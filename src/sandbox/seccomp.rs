@@ -77,14 +77,12 @@ fn compile_anew(profile: &Profile, tier: Tier) -> Result<Vec<Filter>, String> {
     if tier == Tier::None {
         return Ok(Vec::new());
     }
-    let mut filters = vec![no_x32()];
-    for (errno, rules) in all_rules(profile, tier)? {
-        filters.push(assemble(rules, errno)?);
-    }
-    Ok(filters)
+    // One for all: the kernel makes each into machine code by itself, and passes every call through each.
+    Ok(vec![assemble(all_rules(profile, tier)?)?])
 }
 
-/// What fails how. The first set to be loaded comes first.
+/// What fails how: what is absent, and what is forbidden. A call that is both is absent, unless it is forbidden whatever
+/// its arguments are.
 fn all_rules(profile: &Profile, tier: Tier) -> Result<[(Errno, Rules); 2], String> {
     let refused = |errno| -> Result<Rules, String> {
         let calls = profile.deny.iter().filter(|deny| deny.errno == errno);
@@ -97,13 +95,15 @@ fn all_rules(profile: &Profile, tier: Tier) -> Result<[(Errno, Rules); 2], Strin
         }
         Ok(rules)
     };
-    let (absent, mut forbidden) = (refused(Errno::NoSys)?, refused(Errno::Perm)?);
+    let (mut absent, mut forbidden) = (refused(Errno::NoSys)?, refused(Errno::Perm)?);
     for deny in &profile.deny_if {
         add_rule(&mut forbidden, deny.rule)?;
     }
     if tier == Tier::Landlock {
         no_network(&mut forbidden)?;
     }
+    absent.retain(|call, _| forbidden.get(call).is_none_or(|rules| !rules.is_empty()));
+    forbidden.retain(|call, _| !absent.contains_key(call));
     Ok([(Errno::NoSys, absent), (Errno::Perm, forbidden)])
 }
 
@@ -122,30 +122,39 @@ impl Filter {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn assemble(rules: Rules, errno: Errno) -> Result<Filter, String> {
-    let deny = errno_of(errno);
-    let arch = arch()?;
-    let program = |rules: Rules| -> Result<BpfProgram, String> {
-        let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny.clone(), arch);
-        filter.and_then(TryInto::try_into).map_err(|e| e.to_string())
-    };
-    let leaf = |(call, rules): (i64, Vec<SeccompRule>)| -> Result<Leaf, String> {
-        let number = u32::try_from(call).expect("numbers of calls are small");
-        let body = match rules.is_empty() {
-            true => vec![
-                (JUMP_IF_EQUAL, 0, 1, number),
-                (RETURN, 0, 0, deny.clone().into()),
-                (RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-            ],
-            false => Filter::of(&program(BTreeMap::from([(call, rules)]))?).0.split_off(PROLOGUE),
-        };
-        Ok(Leaf { number, body })
-    };
-    let leaves = rules.into_iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
-    let mut whole = Filter::of(&program(BTreeMap::from([(0, Vec::new())]))?).0;
+fn assemble(rules: [(Errno, Rules); 2]) -> Result<Filter, String> {
+    let mut leaves = Vec::new();
+    for (errno, rules) in rules {
+        for (call, rules) in rules {
+            leaves.push(leaf(call, rules, &errno_of(errno))?);
+        }
+    }
+    leaves.sort_by_key(|leaf| leaf.number);
+    let mut whole = library(BTreeMap::from([(0, Vec::new())]), &errno_of(Errno::Perm))?.0;
     whole.truncate(PROLOGUE);
+    whole.extend(no_x32());
     tree(&leaves, &mut whole);
     Ok(Filter(whole))
+}
+
+fn leaf(call: i64, rules: Vec<SeccompRule>, deny: &SeccompAction) -> Result<Leaf, String> {
+    let number = u32::try_from(call).expect("numbers of calls are small");
+    let body = match rules.is_empty() {
+        true => vec![
+            (JUMP_IF_EQUAL, 0, 1, number),
+            (RETURN, 0, 0, deny.clone().into()),
+            (RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ],
+        false => library(BTreeMap::from([(call, rules)]), deny)?.0.split_off(PROLOGUE),
+    };
+    Ok(Leaf { number, body })
+}
+
+/// The rules as the library makes a program of them: one comparison of the number after the other.
+fn library(rules: Rules, deny: &SeccompAction) -> Result<Filter, String> {
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny.clone(), arch()?);
+    let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
+    program.map(|program| Filter::of(&program)).map_err(|e| e.to_string())
 }
 
 fn errno_of(errno: Errno) -> SeccompAction {
@@ -194,16 +203,18 @@ fn arch() -> Result<TargetArch, String> {
     std::env::consts::ARCH.try_into().map_err(|e| format!("{e:?}"))
 }
 
-/// On x86-64, calls with bit 30 set are those of the x32 ABI: the same calls under other numbers, past every rule.
-fn no_x32() -> Filter {
-    const LOAD_NUMBER: (u16, u8, u8, u32) = (0x20, 0, 0, 0);
-    const X32: u32 = 0x4000_0000;
-    const ALLOW: u32 = 0x7fff_0000;
-    const ERRNO: u32 = 0x0005_0000;
-    let enosys = ERRNO | u32::try_from(libc::ENOSYS).expect("errnos are positive");
-    let limit = if cfg!(target_arch = "x86_64") { X32 } else { u32::MAX };
-    Filter(vec![LOAD_NUMBER, (0x35, 0, 1, limit), (0x06, 0, 0, enosys), (0x06, 0, 0, ALLOW)])
+/// On x86-64, calls with bit 30 set are those of the x32 ABI: the same calls under other numbers, past every rule. The
+/// number is in the accumulator.
+fn no_x32() -> Vec<(u16, u8, u8, u32)> {
+    if cfg!(target_arch = "x86_64") {
+        vec![(JUMP_IF_NOT_LESS, 0, 1, X32), (RETURN, 0, 0, errno_of(Errno::NoSys).into())]
+    } else {
+        Vec::new()
+    }
 }
+
+/// The bit that marks a call of the x32 ABI.
+const X32: u32 = 0x4000_0000;
 
 fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
     match rule {
@@ -520,33 +531,40 @@ mod tests {
         }
     }
 
-    /// The rules of a profile, as the library puts them one after the other, and as a tree, answer everything alike.
+    /// The rules of a profile, as the library puts them one after the other in two programs, and as one tree, answer
+    /// everything alike.
     #[test]
     fn a_tree_answers_as_the_list_does() {
         let words = [0, 1, 2, 3, 5, 8, 10, 16, 17, 29, 40, 0x1000_0000, 0x4008_6602, u64::MAX];
         let more = [0o4755, 0o2000, 0x5412, 0x541c, 0x2000_0000, 1 << 30, 0x6000, 1024];
+        let x32 = if cfg!(target_arch = "x86_64") { X32 } else { u32::MAX };
         for (name, _) in crate::sandbox::profile::BUILT_IN {
             let profile = Profile::built_in(name).unwrap();
-            for rules in all_rules(&profile, Tier::Landlock).unwrap() {
-                let filter = SeccompFilter::new(
-                    rules.1.clone(),
-                    SeccompAction::Allow,
-                    errno_of(rules.0),
-                    arch().unwrap(),
-                );
-                let list = Filter::of(&filter.unwrap().try_into().unwrap());
-                let tree = assemble(rules.1, rules.0).unwrap();
-                for call in (0..600).chain([u32::MAX, 0x4000_0001]) {
-                    for word in words.iter().chain(&more) {
-                        for place in 0..4 {
-                            let mut arguments = [2; 6];
-                            arguments[place] = *word;
-                            assert_eq!(
-                                answer(&tree.0, call, arguments),
-                                answer(&list.0, call, arguments),
-                                "{name}: call {call} with {arguments:?}"
-                            );
-                        }
+            let rules = all_rules(profile, Tier::Landlock).unwrap();
+            let list = |(errno, rules): &(Errno, Rules)| {
+                library(rules.clone(), &errno_of(*errno)).unwrap()
+            };
+            let lists = [list(&rules[0]), list(&rules[1])];
+            let expected = |call: u32, arguments: [u64; 6]| {
+                let answers = lists.each_ref().map(|list| answer(&list.0, call, arguments));
+                let refused = answers.into_iter().find(|a| *a != libc::SECCOMP_RET_ALLOW);
+                match refused {
+                    _ if call >= x32 => errno_of(Errno::NoSys).into(),
+                    Some(refused) => refused,
+                    None => libc::SECCOMP_RET_ALLOW,
+                }
+            };
+            let tree = assemble(rules.clone()).unwrap();
+            for call in (0..600).chain([u32::MAX, 0x4000_0001]) {
+                for word in words.iter().chain(&more) {
+                    for place in 0..4 {
+                        let mut arguments = [2; 6];
+                        arguments[place] = *word;
+                        assert_eq!(
+                            answer(&tree.0, call, arguments),
+                            expected(call, arguments),
+                            "{name}: call {call} with {arguments:?}"
+                        );
                     }
                 }
             }

@@ -364,7 +364,7 @@ mod tests {
             Found { held: if tier == Tier::Full { all } else { Vec::new() }, ..Found::default() };
         let mut environment = Environment::new("/home/u/project".into());
         environment.tier = tier;
-        View::of(&profile, plan(&profile, &environment, &Host { found, ..host() }).unwrap())
+        View::of(profile, plan(profile, &environment, &Host { found, ..host() }).unwrap())
     }
 
     #[test]

@@ -5,8 +5,12 @@
 //! a protected one's place would not be covered; it has another inode, or a change in its own. Whatever differs, the
 //! sandbox is ended and another launched. Nothing has run in it until it is given out.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::disk::Place;
 use super::guest::{Guest, LaunchError};
@@ -17,15 +21,15 @@ use crate::environment::Environment;
 /// A running sandbox that nobody has used, and what it was launched by. Dropping it ends it.
 pub struct Spare {
     guest: Guest,
-    plan: Plan,
-    seen: Seen,
+    basis: Basis,
+    mounts: Mounts,
 }
 
 impl Spare {
     pub(super) async fn launch(plan: Plan) -> Result<Self, LaunchError> {
         // Before anything is mounted: what changes meanwhile is seen as a change.
-        let seen = Seen::of(&plan);
-        Ok(Self { guest: Guest::launch(&plan).await?, plan, seen })
+        let (basis, mounts) = (Basis::of(plan), Mounts::watch());
+        Ok(Self { guest: Guest::launch(&basis.plan).await?, basis, mounts })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -42,12 +46,36 @@ impl Spare {
         disk: &Place,
         variables: &[(String, String)],
     ) -> Option<Guest> {
+        let same = self.basis.still_holds(environment, disk, variables)
+            && self.mounts.are_the_same()
+            && !self.guest.is_dead();
+        same.then_some(self.guest)
+    }
+}
+
+/// What a sandbox was launched by.
+struct Basis {
+    plan: Plan,
+    seen: Seen,
+}
+
+impl Basis {
+    fn of(plan: Plan) -> Self {
+        let seen = Seen::of(&plan);
+        Self { plan, seen }
+    }
+
+    fn still_holds(
+        &self,
+        environment: &Environment,
+        disk: &Place,
+        variables: &[(String, String)],
+    ) -> bool {
         let environment = Environment { tier: self.plan.tier, ..environment.clone() };
         // One that cannot be planned any more is refused by the launch that follows, in its words.
-        let mut plan = plan_for(&environment, Some(disk)).ok()?;
+        let Ok(mut plan) = plan_for(&environment, Some(disk)) else { return false };
         plan.env.extend_from_slice(variables);
-        let same = plan == self.plan && Seen::of(&plan) == self.seen;
-        (same && !self.guest.is_dead()).then_some(self.guest)
+        plan == self.plan && Seen::of(&plan) == self.seen
     }
 }
 
@@ -58,8 +86,6 @@ struct Seen {
     mounted: Vec<Option<(u64, u64)>>,
     /// The same of what is held, with its last change: a link that was made and removed again has loosened what covers it.
     held: Vec<Option<(u64, u64, i64, i64)>>,
-    /// All mounts of the host: those below a directory that is shown are shown with it.
-    mounts: Option<String>,
 }
 
 impl Seen {
@@ -73,8 +99,24 @@ impl Seen {
         Self {
             mounted: shown.map(mounted).collect(),
             held: plan.held.iter().map(|held_path| held(&held_path.path)).collect(),
-            mounts: std::fs::read_to_string("/proc/self/mountinfo").ok(),
         }
+    }
+}
+
+/// The host's mounts: those below a directory that is shown are shown with it. The kernel says when one comes or goes
+/// (proc_pid_mountinfo(5)); to read them all takes longer than the rest of a look.
+struct Mounts(Option<File>);
+
+impl Mounts {
+    fn watch() -> Self {
+        Self(File::open("/proc/self/mountinfo").ok())
+    }
+
+    /// Whether none has come or gone. Those that cannot be watched may have.
+    fn are_the_same(&self) -> bool {
+        let Some(table) = &self.0 else { return false };
+        let mut watched = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+        poll(&mut watched, PollTimeout::ZERO).is_ok_and(|changed| changed == 0)
     }
 }
 
@@ -91,4 +133,84 @@ fn outside(plan: &Plan, path: &Path) -> PathBuf {
         })
     });
     below.unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir, hard_link, remove_file, rename};
+
+    use nix::mount::{MsFlags, mount, umount};
+
+    use super::*;
+    use crate::environment::{ProfileSource, WorkspaceMode};
+
+    fn write(path: &Path, text: &str) {
+        std::io::Write::write_all(&mut File::create(path).unwrap(), text.as_bytes()).unwrap();
+    }
+
+    /// Whether what a sandbox was launched by still holds after the change.
+    #[track_caller]
+    fn check(
+        expected: bool,
+        change: impl FnOnce(&Path, &mut Environment, &mut Vec<(String, String)>),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let workspace = root.join("work");
+        create_dir(&workspace).unwrap();
+        write(&workspace.join(".npmrc"), "a token");
+        let disk = Place::of(&root, "disk");
+        disk.prepare(WorkspaceMode::Direct, &workspace).unwrap();
+        let mut environment = Environment::new(workspace.clone());
+        let mut variables = vec![("NAME".to_owned(), "value".to_owned())];
+        let mut plan = plan_for(&environment, Some(&disk)).unwrap();
+        plan.env.extend_from_slice(&variables);
+        let basis = Basis::of(plan);
+        change(&workspace, &mut environment, &mut variables);
+        let place = std::panic::Location::caller();
+        assert_eq!(basis.still_holds(&environment, &disk, &variables), expected, "{place}");
+    }
+
+    #[test]
+    fn only_what_a_launch_would_give_now_is_given_out() {
+        check(true, |_, _, _| {});
+        check(true, |work, _, _| write(&work.join("main.rs"), "what is not protected may change"));
+        check(false, |work, _, _| write(&work.join(".env"), "a secret that came later"));
+        check(false, |work, _, _| remove_file(work.join(".npmrc")).unwrap());
+        check(false, |work, _, _| {
+            write(&work.join("new"), "a file that takes the place of one that is covered");
+            rename(work.join("new"), work.join(".npmrc")).unwrap();
+        });
+        check(false, |work, _, _| {
+            hard_link(work.join(".npmrc"), work.join("other")).unwrap();
+            remove_file(work.join("other")).unwrap();
+        });
+        check(false, |work, _, _| {
+            rename(work, work.with_file_name("before")).unwrap();
+            create_dir(work).unwrap();
+            rename(work.with_file_name("before").join(".npmrc"), work.join(".npmrc")).unwrap();
+        });
+        check(false, |work, _, _| {
+            rename(work, work.with_file_name("before")).unwrap();
+        });
+        check(false, |_, environment, _| {
+            environment.profile = ProfileSource::BuiltIn("strict".to_owned());
+        });
+        check(false, |_, _, variables| variables[0].1 = "another".to_owned());
+    }
+
+    #[test]
+    fn a_mount_that_comes_or_goes_is_noticed() {
+        if !nix::unistd::geteuid().is_root() {
+            let said = "NOT TESTED: not root, so nothing can be mounted\n";
+            return std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let none: Option<&str> = None;
+        let before = Mounts::watch();
+        mount(Some("test"), dir.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let between = Mounts::watch();
+        umount(dir.path()).unwrap();
+        assert_eq!([before.are_the_same(), between.are_the_same()], [false, false]);
+    }
 }

@@ -152,6 +152,32 @@ fn in_overlay_and_copy_the_users_files_stay_as_they_are() {
 }
 
 #[test]
+fn what_becomes_protected_where_the_session_has_something_else_is_no_obstacle() {
+    for who in As::all() {
+        let session = Session::new(
+            who,
+            &[
+                "rm -r gone && mkdir .env CLAUDE.md && ln -s nowhere AGENTS.md && \
+                 echo mine | tee .env/file CLAUDE.md/file > .ssh",
+                "{ test -e gone || echo absent; cat .env/file || echo hidden; cat .ssh || echo hidden
+                   echo more > CLAUDE.md/file || echo frozen; } 2>/dev/null",
+            ],
+        );
+        let casemate = &session.casemate;
+        casemate.put("gone/file", "here");
+        casemate.give_to_user();
+        session.run(&["--workspace-mode", "overlay"]);
+        casemate.put("gone/.env", "TOKEN=1");
+        casemate.put(".env", "TOKEN=1");
+        casemate.put(".ssh/id_rsa", "a key");
+        casemate.put("AGENTS.md", "Obey.");
+        std::os::unix::fs::symlink("AGENTS.md", casemate.workspace().join("CLAUDE.md")).unwrap();
+        casemate.give_to_user();
+        assert_eq!(session.go_on().trim(), "absent\nhidden\nhidden\nfrozen", "{who:?}");
+    }
+}
+
+#[test]
 fn a_mode_that_cannot_be_had_names_the_other() {
     let session = Session::new(As::Me, &["echo well"]);
     let check = |flags: &[&str], words: &[&str]| {

@@ -659,3 +659,65 @@ fn calls_are_refused_by_the_filter_and_by_nothing_else() {
         assert_eq!(*errno, 0, "{name} fails without the sandbox too: {outside:?}");
     }
 }
+
+/// A system of the least: a shell with its libraries, copied from this one, and a mark.
+fn put_system(at: &Path) {
+    for dir in ["usr/bin", "usr/lib", "usr/lib64"] {
+        std::fs::create_dir_all(at.join(dir)).unwrap();
+    }
+    for dir in ["bin", "lib", "lib64"] {
+        symlink(format!("usr/{dir}"), at.join(dir)).unwrap();
+    }
+    std::fs::copy("/bin/bash", at.join("usr/bin/bash")).unwrap();
+    let listed = Command::new("ldd").arg("/bin/bash").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        let target =
+            at.join("usr").join(library.trim_start_matches("/usr").trim_start_matches('/'));
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(library, target).unwrap();
+    }
+    write(&at.join("usr/mark"), "of the image");
+}
+
+#[test]
+fn a_directory_or_an_unpacked_image_takes_the_place_of_the_hosts_root() {
+    let description = r#"{"ociVersion": "1.0.2", "process": {"env": ["PATH=/usr/image/bin", "HOME=/root", "OF_IMAGE=yes"]}}"#;
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        put_system(&casemate.home().join("plain"));
+        let bundle = casemate.home().join("bundle");
+        put_system(&bundle.join("rootfs"));
+        write(&bundle.join("config.json"), description);
+        let packed = casemate.home().join("packed");
+        std::fs::create_dir_all(packed.join("blobs/sha256")).unwrap();
+        write(&packed.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#);
+        let wrong = casemate.home().join("wrong");
+        put_system(&wrong.join("rootfs"));
+        write(&wrong.join("config.json"), "[]");
+        casemate.give_to_user();
+        let profile = |root: &str| {
+            let text = format!(
+                "name = \"mine\"\nreason = \"a test\"\nextends = \"default\"\nroot = \"{}\"\n",
+                casemate.home().join(root).display()
+            );
+            casemate.put("profile.toml", &text).display().to_string()
+        };
+        let line = r#"echo "$(< /usr/mark) $OF_IMAGE $HOME $PATH""#;
+        let check = |root: &str, starts: &str, has: &str| {
+            let said = inside(&casemate, &["--profile", &profile(root)], line);
+            assert!(said.starts_with(starts) && said.contains(has), "{who:?} {root}: {said}");
+        };
+        check("plain", "of the image  /home/agent ", ":/usr/bin:");
+        check("bundle", "of the image yes /home/agent ", ":/usr/image/bin:");
+        let refused = |root: &str, expected: &str| {
+            let words =
+                ["sandbox", "exec", "--profile", &profile(root), "--", "bash", "-c", "true"];
+            let said = casemate.run(&words).stderr();
+            assert!(said.contains(expected), "{who:?} {root}: {said}");
+        };
+        refused("packed", "umoci unpack --rootless --image IMAGE:TAG BUNDLE");
+        refused("wrong", "has a config.json that describes no container");
+        refused("absent", "is not there");
+    }
+}

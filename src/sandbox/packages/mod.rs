@@ -37,7 +37,7 @@ pub fn root_of(profile: &ProfileSource) -> Result<PathBuf, SandboxError> {
     let profile = Profile::of(profile).map_err(PlanError::from)?;
     // One that cannot be used is refused when it is planned with.
     Ok(match profile.root.as_deref().map(host::root_of) {
-        Some(Root::Directory(root)) => root,
+        Some(Root::Directory { path, .. }) => path,
         Some(Root::Unusable { .. }) | None => PathBuf::from("/"),
     })
 }
@@ -71,7 +71,7 @@ pub fn run(
     door: &mut dyn FnMut(OwnedFd),
     watch: &mut dyn FnMut(u32) -> bool,
 ) -> Result<Option<u8>, SandboxError> {
-    let mut profile = Profile::of(step.profile).map_err(PlanError::from)?;
+    let mut profile = Profile::of(step.profile).map_err(PlanError::from)?.into_owned();
     profile.workspace = Some(Access::ReadWrite);
     let environment = Environment {
         mounts: step.shown,

@@ -13,7 +13,7 @@ fn the_built_in_profiles_are_whole() {
 
 fn mine(text: &str) -> Result<Profile, String> {
     let source = ProfileSource::File { path: "mine.toml".into(), text: text.to_owned() };
-    Profile::of(&source).map_err(|e| e.to_string())
+    Profile::of(&source).map(Cow::into_owned).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_file_changes_what_it_extends_and_nothing_else() {
          [[limit]]\nresource = 'nproc'\nvalue = 5\nreason = 'few of them'\n",
     )
     .unwrap();
-    let mut expected = Profile::built_in("default").unwrap();
+    let mut expected = Profile::built_in("default").unwrap().clone();
     expected.name = "mine".to_owned();
     expected.reason = "for a test".to_owned();
     expected.extends = Some("default".to_owned());

@@ -13,8 +13,9 @@ use serde_json::json;
 use crate::support::{As, Casemate};
 
 const LAUNCHES: u64 = 200;
-/// Longest life of a launch: twice the time that it takes to come up here.
-const LONGEST_MS: u64 = 60;
+/// Longest life of a launch at first: twice the time that it takes to come up where nothing else runs. It is doubled as long
+/// as nothing that was launched came up.
+const LONGEST: Duration = Duration::from_millis(60);
 /// What other tests have under way at the same time ends within this.
 const OTHERS_END: Duration = Duration::from_secs(180);
 
@@ -59,6 +60,19 @@ fn mounts_and_cgroups(place: &Path) -> BTreeSet<String> {
     found
 }
 
+/// Canaries that these processes have put.
+fn canaries_of(processes: &BTreeSet<String>) -> BTreeSet<String> {
+    let dirs = std::fs::read_dir("/tmp").unwrap().map(|entry| entry.unwrap().path());
+    let own = |path: &Path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(".casemate-"))
+    };
+    // A directory goes with its last file, also just now.
+    let names =
+        dirs.filter(|path| own(path)).filter_map(|dir| std::fs::read_dir(dir).ok()).flatten();
+    let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| processes.contains(name.split('-').next().unwrap())).collect()
+}
+
 fn names_in(dir: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -77,18 +91,19 @@ fn wait_for_none(what: &str, left: impl Fn() -> BTreeSet<String>) {
     }
 }
 
-/// Starts the program and kills it after a random time; how long it lived.
-fn launch_and_kill(mut command: Command, random: &mut u64) -> Duration {
+/// Starts the program and kills it after a random time; its number.
+fn launch_and_kill(mut command: Command, longest: Duration, random: &mut u64) -> u32 {
     // A linear congruential generator: reproducible from the seed that the test prints.
     *random =
         random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    let life = Duration::from_micros((*random >> 33) % (LONGEST_MS * 1000));
+    let longest = u64::try_from(longest.as_micros()).unwrap();
+    let life = Duration::from_micros((*random >> 33) % longest);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(life);
     child.kill().unwrap();
     child.wait().unwrap();
-    life
+    child.id()
 }
 
 #[test]
@@ -103,16 +118,29 @@ fn launches_that_are_killed_leave_nothing() {
         let place = casemate.home().parent().unwrap().to_owned();
         let (before, fixtures) = (processes(), mounts_and_cgroups(&place));
         let number = launches();
-        for i in 0..number {
+        let (mut longest, mut made, mut sessions) = (LONGEST, 0, 0);
+        let mut killed = BTreeSet::new();
+        while made < number || sessions == 0 {
             let mut command = casemate.command();
-            if i % 3 == 0 {
+            if made % 3 == 0 {
                 command.args(["run", "--quiet", "--model", &model, "hold on"]);
             } else {
                 command.args(["sandbox", "exec", "--", "bash", "-c", HOLDS_ON]);
             }
-            launch_and_kill(command, &mut random);
+            killed.insert(launch_and_kill(command, longest, &mut random).to_string());
+            made += 1;
+            if made % 50 == 0 && sessions == 0 {
+                sessions = casemate.sessions().len();
+                longest *= if sessions == 0 { 2 } else { 1 };
+                assert!(longest < OTHERS_END, "no run lives long enough to have a session");
+            }
         }
         wait_for_none("processes", || &processes() - &before);
+        // The next launch removes what a host that was killed could not.
+        let turns =
+            json!({"turns": [{"tool_calls": [{"bash": {"command": "true"}}]}, {"text": "Done."}]});
+        let model = casemate.script(&turns.to_string());
+        casemate.run(&["run", "--quiet", "--model", &model, "do nothing"]).expect(0);
         wait_for_none("mounts or cgroups", || &mounts_and_cgroups(&place) - &fixtures);
         assert_eq!(names_in(&casemate.workspace()), BTreeSet::new(), "in the workspace");
         assert_eq!(names_in(&place), ["home", "work"].map(str::to_owned).into(), "beside it");
@@ -120,9 +148,9 @@ fn launches_that_are_killed_leave_nothing() {
         let listed = casemate.run(&["sessions", "list", "--json", "--limit", "1000"]).expect(0);
         let sessions =
             serde_json::from_str::<Vec<serde_json::Value>>(&listed.stdout()).unwrap().len();
+        assert_eq!(canaries_of(&killed), BTreeSet::new(), "{who:?}: canaries");
         println!(
-            "{who:?}: {number} launches killed, {sessions} of them had a session; nothing is left"
+            "{who:?}: {made} launches killed, {sessions} of them had a session; nothing is left"
         );
-        assert!(sessions > 0, "no run lived long enough: the moments are not spread");
     }
 }
