@@ -33,7 +33,7 @@ use std::sync::Arc;
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
-pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
+pub use crate::store::{CreatedRange, Json, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
@@ -189,7 +189,7 @@ impl Runtime {
     /// # Errors
     /// If its definition cannot be read.
     pub fn environment_of(&self, row: &SessionRow) -> Result<Environment, RuntimeError> {
-        Ok(definition(row.clone())?.environment)
+        Ok(definition(row)?.environment)
     }
 
     /// The configuration.
@@ -291,6 +291,7 @@ impl Runtime {
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         self.make_disk(&id, &definition.environment).await?;
         let works = !append.events.is_empty();
+        let has_tools = !definition.agent.tools.is_empty();
         let environment = definition.environment.clone();
         let new = NewSession {
             id,
@@ -305,7 +306,7 @@ impl Runtime {
         let row = self.shared.store.create_session(new, append).await?;
         if works {
             self.drive(&row.id)?;
-        } else {
+        } else if has_tools {
             self.prepare(&row.id, environment);
         }
         Ok(row)
@@ -341,7 +342,7 @@ impl Runtime {
             if row.status == SessionStatus::Terminated {
                 return Err(RuntimeError::Terminated(row.id));
             }
-            let definition = definition(row.clone())?;
+            let definition = definition(&row)?;
             let now = self.shared.clock.now();
             let at_cap = self.is_at_cap(&row)?;
             let admission = Admission::to(self.reader(), &row, &definition, now, at_cap);
@@ -401,23 +402,23 @@ impl Runtime {
         if self.shared.drivers.wake(id) {
             return Ok(());
         }
-        let definition = definition(self.row(id)?)?;
+        let definition = definition(&self.row(id)?)?;
         let (route, model) = self.model(&definition.agent.model)?;
-        let (previews, interrupt) = self.shared.drivers.channel(id);
-        let parts = Parts {
+        let launcher = self.launcher(id, definition.environment);
+        let price = self.price(&route);
+        self.shared.drivers.start(id, |previews, interrupt| Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
             model,
             model_name: route.to_string(),
-            price: self.price(&route),
+            price,
             model_id: route.model,
             opened_at: self.shared.opened_at,
-            launcher: self.launcher(id, definition.environment),
+            launcher,
             disk: self.disk(id),
             previews,
             interrupt,
-        };
-        self.shared.drivers.start(id, parts);
+        });
         Ok(())
     }
 
@@ -465,7 +466,7 @@ impl Runtime {
         let rewinds = self.reader().of_kind(&id, "internal.rewound")?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
-        let mut session = Session::new(Arc::new(definition(row)?));
+        let mut session = Session::new(Arc::new(definition(&row)?));
         self.reader().each(&id, 0, |event| {
             if !lineage.holds(event.seq) {
                 return session.skip(&event);
@@ -487,7 +488,7 @@ impl Runtime {
     /// # Errors
     /// If the session's definition cannot be read.
     pub fn changes(&self, row: &SessionRow, since: Timestamp) -> Result<Changes, RuntimeError> {
-        let definition = definition(row.clone())?;
+        let definition = definition(row)?;
         Ok(changes::changed_since(&definition.environment, since))
     }
 
@@ -518,9 +519,9 @@ impl Runtime {
     }
 }
 
-fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
-    serde_json::from_value(row.definition)
-        .map_err(|source| DriveError::Definition { session: row.id, source }.into())
+fn definition(row: &SessionRow) -> Result<Definition, RuntimeError> {
+    let wrong = |source| DriveError::Definition { session: row.id.clone(), source }.into();
+    row.definition.parse().map_err(wrong)
 }
 
 /// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
