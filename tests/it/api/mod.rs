@@ -1,6 +1,7 @@
 //! `casemate serve`, as any HTTP client sees it.
 
 mod agents;
+mod crash;
 mod environments;
 mod events;
 mod files;
@@ -11,6 +12,7 @@ mod sessions;
 mod stream;
 mod threads;
 mod transport;
+mod vanish;
 
 pub(crate) use server::Server;
 

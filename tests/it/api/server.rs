@@ -123,15 +123,28 @@ impl Server {
         reply(&bytes)
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop and waits until it has.
     pub(crate) fn stop(mut self) -> Casemate {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
         let status = until("the server's end", || self.child.try_wait().unwrap());
         assert!(status.success(), "{status}");
-        let casemate = std::mem::replace(&mut self.casemate, Casemate::new());
-        drop(self);
-        casemate
+        self.into_casemate()
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(mut self) -> Casemate {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.into_casemate()
+    }
+
+    fn into_casemate(mut self) -> Casemate {
+        std::mem::replace(&mut self.casemate, Casemate::new())
     }
 }
 
