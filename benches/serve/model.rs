@@ -78,6 +78,7 @@ fn serve(stream: &TcpStream, words: usize, note: &SyncSender<Instant>) -> std::i
             let bytes = format!("{:x}\r\n{event}\r\n", event.len());
             writer.write_all(bytes.as_bytes())
         };
+        (&*stream).write_all(HEAD)?;
         say(BEGIN)?;
         for _ in 0..words {
             std::thread::sleep(PACE);
@@ -93,7 +94,8 @@ fn serve(stream: &TcpStream, words: usize, note: &SyncSender<Instant>) -> std::i
     Ok(())
 }
 
-/// With the head of the response and the size of what follows it left to the first chunk.
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 const BEGIN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench\",\"content\":[],\"stop_reason\":null,\"usage\":{\"input_tokens\":10,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
 const END: &str = "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":20}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
