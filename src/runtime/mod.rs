@@ -436,7 +436,7 @@ impl Runtime {
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
         let mut interrupted = false;
-        let session = self.fold(self.row(id)?, |body| match body {
+        let session = self.fold(&self.row(id)?, |body| match body {
             EventBody::UserMessage { .. } => interrupted = false,
             EventBody::UserInterrupt { .. } => interrupted = true,
             _ => {}
@@ -459,14 +459,14 @@ impl Runtime {
     /// The session's state; every event that counts is shown to `visit`.
     fn fold(
         &self,
-        row: SessionRow,
+        row: &SessionRow,
         mut visit: impl FnMut(&EventBody),
     ) -> Result<Session, RuntimeError> {
         let id = row.id.clone();
         let rewinds = self.reader().of_kind(&id, "internal.rewound")?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
-        let mut session = Session::new(Arc::new(definition(&row)?));
+        let mut session = Session::new(Arc::new(definition(row)?));
         self.reader().each(&id, 0, |event| {
             if !lineage.holds(event.seq) {
                 return session.skip(&event);
@@ -480,7 +480,7 @@ impl Runtime {
     /// Whether nothing more may be asked of the session's model. Its last stop says so, until the budget is another.
     fn is_at_cap(&self, row: &SessionRow) -> Result<bool, RuntimeError> {
         let stopped = row.stop_reason == Some(StopReason::BudgetReached);
-        Ok(stopped && self.fold(row.clone(), |_| {})?.is_over_budget())
+        Ok(stopped && self.fold(row, |_| {})?.is_over_budget())
     }
 
     /// What changed in the session's workspace since then.
