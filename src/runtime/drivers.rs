@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::event::Seq;
 use crate::id::SessionId;
 use crate::limits::DRIVER_REST;
 use crate::session::{DriveError, Driver, Interrupt, Parts, Previews};
@@ -82,9 +83,9 @@ impl Drivers {
         lock(&self.0).values().filter(|channel| channel.is_driven()).count()
     }
 
-    /// Stops the step that the session performs, if any.
-    pub(super) fn interrupt(&self, id: &SessionId) {
-        self.with(id, |channel| channel.interrupt.trip());
+    /// Stops the step that the session performs, if any, for that event of its log.
+    pub(super) fn interrupt(&self, id: &SessionId, event: Seq) {
+        self.with(id, |channel| channel.interrupt.trip(event));
     }
 
     pub(super) fn watch(&self, id: &SessionId) -> (Previews, watch::Receiver<Fault>) {

@@ -152,7 +152,7 @@ fn cut(events: &[Value]) -> usize {
     for message in of("user.message") {
         assert!(message["processed_at"].is_string(), "{message}");
     }
-    let last = of("session.status_idle").last().expect("it rested");
+    let last = of("session.status_idle").next_back().expect("it rested");
     assert_eq!(last["stop_reason"]["type"], "end_turn", "{last}");
     of("span.model_request_end").filter(|end| end["is_error"] == true).count()
 }
