@@ -17,6 +17,8 @@ pub const GROUP_COMMIT_MAX: usize = 128;
 pub const GROUP_COMMIT_BYTES: usize = 24 * 1024 * 1024;
 /// Events read from the store in one page.
 pub const SCAN_PAGE: usize = 512;
+/// Bytes of events after which one read of the store ends; the last of them may be one of [`MAX_EVENT_BYTES`].
+pub const SCAN_BYTES: usize = 1024 * 1024;
 /// Pages in the write-ahead log after which a checkpoint is started off the writer thread (SQLite's own default).
 pub const CHECKPOINT_PAGES: u32 = 1000;
 /// Bytes of the write-ahead log that stay allocated when it starts over: overwriting syncs faster than growing.
@@ -110,8 +112,12 @@ pub const MAX_LINE_CHARS: usize = 2_000;
 pub const AGENTS_MD_BYTES: usize = 32 * 1024;
 /// Time that a shutdown gives running work before it is dropped: it resumes like after a crash.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-/// Previews that a feed holds for a reader that lags; older ones are lost, events never are.
-pub const PREVIEW_QUEUE: usize = 1024;
+/// Previews that are held for a session's feeds; older ones are lost, events never are. Half a second of the fastest models,
+/// and 25 KB.
+pub const PREVIEW_QUEUE: usize = 256;
+/// Time that the state of a session is kept which rests and has no sandbox: folding its log again takes a millisecond, and its
+/// whole conversation is in it.
+pub const DRIVER_REST: Duration = Duration::from_secs(30);
 /// Files looked at for the closing summary: a second on a large tree, and nobody waits longer for a number.
 pub const CHANGES_LOOKED_AT: usize = 50_000;
 /// Largest agent file: a system prompt of its own bound, in the widest characters.
@@ -240,8 +246,10 @@ pub const STREAM_PING: Duration = Duration::from_secs(15);
 pub const STREAM_FRAMES: usize = 256;
 /// Largest frame that is kept for all connections; a larger one is read by each from the store.
 pub const SHARED_FRAME_BYTES: usize = 16 * 1024;
-/// Events that a connection reads from the store at once: the largest are [`MAX_EVENT_BYTES`].
+/// Events that a connection reads from the store at once.
 pub const STREAM_CATCH_UP: usize = 16;
+/// Events that a list which goes down reads at once: all of them are held, however large they are.
+pub const DESCENT_PAGE: usize = 64;
 /// Bytes after which a page of events is full, whatever its limit: what a client reads at once without harm.
 pub const EVENTS_PAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Events that a session may be created with (the protocol's bound).

@@ -61,8 +61,18 @@ impl<'a> Contestant<'a> {
         self.rounds.iter().flatten().min().copied().unwrap_or_default()
     }
 
-    fn medians(&self) -> impl Iterator<Item = Duration> {
-        self.rounds.iter().map(|calls| median(calls.clone()))
+    /// A figure of each round.
+    fn each(&self, figure: fn(Vec<Duration>) -> Duration) -> impl Iterator<Item = Duration> {
+        self.rounds.iter().map(move |calls| figure(calls.clone()))
+    }
+
+    /// The median over all rounds of its ratio to the other's figure.
+    fn ratio(&self, other: &Self, figure: fn(Vec<Duration>) -> Duration) -> f64 {
+        let pairs = self.each(figure).zip(other.each(figure));
+        let mut ratios: Vec<f64> =
+            pairs.map(|(one, other)| one.as_secs_f64() / other.as_secs_f64()).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
     }
 }
 
@@ -81,21 +91,23 @@ pub(crate) fn compare(
         }
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{title:<44} |  min us | med us | min ratio | med ratio   [{}]", load())?;
+    writeln!(
+        out,
+        "\n{title:<46} |  min us | med us | p99 us | min ratio | med ratio | p99 ratio   [{}]",
+        load()
+    )?;
     let floor = &contestants[0];
     for contestant in &contestants {
-        let pairs = contestant.medians().zip(floor.medians());
-        let mut ratios: Vec<f64> =
-            pairs.map(|(one, floor)| one.as_secs_f64() / floor.as_secs_f64()).collect();
-        ratios.sort_by(f64::total_cmp);
         writeln!(
             out,
-            "{:<44} | {:>7.0} | {:>6.0} | {:>9.2} | {:>9.2}",
+            "{:<46} | {:>7.0} | {:>6.0} | {:>6.0} | {:>9.2} | {:>9.2} | {:>9.2}",
             contestant.name,
             micros(contestant.least()),
-            micros(median(contestant.medians().collect())),
+            micros(median(contestant.each(median).collect())),
+            micros(median(contestant.each(tail).collect())),
             contestant.least().as_secs_f64() / floor.least().as_secs_f64(),
-            ratios[ratios.len() / 2],
+            contestant.ratio(floor, median),
+            contestant.ratio(floor, tail),
         )?;
     }
     Ok(())
@@ -108,6 +120,12 @@ pub(crate) fn micros(time: Duration) -> f64 {
 pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// What one call in a hundred takes, or the longest of fewer.
+fn tail(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
 }
 
 /// How busy the machine is: running processes, and the share of time in which some process waited for a processor.

@@ -21,7 +21,7 @@ use super::{App, JsonBody, input, json_text, stream};
 use crate::clock::Timestamp;
 use crate::event::{Event, Seq};
 use crate::id::SessionId;
-use crate::limits::{EVENTS_PAGE_BYTES, SCAN_PAGE};
+use crate::limits::{DESCENT_PAGE, EVENTS_PAGE_BYTES, SCAN_PAGE};
 use crate::runtime::{Reader, StoreError};
 
 /// Events of a page unless the client says otherwise, and at most.
@@ -270,10 +270,9 @@ impl Walk<'_> {
             _ => (end + 1, usize::MAX),
         };
         while below > 1 {
-            let after = below.saturating_sub(SCAN_PAGE as u64 + 1);
+            let after = below.saturating_sub(DESCENT_PAGE as u64 + 1);
             let count = usize::try_from(below - 1 - after).expect("no more than a page");
-            let page = self.reader.scan(self.id, after, count)?;
-            for event in page.into_iter().rev() {
+            for event in self.between(after, count)?.into_iter().rev() {
                 let seq = event.seq;
                 let shown = view::shown(self.reader, self.id, event)?;
                 let rest = std::mem::replace(&mut within, usize::MAX).min(shown.len());
@@ -286,6 +285,21 @@ impl Walk<'_> {
             below = after + 1;
         }
         Ok(None)
+    }
+
+    /// So many events, all of them.
+    fn between(&self, after: Seq, count: usize) -> Result<Vec<Event>, StoreError> {
+        let mut events: Vec<Event> = Vec::with_capacity(count);
+        while events.len() < count {
+            let seen = events.last().map_or(after, |event| event.seq);
+            let page = self.reader.scan(self.id, seen, count - events.len())?;
+            // A session that was deleted meanwhile has none.
+            if page.is_empty() {
+                break;
+            }
+            events.extend(page);
+        }
+        Ok(events)
     }
 
     /// Where the log ends, and what waits there.

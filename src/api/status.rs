@@ -65,6 +65,7 @@ async fn ready(State(app): State<App>) -> error::Answer {
 async fn metrics(State(app): State<App>) -> Response {
     let counters = app.counters();
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks() as u64;
     let mut text = String::new();
     let head = |name: &str, kind: &str, help: &str| {
         format!("# HELP casemate_{name} {help}\n# TYPE casemate_{name} {kind}\n")
@@ -80,6 +81,7 @@ async fn metrics(State(app): State<App>) -> Response {
         ("event_streams", "gauge", "Open event streams.", read(&counters.streams)),
         ("events_sent_total", "counter", "Events sent on streams.", read(&counters.events)),
         ("sessions_driven", "gauge", "Sessions with a driver.", app.runtime().driven()),
+        ("tasks", "gauge", "Tasks that have not ended.", tasks),
         ("uptime_seconds", "gauge", "Since the server started.", app.uptime().as_secs()),
     ] {
         text += &head(name, kind, help);

@@ -8,7 +8,7 @@ use super::error::{Answer, ApiError};
 use super::page::{self, Page};
 use super::path::Ids;
 use super::query::Query;
-use super::sessions::{find, seconds, statuses};
+use super::sessions::{find, seconds, statuses, unreadable};
 use super::{App, events, stream};
 use crate::clock::Timestamp;
 use crate::event::{Usage, rfc3339};
@@ -17,21 +17,25 @@ use crate::runtime::SessionRow;
 /// Threads of a page, unless the client says otherwise and at most.
 const LIMIT: usize = 1000;
 
-fn id(row: &SessionRow) -> &str {
-    row.definition["thread"].as_str().unwrap_or_default()
+fn id(row: &SessionRow) -> Result<String, ApiError> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        thread: String,
+    }
+    Ok(row.definition.parse::<Named>().map_err(|_| unreadable(row))?.thread)
 }
 
 /// The primary thread as clients see it: what it did is what its session did.
-fn view(row: &SessionRow, now: Timestamp) -> Value {
-    let mut agent = row.agent.clone();
+fn view(row: &SessionRow, now: Timestamp) -> Result<Value, ApiError> {
+    let mut agent: Value = row.agent.parse().map_err(|_| unreadable(row))?;
     if let Some(fields) = agent.as_object_mut() {
         fields.shift_remove("multiagent");
     }
     let used = row.usage != Usage::default();
     let began = row.active_ms > 0 || row.running_since.is_some();
-    json!({
+    Ok(json!({
         "type": "session_thread",
-        "id": id(row),
+        "id": id(row)?,
         "session_id": row.id,
         "parent_thread_id": null,
         "agent": agent,
@@ -46,13 +50,13 @@ fn view(row: &SessionRow, now: Timestamp) -> Value {
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
         "archived_at": row.archived_at.map(rfc3339),
-    })
+    }))
 }
 
 /// The session, whose primary thread has that id.
 fn found(app: &App, session: &str, thread: &str) -> Result<SessionRow, ApiError> {
     let row = find(app, session)?;
-    if id(&row) == thread {
+    if id(&row)? == thread {
         return Ok(row);
     }
     Err(ApiError::no_such("thread", thread))
@@ -66,13 +70,14 @@ pub(super) async fn list(State(app): State<App>, Ids([session]): Ids<1>, query: 
     let statuses = statuses(&query)?;
     let wanted = statuses.is_empty() || statuses.contains(&row.status);
     let shown = wanted && page.cursor.is_none();
-    let data: Vec<_> = shown.then(|| view(&row, app.clock().now())).into_iter().collect();
+    let data = shown.then(|| view(&row, app.clock().now())).transpose()?;
+    let data: Vec<_> = data.into_iter().collect();
     Ok(super::json(&page::body(&data, None)))
 }
 
 pub(super) async fn retrieve(State(app): State<App>, Ids([session, thread]): Ids<2>) -> Answer {
     let row = found(&app, &session, &thread)?;
-    Ok(super::json(&view(&row, app.clock().now())))
+    Ok(super::json(&view(&row, app.clock().now())?))
 }
 
 pub(super) async fn archive(State(app): State<App>, Ids([session, thread]): Ids<2>) -> Answer {

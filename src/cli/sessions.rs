@@ -112,9 +112,10 @@ fn show(
     as_json: bool,
     out: &mut Output,
 ) -> Result<(), Failure> {
+    let definition: Value = row.definition.parse().unwrap_or_default();
     if as_json {
         let mut value = summary(reader, row)?;
-        value["definition"] = row.definition.clone();
+        value["definition"] = definition;
         let text = serde_json::to_string_pretty(&value).expect("a session is JSON");
         return Ok(out.data(text + "\n")?);
     }
@@ -124,7 +125,7 @@ fn show(
             last = Some(text_of(&content));
         }
     })?;
-    let model = row.definition.pointer("/agent/model").and_then(Value::as_str).unwrap_or("?");
+    let model = definition.pointer("/agent/model").and_then(Value::as_str).unwrap_or("?");
     let usage = row.usage;
     let mut text = format!(
         "{}\n  title      {}\n  state      {}\n  workspace  {}\n  model      {}\n  events     {}\n  \

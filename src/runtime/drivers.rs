@@ -1,13 +1,16 @@
-//! Which sessions are being driven, by which task. Every task is owned here and ends with the runtime.
+//! Which sessions are being driven, by which task. Every task is owned here and ends with the runtime, or once its session
+//! has rested for [`DRIVER_REST`]: what a session needs then is in its log.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::event::Seq;
 use crate::id::SessionId;
+use crate::limits::DRIVER_REST;
 use crate::session::{DriveError, Driver, Interrupt, Parts, Previews};
 
 /// Why a driver stopped before its session was done; `None` while all is well.
@@ -36,15 +39,29 @@ impl Channel {
     fn is_driven(&self) -> bool {
         self.task.as_ref().is_some_and(|task| !task.is_finished())
     }
+
+    fn is_watched(&self) -> bool {
+        self.fault.receiver_count() > 0
+    }
 }
 
-/// All driven sessions.
+type Channels = Mutex<HashMap<SessionId, Channel>>;
+
+fn lock(channels: &Channels) -> MutexGuard<'_, HashMap<SessionId, Channel>> {
+    channels.lock().expect("nothing panics under this lock")
+}
+
+/// All sessions that are driven or watched.
 #[derive(Default)]
-pub(super) struct Drivers(Mutex<HashMap<SessionId, Channel>>);
+pub(super) struct Drivers(Arc<Channels>);
 
 impl Drivers {
     fn with<T>(&self, id: &SessionId, act: impl FnOnce(&mut Channel) -> T) -> T {
-        let mut channels = self.0.lock().expect("nothing panics under this lock");
+        let mut channels = lock(&self.0);
+        // Before the map would grow, those go that nobody drives or watches any more.
+        if channels.len() == channels.capacity() {
+            channels.retain(|_, channel| channel.is_driven() || channel.is_watched());
+        }
         act(channels.entry(id.clone()).or_insert_with(Channel::new))
     }
 
@@ -63,8 +80,7 @@ impl Drivers {
 
     /// How many sessions somebody works on.
     pub(super) fn driven(&self) -> usize {
-        let channels = self.0.lock().expect("nothing panics under this lock");
-        channels.values().filter(|channel| channel.is_driven()).count()
+        lock(&self.0).values().filter(|channel| channel.is_driven()).count()
     }
 
     /// Stops the step that the session performs, if any, for that event of its log.
@@ -72,29 +88,31 @@ impl Drivers {
         self.with(id, |channel| channel.interrupt.trip(event));
     }
 
-    pub(super) fn channel(&self, id: &SessionId) -> (Previews, Interrupt) {
-        self.with(id, |channel| (channel.previews.clone(), channel.interrupt.clone()))
-    }
-
     pub(super) fn watch(&self, id: &SessionId) -> (Previews, watch::Receiver<Fault>) {
         self.with(id, |channel| (channel.previews.clone(), channel.fault.subscribe()))
     }
 
     /// Drives the session from now on, unless somebody does already.
-    pub(super) fn start(&self, id: &SessionId, parts: Parts) {
+    pub(super) fn start(&self, id: &SessionId, parts: impl FnOnce(Previews, Interrupt) -> Parts) {
         self.with(id, |channel| {
             if channel.is_driven() {
                 return;
             }
             channel.fault.send_replace(None);
-            let work = drive(parts, id.clone(), Arc::clone(&channel.wake), channel.fault.clone());
-            channel.task = Some(tokio::spawn(work));
+            let task = Task {
+                parts: parts(channel.previews.clone(), channel.interrupt.clone()),
+                id: id.clone(),
+                wake: Arc::clone(&channel.wake),
+                fault: channel.fault.clone(),
+                channels: Arc::downgrade(&self.0),
+            };
+            channel.task = Some(tokio::spawn(task.run()));
         });
     }
 
     /// Ends the session's task, and waits until it is gone.
     pub(super) async fn retire(&self, id: &SessionId) {
-        let task = self.with(id, |channel| channel.task.take());
+        let task = lock(&self.0).get_mut(id).and_then(|channel| channel.task.take());
         if let Some(task) = task {
             task.abort();
             // Cancelled is what it should be; a panic was reported where it happened.
@@ -104,10 +122,7 @@ impl Drivers {
 
     /// Ends all tasks, wherever they are, and waits until they are gone.
     pub(super) async fn stop(&self) {
-        let tasks: Vec<_> = {
-            let mut channels = self.0.lock().expect("nothing panics under this lock");
-            channels.drain().filter_map(|(_, channel)| channel.task).collect()
-        };
+        let tasks: Vec<_> = lock(&self.0).drain().filter_map(|(_, channel)| channel.task).collect();
         for task in tasks {
             task.abort();
             // Cancelled is what it should be; a panic was reported where it happened.
@@ -118,20 +133,58 @@ impl Drivers {
 
 impl Drop for Drivers {
     fn drop(&mut self) {
-        let channels = self.0.get_mut().expect("nothing panics under this lock");
-        channels.values().filter_map(|channel| channel.task.as_ref()).for_each(JoinHandle::abort);
+        lock(&self.0)
+            .values()
+            .filter_map(|channel| channel.task.as_ref())
+            .for_each(JoinHandle::abort);
     }
 }
 
-async fn drive(parts: Parts, id: SessionId, wake: Arc<Notify>, fault: watch::Sender<Fault>) {
-    let work = async {
-        let mut driver = Driver::start(parts, id).await?;
+/// What drives one session.
+struct Task {
+    parts: Parts,
+    id: SessionId,
+    wake: Arc<Notify>,
+    fault: watch::Sender<Fault>,
+    channels: Weak<Channels>,
+}
+
+impl Task {
+    async fn run(self) {
+        if let Err(error) = self.drive().await {
+            self.fault.send_replace(Some(Arc::new(error)));
+        }
+    }
+
+    /// Works whenever there is something to do, until the session has rested for long.
+    async fn drive(&self) -> Result<(), DriveError> {
+        let mut driver = Driver::start(self.parts.clone(), self.id.clone()).await?;
         loop {
             driver.run().await?;
-            wake.notified().await;
+            if driver.has_sandbox() {
+                self.wake.notified().await;
+            } else if tokio::time::timeout(DRIVER_REST, self.wake.notified()).await.is_err()
+                && self.is_dismissed()
+            {
+                return Ok(());
+            }
         }
-    };
-    let outcome: Result<std::convert::Infallible, DriveError> = work.await;
-    let Err(error) = outcome;
-    fault.send_replace(Some(Arc::new(error)));
+    }
+
+    /// Gives the session up, unless somebody has woken this task at the last moment: whoever comes from now on starts
+    /// another.
+    fn is_dismissed(&self) -> bool {
+        let Some(channels) = self.channels.upgrade() else { return true };
+        let mut channels = lock(&channels);
+        if self.wake.notified().now_or_never().is_some() {
+            return false;
+        }
+        if let Some(channel) = channels.get_mut(&self.id) {
+            channel.task = None;
+            if !channel.is_watched() {
+                channels.remove(&self.id);
+            }
+        }
+        true
+    }
 }

@@ -287,7 +287,7 @@ impl Runtime {
         self.shared.warm.forget(id);
         let mut log = Vec::new();
         self.reader().each(id, 0, |event| log.push(event))?;
-        let definition = Arc::new(definition(row.clone())?);
+        let definition = Arc::new(definition(&row)?);
         let mut still = Still { row, definition, log, place: self.disk(id) };
         if let Some(last) = still.log.iter().rev().find_map(Rewind::of) {
             let (home, work) = last.seal;

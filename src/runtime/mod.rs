@@ -38,7 +38,7 @@ use std::sync::Arc;
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
 pub use crate::session::{Definition, Preview};
-pub use crate::store::{CreatedRange, Order, Origin, SessionRow, SessionStatus};
+pub use crate::store::{CreatedRange, Json, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
 pub use attachments::{AttachmentError, IMAGES};
 pub use changes::Changes;
@@ -227,7 +227,7 @@ impl Runtime {
     /// # Errors
     /// If its definition cannot be read.
     pub fn environment_of(&self, row: &SessionRow) -> Result<Environment, RuntimeError> {
-        Ok(definition(row.clone())?.environment)
+        Ok(definition(row)?.environment)
     }
 
     /// The configuration.
@@ -336,6 +336,7 @@ impl Runtime {
             }
         };
         let works = !append.events.is_empty();
+        let has_tools = !definition.agent.tools.is_empty();
         let environment = definition.environment.clone();
         let new = NewSession {
             id,
@@ -351,7 +352,7 @@ impl Runtime {
         let row = given.commit(self.shared.store.create_session(new, append)).await?;
         if works {
             self.drive(&row.id)?;
-        } else {
+        } else if has_tools {
             self.prepare(&row.id, environment);
         }
         Ok(row)
@@ -404,7 +405,7 @@ impl Runtime {
             if row.status == SessionStatus::Terminated {
                 return Err(RuntimeError::Terminated(row.id));
             }
-            let definition = definition(row.clone())?;
+            let definition = definition(&row)?;
             let now = self.shared.clock.now();
             let at_cap = self.is_at_cap(&row)?;
             let admission = Admission::to(self.reader(), &row, &definition, now, at_cap)?;
@@ -465,27 +466,30 @@ impl Runtime {
         if self.shared.drivers.wake(id) {
             return Ok(());
         }
-        let definition = definition(self.row(id)?)?;
+        let definition = definition(&self.row(id)?)?;
         let (route, model) = self.model(&definition.agent.model)?;
-        let (previews, interrupt) = self.shared.drivers.channel(id);
         let wanted = self.repositories_of(id)?;
-        let parts = Parts {
+        let hand_out = self.hand_out(id, &definition.environment);
+        let attached = self.attached_files(id);
+        let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
+        let launcher = self.launcher(id, definition.environment, wanted);
+        let price = self.price(&route);
+        self.shared.drivers.start(id, |previews, interrupt| Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
             model,
             model_name: route.to_string(),
-            price: self.price(&route),
+            price,
             model_id: route.model,
             opened_at: self.shared.opened_at,
-            hand_out: self.hand_out(id, &definition.environment),
-            attached: self.attached_files(id),
-            starts_slowly: !definition.environment.packages.is_empty() || !wanted.is_empty(),
-            launcher: self.launcher(id, definition.environment, wanted),
+            hand_out,
+            attached,
+            starts_slowly,
+            launcher,
             disk: self.disk(id),
             previews,
             interrupt,
-        };
-        self.shared.drivers.start(id, parts);
+        });
         Ok(())
     }
 
@@ -503,7 +507,7 @@ impl Runtime {
     /// If it is not there or cannot be read.
     pub fn standing(&self, id: &SessionId) -> Result<Standing, RuntimeError> {
         let mut interrupted = false;
-        let session = self.fold(self.row(id)?, |body| match body {
+        let session = self.fold(&self.row(id)?, |body| match body {
             EventBody::UserMessage { .. } => interrupted = false,
             EventBody::UserInterrupt { .. } => interrupted = true,
             _ => {}
@@ -526,7 +530,7 @@ impl Runtime {
     /// The session's state; every event that counts is shown to `visit`.
     fn fold(
         &self,
-        row: SessionRow,
+        row: &SessionRow,
         mut visit: impl FnMut(&EventBody),
     ) -> Result<Session, RuntimeError> {
         let id = row.id.clone();
@@ -547,7 +551,7 @@ impl Runtime {
     /// Whether nothing more may be asked of the session's model. Its last stop says so, until the budget is another.
     fn is_at_cap(&self, row: &SessionRow) -> Result<bool, RuntimeError> {
         let stopped = row.stop_reason == Some(StopReason::BudgetReached);
-        Ok(stopped && self.fold(row.clone(), |_| {})?.is_over_budget())
+        Ok(stopped && self.fold(row, |_| {})?.is_over_budget())
     }
 
     /// What changed in the session's workspace since then.
@@ -555,7 +559,7 @@ impl Runtime {
     /// # Errors
     /// If the session's definition cannot be read.
     pub fn changes(&self, row: &SessionRow, since: Timestamp) -> Result<Changes, RuntimeError> {
-        let definition = definition(row.clone())?;
+        let definition = definition(row)?;
         Ok(changes::changed_since(&definition.environment, since))
     }
 
@@ -606,9 +610,9 @@ fn has_work(session: &Session) -> bool {
     session.request().is_some() || next_step(session) != Step::Rest
 }
 
-fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {
-    serde_json::from_value(row.definition)
-        .map_err(|source| DriveError::Definition { session: row.id, source }.into())
+fn definition(row: &SessionRow) -> Result<Definition, RuntimeError> {
+    let wrong = |source| DriveError::Definition { session: row.id.clone(), source }.into();
+    row.definition.parse().map_err(wrong)
 }
 
 /// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Runtime, RuntimeError, SessionRow, SessionStatus, definition, has_work};
+use super::{Json, Runtime, RuntimeError, SessionRow, SessionStatus, definition, has_work};
 use crate::agent::Agent;
 use crate::event::{Budget, EventBody, NewEvent};
 use crate::id::SessionId;
@@ -36,7 +36,7 @@ impl Runtime {
     ) -> Result<SessionRow, RuntimeError> {
         let change = |row: &SessionRow| {
             if let Some(Some(budget)) = &patch.budget {
-                self.check_budgetable(&definition(row.clone())?.agent.model, budget)?;
+                self.check_budgetable(&definition(row)?.agent.model, budget)?;
             }
             changes(row, &patch)
         };
@@ -60,7 +60,7 @@ impl Runtime {
             }
             let mut facts = vec![EventBody::Archived {}];
             if row.status != SessionStatus::Terminated {
-                let session = Session::new(std::sync::Arc::new(definition(row.clone())?));
+                let session = Session::new(std::sync::Arc::new(definition(row)?));
                 facts.extend(end_group(&session));
             }
             Ok(facts)
@@ -135,7 +135,7 @@ impl Runtime {
                     .first()
                     .is_none_or(|event| matches!(event.body, EventBody::StatusIdle { .. }));
                 let at_rest = at_rest && self.reader().queued(&row.id)?.is_empty();
-                Ok(!at_rest && has_work(&self.fold(row.clone(), |_| {})?))
+                Ok(!at_rest && has_work(&self.fold(row, |_| {})?))
             }
         }
     }
@@ -145,7 +145,7 @@ fn changes(row: &SessionRow, patch: &SessionPatch) -> Result<Vec<EventBody>, Run
     if row.status == SessionStatus::Terminated {
         return Err(RuntimeError::Terminated(row.id.clone()));
     }
-    let agent = patch.agent.as_ref().filter(|(_, seen)| *seen != row.agent);
+    let agent = patch.agent.as_ref().filter(|(_, seen)| Json::of(seen) != row.agent);
     if agent.is_some() && row.status != SessionStatus::Idle {
         return Err(RuntimeError::Busy(row.id.clone()));
     }

@@ -210,8 +210,8 @@ impl Driver {
         let epoch = parts.store.claim(&id).await?;
         let row =
             parts.store.reader().session(&id)?.ok_or_else(|| DriveError::NoSession(id.clone()))?;
-        let definition: Definition = serde_json::from_value(row.definition)
-            .map_err(|source| DriveError::Definition { session: id.clone(), source })?;
+        let wrong = |source| DriveError::Definition { session: id.clone(), source };
+        let definition: Definition = row.definition.parse().map_err(wrong)?;
         let definition = Arc::new(definition);
         let guest = GuestSlot::new(parts.launcher.clone());
         let system = Arc::from(definition.system.as_str());
@@ -266,6 +266,12 @@ impl Driver {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Whether something of the session lives that its log does not have: its shell, what runs in the background.
+    #[must_use]
+    pub fn has_sandbox(&self) -> bool {
+        !self.guest.is_cold()
     }
 
     /// Works until there is nothing to do. May be called again after new input.
@@ -538,16 +544,15 @@ impl Driver {
             }
             let page: Vec<Event> =
                 self.parts.store.reader().scan(&self.id, self.session.head(), wanted)?;
-            let last = page.len() < wanted;
+            if page.is_empty() {
+                return Ok(());
+            }
             for event in page {
                 if self.lineage.holds(event.seq) {
                     self.session.apply(&event);
                 } else {
                     self.session.skip(&event);
                 }
-            }
-            if last {
-                return Ok(());
             }
         }
     }

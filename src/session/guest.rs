@@ -57,6 +57,11 @@ impl GuestSlot {
         Self { launcher, state, door: None, news, quiet_until: Instant::now() }
     }
 
+    /// Whether there is none, and none is coming.
+    pub(super) fn is_cold(&self) -> bool {
+        matches!(self.state, State::Cold)
+    }
+
     /// Begins to make a sandbox unless there is one.
     pub(super) fn warm(&mut self) {
         let dead = matches!(&self.state, State::Up(guest) if guest.is_dead());

@@ -1,5 +1,7 @@
 //! Pieces of an answer on their way to whoever watches: bounded and lossy. Events never go through here.
 
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use tokio::sync::broadcast;
 
 use crate::event::Seq;
@@ -43,26 +45,28 @@ pub struct Placed {
     pub preview: Preview,
 }
 
-/// The sending end. Nobody listening costs nothing.
-#[derive(Debug, Clone)]
-pub struct Previews(broadcast::Sender<Placed>);
-
-impl Default for Previews {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(PREVIEW_QUEUE))
-    }
-}
+/// The sending end. Nobody listening costs nothing, memory neither.
+#[derive(Debug, Clone, Default)]
+pub struct Previews(Arc<Mutex<Option<broadcast::Sender<Placed>>>>);
 
 impl Previews {
     /// Shows a piece to whoever listens. `after` is the last event of the log.
     pub fn send(&self, after: Seq, preview: Preview) {
-        // The only error is that nobody listens.
-        drop(self.0.send(Placed { after, preview }));
+        let mut sender = self.lock();
+        if let Some(listened) = &*sender
+            && listened.send(Placed { after, preview }).is_err()
+        {
+            *sender = None;
+        }
     }
 
     /// Listens from now on.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Placed> {
-        self.0.subscribe()
+        self.lock().get_or_insert_with(|| broadcast::Sender::new(PREVIEW_QUEUE)).subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<broadcast::Sender<Placed>>> {
+        self.0.lock().expect("nothing panics under this lock")
     }
 }

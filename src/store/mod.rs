@@ -35,7 +35,7 @@ pub use log::Append;
 pub use reader::Reader;
 pub use records::{NewRecord, Record, RecordChange, RecordFilter};
 pub use row::{
-    Author, CreatedRange, Epoch, NewSession, Order, Origin, SessionFilter, SessionRow,
+    Author, CreatedRange, Epoch, Json, NewSession, Order, Origin, SessionFilter, SessionRow,
     SessionStatus, TurnState,
 };
 

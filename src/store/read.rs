@@ -4,18 +4,20 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::row::{
-    CreatedRange, Epoch, Order, Projection, SessionFilter, SessionRow, SessionStatus,
+    CreatedRange, Epoch, Json, Order, Projection, SessionFilter, SessionRow, SessionStatus,
 };
 use super::schema::Database;
 use super::{StoreError, checksum};
 use crate::clock::{Timestamp, from_millis};
 use crate::event::{Activity, Cost, Event, Seq, Usage};
 use crate::id::{AgentId, EnvironmentId, EventId, SessionId};
+use crate::limits;
 
 /// Matches shown of an ambiguous id.
 const MATCHES_SHOWN: usize = 4;
@@ -35,8 +37,9 @@ fn sessions_where(rest: &str) -> String {
 }
 
 pub(super) fn session(db: &Database, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+    static SQL: LazyLock<String> = LazyLock::new(|| sessions_where("WHERE id = ?1"));
     db.conn
-        .prepare_cached(&sessions_where("WHERE id = ?1"))
+        .prepare_cached(&SQL)
         .and_then(|mut select| select.query_row([id.as_str()], session_row).optional())
         .map_err(db.failed("read a session"))
 }
@@ -136,11 +139,14 @@ pub(super) fn projection(
     db: &Database,
     id: &SessionId,
 ) -> Result<Option<(i64, Epoch, Projection)>, StoreError> {
-    db.conn
-        .prepare_cached(&format!(
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
             "SELECT key, NULL, NULL, NULL, NULL, epoch, {PROJECTION}
              FROM session JOIN projection ON projection.session = session.key WHERE id = ?1"
-        ))
+        )
+    });
+    db.conn
+        .prepare_cached(&SQL)
         .and_then(|mut select| {
             let row = select.query_row([id.as_str()], |row| {
                 Ok((row.get(0)?, Epoch(unsigned(row, 5)?), projection_of(row)?))
@@ -169,7 +175,8 @@ pub(super) fn was_interrupted(db: &Database, id: &SessionId) -> Result<bool, Sto
         .map_err(db.failed("read events"))
 }
 
-/// The events of `id` after `after`, at most `limit`, checked against their checksums and for gaps.
+/// The events of `id` after `after`, at most `limit` and few if they are large, checked against their checksums and for
+/// gaps.
 pub(super) fn scan(
     db: &Database,
     id: &SessionId,
@@ -189,8 +196,12 @@ pub(super) fn scan(
     let mut rows = select.query(params![id.as_str(), from, row_limit(limit)]).map_err(failed())?;
     let mut events = Vec::new();
     let mut expected = after;
-    while let Some(row) = rows.next().map_err(failed())? {
+    let mut bytes = 0;
+    while bytes < limits::SCAN_BYTES
+        && let Some(row) = rows.next().map_err(failed())?
+    {
         expected += 1;
+        bytes += row.get_ref(5).and_then(|body| Ok(body.as_bytes()?.len())).map_err(failed())?;
         match event(row, id, expected).map_err(failed())? {
             Ok(event) => events.push(event),
             Err(what) => {
@@ -302,7 +313,7 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         title: row.get(1)?,
         workspace: OsString::from_vec(row.get(2)?).into(),
         created_at: timestamp(row, 3)?,
-        definition: json(row, 4)?,
+        definition: stored(row, 4)?,
         epoch: Epoch(unsigned(row, 5)?),
         head: projection.head,
         updated_at: projection.updated_at,
@@ -319,7 +330,7 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         agent_version: row.get(22)?,
         environment_id: id(row, 23)?,
         vault_ids: json(row, 24)?,
-        agent: json(row, 25)?,
+        agent: stored(row, 25)?,
         metadata: json(row, 26)?,
         budget: json(row, 27)?,
     })
@@ -355,6 +366,10 @@ fn projection_of(row: &Row<'_>) -> rusqlite::Result<Projection> {
         archived_at: moment(18)?,
         terminated_at: moment(19)?,
     })
+}
+
+fn stored(row: &Row<'_>, column: usize) -> rusqlite::Result<Json> {
+    Ok(Json::stored(row.get_ref(column)?.as_str()?))
 }
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -65,7 +65,8 @@ impl Reader {
     }
 
     /// The events of `session` after `after`, at most `limit` and at most [`limits::SCAN_PAGE`], in order and without
-    /// gaps. An unknown session has none.
+    /// gaps; fewer if they have more than [`limits::SCAN_BYTES`], and none only at the end of the log. An unknown session
+    /// has none.
     pub fn scan(
         &self,
         session: &SessionId,

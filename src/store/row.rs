@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,6 +101,36 @@ impl TurnState {
     }
 }
 
+/// JSON of somebody else's, as it is stored: most that is read is passed on, or not looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Json(Arc<str>);
+
+impl Json {
+    /// A value as it will be stored.
+    #[must_use]
+    pub fn of(value: &impl Serialize) -> Self {
+        Self(serde_json::to_string(value).expect("what is kept has string keys only").into())
+    }
+
+    pub(super) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads what it needs of it.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> serde_json::Result<T> {
+        serde_json::from_str(&self.0)
+    }
+}
+
 /// Where a session's definition came from, where that is a stored one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
@@ -150,7 +181,7 @@ pub struct SessionRow {
     /// See [`NewSession::workspace`].
     pub workspace: PathBuf,
     /// See [`NewSession::definition`].
-    pub definition: Value,
+    pub definition: Json,
     /// See [`Origin::agent_id`].
     pub agent_id: Option<AgentId>,
     /// See [`Origin::agent_version`].
@@ -160,7 +191,7 @@ pub struct SessionRow {
     /// See [`Origin::vault_ids`].
     pub vault_ids: Vec<String>,
     /// The agent as clients see it, as it is now; null without an origin.
-    pub agent: Value,
+    pub agent: Json,
     /// The client's own words about it.
     pub metadata: BTreeMap<String, String>,
     /// What it may use.

@@ -5,6 +5,8 @@ mod describe;
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::body::{Node, Tri, metadata, patched_metadata};
@@ -14,11 +16,12 @@ use super::page::{Cursor, Page};
 use super::path::Ids;
 use super::query::Query;
 use super::{App, JsonBody, agents, environments, events, input, resources, schema, threads};
+use crate::agent::Agent;
 use crate::clock::Timestamp;
 use crate::environment::repository::WORKSPACE;
 use crate::environment::{Environment, ProfileSource, WorkspaceMode};
-use crate::event::{Budget, rfc3339};
-use crate::id::SessionId;
+use crate::event::{Budget, UsageSnapshot, rfc3339};
+use crate::id::{EnvironmentId, SessionId};
 use crate::runtime::{
     CreatedRange, Order, Origin, SessionFilter, SessionPatch, SessionRow, SessionSpec,
     SessionStatus,
@@ -159,30 +162,63 @@ pub(super) fn find(app: &App, id: &str) -> Result<SessionRow, ApiError> {
 }
 
 /// A session as clients see it.
-fn view(app: &App, row: &SessionRow) -> Result<Value, ApiError> {
-    let now = app.clock().now();
-    Ok(json!({
-        "type": "session",
-        "id": row.id,
-        "status": row.status.as_str(),
-        "title": row.title,
-        "agent": row.agent,
-        "environment_id": row.environment_id,
-        "resources": resources::of_session(app, row)?,
-        "vault_ids": row.vault_ids,
-        "metadata": row.metadata,
-        "usage": row.usage_by(now),
-        "stats": {
-            "active_seconds": seconds(row.active_ms_by(now)),
-            "duration_seconds": seconds(row.duration_ms_by(now)),
+#[derive(Serialize)]
+struct View<'a> {
+    r#type: &'static str,
+    id: &'a SessionId,
+    status: &'static str,
+    title: Option<&'a str>,
+    agent: &'a RawValue,
+    environment_id: Option<&'a EnvironmentId>,
+    resources: Vec<Value>,
+    vault_ids: &'a [String],
+    metadata: &'a BTreeMap<String, String>,
+    usage: UsageSnapshot,
+    stats: Stats,
+    outcome_evaluations: [Value; 0],
+    budget: Option<&'a Budget>,
+    deployment_id: Option<&'static str>,
+    created_at: String,
+    updated_at: String,
+    archived_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    active_seconds: f64,
+    duration_seconds: f64,
+}
+
+/// The session in JSON. Its agent, which is nearly all of it, is passed on as it is stored.
+fn view(app: &App, row: &SessionRow, now: Timestamp) -> Result<String, ApiError> {
+    let view = View {
+        r#type: "session",
+        id: &row.id,
+        status: row.status.as_str(),
+        title: row.title.as_deref(),
+        agent: row.agent.parse().map_err(|_| unreadable(row))?,
+        environment_id: row.environment_id.as_ref(),
+        resources: resources::of_session(app, row)?,
+        vault_ids: &row.vault_ids,
+        metadata: &row.metadata,
+        usage: row.usage_by(now),
+        stats: Stats {
+            active_seconds: seconds(row.active_ms_by(now)),
+            duration_seconds: seconds(row.duration_ms_by(now)),
         },
-        "outcome_evaluations": [],
-        "budget": row.budget,
-        "deployment_id": null,
-        "created_at": rfc3339(row.created_at),
-        "updated_at": rfc3339(row.updated_at),
-        "archived_at": row.archived_at.map(rfc3339),
-    }))
+        outcome_evaluations: [],
+        budget: row.budget.as_ref(),
+        deployment_id: None,
+        created_at: rfc3339(row.created_at),
+        updated_at: rfc3339(row.updated_at),
+        archived_at: row.archived_at.map(rfc3339),
+    };
+    Ok(serde_json::to_string(&view).expect("a view has string keys only"))
+}
+
+/// A row that is not what this server wrote.
+pub(super) fn unreadable(row: &SessionRow) -> ApiError {
+    ApiError::internal(format!("session {} cannot be read", row.id))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact below nine million years")]
@@ -191,7 +227,7 @@ pub(super) fn seconds(millis: u64) -> f64 {
 }
 
 fn answer(app: &App, row: &SessionRow) -> error::Answer {
-    Ok(super::json(&view(app, row)?))
+    Ok(super::json_text(view(app, row, app.clock().now())?))
 }
 
 async fn create(State(app): State<App>, JsonBody(body): JsonBody) -> error::Answer {
@@ -292,6 +328,12 @@ async fn update(
     answer(&app, &row)
 }
 
+/// What runs in a session.
+#[derive(serde::Deserialize)]
+struct Runnable {
+    agent: Agent,
+}
+
 fn patch(row: &SessionRow, body: &Node<'_>) -> Result<SessionPatch, ApiError> {
     let mut object = body.object()?;
     let title = match object.tri("title") {
@@ -311,10 +353,9 @@ fn patch(row: &SessionRow, body: &Node<'_>) -> Result<SessionPatch, ApiError> {
             return Err(node.refuse("can be changed only while the session is idle"));
         }
         Some(node) => {
-            let broken = |_| ApiError::internal(format!("session {} cannot be read", row.id));
-            let definition = row.definition["agent"].clone();
-            let definition = serde_json::from_value(definition).map_err(broken)?;
-            Some(agents::changed(&definition, &row.agent, &node)?)
+            let broken = |_| unreadable(row);
+            let Runnable { agent } = row.definition.parse().map_err(broken)?;
+            Some(agents::changed(&agent, &row.agent.parse().map_err(broken)?, &node)?)
         }
     };
     if let Tri::Null | Tri::Set(_) = object.tri("vault_ids") {
@@ -379,11 +420,15 @@ async fn list(State(app): State<App>, query: Query) -> error::Answer {
     let of_none = query.one("deployment_id").or(query.one("memory_store_id")).is_some();
     let of_none = of_none || query.one("agent_id").is_some() && filter.agent.is_none();
     let found = if of_none { Found::default() } else { look(&app, &filter, &page, cursor)? };
-    let data = found.rows.iter().map(|row| view(&app, row)).collect::<Result<Vec<_>, _>>()?;
+    let now = app.clock().now();
+    let data: Vec<_> =
+        found.rows.iter().map(|row| view(&app, row, now)).collect::<Result<_, _>>()?;
     let cursor = |row: &SessionRow, back| Cursor { back, ..Mark::at(row).cursor(list) }.to_string();
     let next = found.rows.last().filter(|_| found.more).map(|row| cursor(row, false));
     let prev = found.rows.first().filter(|_| found.earlier).map(|row| cursor(row, true));
-    Ok(super::json(&json!({ "data": data, "next_page": next, "prev_page": prev })))
+    let (data, next, prev) = (data.join(","), json!(next), json!(prev));
+    let text = format!(r#"{{"data":[{data}],"next_page":{next},"prev_page":{prev}}}"#);
+    Ok(super::json_text(text))
 }
 
 fn filter(query: &Query, order: Order) -> Result<SessionFilter, ApiError> {

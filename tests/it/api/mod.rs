@@ -2,6 +2,7 @@
 
 mod agents;
 mod attachments;
+mod crash;
 mod environments;
 mod events;
 mod files;
@@ -14,6 +15,7 @@ pub(crate) mod sessions;
 mod stream;
 mod threads;
 mod transport;
+mod vanish;
 
 pub(crate) use server::Server;
 

@@ -177,6 +177,10 @@ impl Server {
         Ok(Box::new(stream))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop and waits until it has.
     pub(crate) fn stop(self) -> Casemate {
         self.end(Signal::SIGTERM)
@@ -188,9 +192,11 @@ impl Server {
         kill(pid, signal).unwrap();
         let status = until("the server's end", || self.child.try_wait().unwrap());
         assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
-        let casemate = std::mem::replace(&mut self.casemate, Casemate::new());
-        drop(self);
-        casemate
+        self.into_casemate()
+    }
+
+    fn into_casemate(mut self) -> Casemate {
+        std::mem::replace(&mut self.casemate, Casemate::new())
     }
 }
 

@@ -14,11 +14,11 @@ use crate::support::until;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An open stream, read frame by frame.
-struct Stream(BufReader<TcpStream>);
+pub(super) struct Stream(BufReader<TcpStream>);
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq)]
-struct Frame {
+pub(super) struct Frame {
     event: String,
     id: Option<String>,
     data: Value,
@@ -26,7 +26,7 @@ struct Frame {
 
 impl Stream {
     /// Asks for it, and reads the head of the answer.
-    fn open(lab: &Lab, path: &str, headers: &str) -> Self {
+    pub(super) fn open(lab: &Lab, path: &str, headers: &str) -> Self {
         let mut socket = TcpStream::connect(&lab.server.address).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let (address, key) = (&lab.server.address, &lab.server.key);
@@ -50,7 +50,7 @@ impl Stream {
         stream
     }
 
-    fn of(lab: &Lab, session: &str) -> Self {
+    pub(super) fn of(lab: &Lab, session: &str) -> Self {
         Self::open(lab, &format!("/v1/sessions/{session}/events/stream"), "")
     }
 
@@ -92,7 +92,7 @@ impl Stream {
     }
 
     /// All frames up to the first of that kind.
-    fn until(&mut self, kind: &str) -> Vec<Frame> {
+    pub(super) fn until(&mut self, kind: &str) -> Vec<Frame> {
         let mut frames = Vec::new();
         loop {
             let frame = self.next().unwrap_or_else(|| panic!("no {kind}: {frames:?}"));

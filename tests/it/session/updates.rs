@@ -66,14 +66,14 @@ async fn other_tools_are_there_from_the_next_turn_on() {
 ";
     let mut session = lab.go(turns, &["old"]).await;
     session.rested().await;
-    let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
+    let definition: Definition = session.row().definition.parse().unwrap();
     let custom_tools = vec![custom_tool("new"), custom_tool("newer")];
     let agent = Agent { custom_tools, ..definition.agent };
     let seen = json!({"type": "agent", "tools": ["new", "newer"]});
     let head = session.row().head;
     let patch = SessionPatch { agent: Some((agent, seen.clone())), ..SessionPatch::default() };
     let row = lab.runtime.update_session(&session.id, patch.clone()).await.unwrap();
-    assert_eq!(row.agent, seen);
+    assert_eq!(row.agent.parse::<serde_json::Value>().unwrap(), seen);
     assert_eq!(told(&session, head), [json!({"type": "session.updated", "agent": seen})]);
     // The same again is no change.
     let row = lab.runtime.update_session(&session.id, patch).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_working_session_keeps_its_agent() {
     let lab = Lab::new();
     let mut session = lab.go(&format!("  - {{ text: Never., {LONG} }}\n"), &["old"]).await;
     session.requested().await;
-    let definition: Definition = serde_json::from_value(session.row().definition).unwrap();
+    let definition: Definition = session.row().definition.parse().unwrap();
     let agent = Some((definition.agent, json!({"other": true})));
     let patch = SessionPatch { agent, ..SessionPatch::default() };
     let refused = lab.runtime.update_session(&session.id, patch).await.unwrap_err();
