@@ -73,6 +73,8 @@ pub enum Command {
     Run(RunArgs),
     /// Go on with a session: after a crash, with an answer, or with another message
     Resume(ResumeArgs),
+    /// Replace a session's conversation by a summary, to make room in the model's context
+    Compact(CompactArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
     /// List the moments to which a session can go back
@@ -294,6 +296,22 @@ impl ResumeArgs {
             Some(Resumed::Session(_)) | None => self.second.as_deref(),
         }
     }
+}
+
+/// `casemate compact`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Example:
+  casemate compact sesn_01jq…
+
+A session does it by itself before its conversation fills the model's context, and while one is shown in a
+terminal, the line /compact asks for it. The log keeps everything.")]
+pub struct CompactArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// What is printed, and which model answers.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// `casemate sessions`.

@@ -241,6 +241,7 @@ impl From<RuntimeError> for Failure {
             | E::NoThread(_)
             | E::NotBudgetable { .. }
             | E::Terminated(_)
+            | E::NothingToCompact(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
             E::NoEvent { ref session, .. } => Self::usage(error.to_string())

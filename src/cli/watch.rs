@@ -16,6 +16,8 @@ use crate::runtime::{FeedItem, Input, Runtime};
 
 /// How often a spinner moves.
 const TICK: Duration = Duration::from_millis(100);
+/// The line that asks for a summary in the place of the conversation.
+const COMPACT: &str = "/compact";
 /// Lines typed ahead before the reader waits.
 const TYPED_AHEAD: usize = 16;
 
@@ -154,7 +156,12 @@ impl Watcher<'_> {
     async fn typed(&mut self, line: &str) -> Result<(), Failure> {
         let line = line.trim();
         if self.asking.is_empty() {
-            if !line.is_empty() {
+            if line == COMPACT {
+                if let Err(refused) = self.runtime.compact_session(self.id).await {
+                    return Ok(self.renderer.heard(&format!("{line}: {refused}"))?);
+                }
+                self.renderer.heard(line)?;
+            } else if !line.is_empty() {
                 self.runtime.submit(self.id, Input::text(line)).await?;
                 self.renderer.heard(line)?;
             }

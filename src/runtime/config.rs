@@ -17,6 +17,7 @@ use crate::event::Budget;
 use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
+use crate::provider::windows::{WindowRule, Windows};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
 
@@ -156,6 +157,8 @@ pub struct Config {
     proxies: Proxies,
     /// What models cost.
     pub prices: Prices,
+    /// How much models can read.
+    pub windows: Windows,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
@@ -175,6 +178,8 @@ struct File {
     package_managers: FilePackageManagers,
     #[serde(default)]
     prices: Vec<PriceRule>,
+    #[serde(default)]
+    windows: Vec<WindowRule>,
     limits: Option<Budget>,
 }
 
@@ -289,6 +294,7 @@ impl Config {
             extra_certificates: certificates(env)?,
             proxies: proxies(env),
             prices: Prices::new(file.prices),
+            windows: Windows::new(file.windows),
             limits: file.limits,
             providers,
             routes,

@@ -59,6 +59,9 @@ pub enum RuntimeError {
     /// The environment's packages.
     #[error(transparent)]
     Packages(#[from] BuildError),
+    /// The conversation is as short as it can be.
+    #[error("session {0} has nothing to compact: the model has not answered since it began or was compacted")]
+    NothingToCompact(SessionId),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,

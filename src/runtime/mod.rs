@@ -410,6 +410,7 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             price: self.price(&route),
+            window: self.shared.config.windows.of(&route, self.shared.catalog.window_server(&route)),
             model_id: route.model,
             opened_at: self.shared.opened_at,
             launcher: self.launcher(id, definition.environment),

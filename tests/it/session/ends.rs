@@ -57,7 +57,7 @@ async fn a_working_session_is_neither_archived_nor_deleted() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_fits_no_more_ends_the_session() {
+async fn a_conversation_that_fits_no_more_gives_up_and_the_next_message_is_taken() {
     let lab = Lab::new();
     let origin = Origin {
         agent_id: "agent_1".parse().unwrap(),
@@ -66,21 +66,17 @@ async fn a_conversation_that_fits_no_more_ends_the_session() {
         environment_id: "env_1".parse().unwrap(),
         vault_ids: Vec::new(),
     };
-    let spec = lab.spec("  - { errors: [context], text: Never. }\n", &[]);
+    let spec = lab.spec("  - { errors: [context, context], text: Fits. }\n", &[]);
     let initial = vec![Input::text("go")];
     let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
-    assert_eq!(
-        story(&session.rested().await)[5..],
-        [
-            "request ends, failed: true",
-            "error: ModelRequestFailedError Terminal",
-            "session.thread_status_terminated",
-            "session.status_terminated",
-        ]
+    let told = story(&session.rested().await);
+    assert!(
+        told.contains(&"error: CompactionLimitReachedError Exhausted".to_owned()),
+        "a single message leaves nothing to compact: {told:?}"
     );
-    assert!(session.refusal(&[Input::text("more")]).await.contains("has ended"));
-    let row = lab.runtime.archive_session(&session.id).await.unwrap();
-    assert!(row.archived_at.is_some(), "what has ended can be put away");
+    assert_eq!(told.last().unwrap(), "idle: retries_exhausted");
+    session.say(&[Input::text("and now?")]).await.unwrap();
+    assert!(story(&session.rested().await).contains(&"says: Fits.".to_owned()));
     lab.runtime.shutdown().await;
 }
 

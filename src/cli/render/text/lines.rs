@@ -7,7 +7,7 @@ use crate::cli::render::{Outcome, Settings, Tally};
 use crate::cli::terminal::{Look, Paint, columns, neutralise, one_line};
 use crate::clock::Timestamp;
 use crate::environment::Tier;
-use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus};
+use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus, Summarised};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_LINE_CHARS;
 use crate::runtime::Changes;
@@ -118,6 +118,22 @@ impl Lines {
     /// That a typed line waits for the next model request.
     pub(super) fn heard(&self, line: &str) -> String {
         self.dim(&format!("› {}", one_line(line, self.width.saturating_sub(2)))) + "\n"
+    }
+
+    /// That the conversation was replaced by a summary.
+    pub(super) fn compacted(&self, before: u64, after: u64, by: Summarised) -> String {
+        let aside = match by {
+            Summarised::Model => "",
+            Summarised::Log => "; no summary by the model could be had, so it is taken from the log",
+        };
+        let (before, after) = (count(before), count(after));
+        let text = format!("· context compacted: about {before} tokens became {after}{aside}");
+        self.dim(&one_line(&text, self.width)) + "\n"
+    }
+
+    /// That old results were taken out of the context.
+    pub(super) fn trimmed(&self, results: usize) -> String {
+        self.dim(&format!("· {} taken out of the context", plural(results, "old result"))) + "\n"
     }
 
     /// That an interrupt was heard.
@@ -300,14 +316,11 @@ fn seconds(millis: u64) -> String {
 
 fn tokens(tally: &Tally) -> String {
     let usage = tally.usage();
-    let cached = usage.cache_read_input_tokens;
-    let all =
-        usage.input_tokens.saturating_add(usage.cache_creation_input_tokens).saturating_add(cached);
-    let share = match cached.saturating_mul(100).checked_div(all) {
+    let share = match usage.cache_hit_permille().map(|share| share / 10) {
         None | Some(0) => String::new(),
         Some(percent) => format!(" ({percent}% from cache)"),
     };
-    format!("{} in{share}, {} out", count(all), count(usage.output_tokens))
+    format!("{} in{share}, {} out", count(usage.prompt()), count(usage.output_tokens))
 }
 
 fn named(files: &[String]) -> String {
