@@ -82,6 +82,10 @@ pub const KEPT_INSTRUCTIONS: usize = 16;
 pub const WINDOW_TIMEOUT: Duration = Duration::from_secs(2);
 /// Times that a server is asked for it while it does not say: some know it once the model is loaded.
 pub const WINDOW_ASKS: u32 = 3;
+/// Time that whoever is asked over HTTP has to say whether a call may run: a person who looks at a telephone.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest command line that permission rules look into; a longer one asks.
+pub const JUDGED_COMMAND_BYTES: usize = 16 * 1024;
 /// Tokens that an answer may have unless the agent says otherwise.
 pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
 /// Largest budget in cents: its picodollars fit into 64 bits, and into the store's signed ones.

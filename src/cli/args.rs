@@ -17,7 +17,7 @@ use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
-pub use values::{Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, TaskError, task};
+pub use values::{Deny, Mount, NetworkWord, OnAsk, OutputFormat, Resumed, Route, TaskError, task};
 
 /// Runs AI agents on your own machine, with their tools in a sandbox.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -244,6 +244,9 @@ pub struct WatchArgs {
     /// Send model ids that match GLOB to PROVIDER; repeatable
     #[arg(long = "route", value_name = "GLOB=PROVIDER[/MODEL]", action = ArgAction::Append)]
     pub routes: Vec<Route>,
+    /// What becomes of a call that asks: deny, fail, wait=DURATION at a terminal, or webhook=URL
+    #[arg(long, value_name = "WHAT")]
+    pub on_ask: Option<OnAsk>,
 }
 
 /// `casemate resume`.

@@ -107,8 +107,9 @@ pub(super) async fn follow(
     allow_all: bool,
 ) -> Result<ExitStatus, Failure> {
     let since = context.clock().now();
-    let presence = Presence { interactive: context.interactive(flags.output), allow_all };
-    let answered = presence.interactive || presence.allow_all;
+    let on_ask = flags.on_ask.clone().unwrap_or_default();
+    let presence = Presence { interactive: context.interactive(flags.output), allow_all, on_ask };
+    let answered = presence.answers();
     let mut renderer = context.renderer(flags.output, row, answered);
     runtime.reader().each(&row.id, 0, |event| {
         if event.seq <= from {

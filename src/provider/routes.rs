@@ -328,6 +328,11 @@ impl Catalog {
         &self.routes
     }
 
+    /// The connections.
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// The model of a route, for one conversation. Connects to nothing yet; reads a script's file.
     ///
     /// # Errors

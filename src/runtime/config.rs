@@ -12,13 +12,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::registries::Registries;
+use crate::agent::rules::{Rules, RulesParams};
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
 use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
-use crate::provider::windows::{WindowRule, Windows};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
+use crate::provider::windows::{WindowRule, Windows};
 use crate::store::{CommitHook, CommitPhase};
 
 /// The model that is used with an Anthropic key when nobody names one.
@@ -159,6 +160,8 @@ pub struct Config {
     pub prices: Prices,
     /// How much models can read.
     pub windows: Windows,
+    /// Which calls of every agent are denied, asked about and allowed, besides its own rules.
+    pub permissions: Rules,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
@@ -181,6 +184,8 @@ struct File {
     #[serde(default)]
     windows: Vec<WindowRule>,
     limits: Option<Budget>,
+    #[serde(default)]
+    permissions: RulesParams,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -295,6 +300,10 @@ impl Config {
             proxies: proxies(env),
             prices: Prices::new(file.prices),
             windows: Windows::new(file.windows),
+            permissions: file
+                .permissions
+                .validate()
+                .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
             providers,
             routes,

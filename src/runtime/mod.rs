@@ -24,6 +24,7 @@ mod registries;
 mod sandboxes;
 mod update;
 mod warm;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -67,6 +68,7 @@ use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
+pub use crate::tool::policy::narrowest;
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher};
@@ -251,6 +253,7 @@ impl Runtime {
     pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
+        spec.agent.permissions = spec.agent.permissions.and(&self.shared.config.permissions);
         let own = spec.environment.workspace_mode == WorkspaceMode::Own;
         if !own {
             check_workspace(&spec.environment.workspace)?;
@@ -410,7 +413,11 @@ impl Runtime {
             model,
             model_name: route.to_string(),
             price: self.price(&route),
-            window: self.shared.config.windows.of(&route, self.shared.catalog.window_server(&route)),
+            window: self
+                .shared
+                .config
+                .windows
+                .of(&route, self.shared.catalog.window_server(&route)),
             model_id: route.model,
             opened_at: self.shared.opened_at,
             launcher: self.launcher(id, definition.environment),

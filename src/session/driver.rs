@@ -245,7 +245,9 @@ impl Driver {
             }
             let token = self.token();
             let (step, intent) = self.decide(&facts);
-            if step.asks_model() && let Some(fact) = self.measure().await {
+            if step.asks_model()
+                && let Some(fact) = self.measure().await
+            {
                 facts.extend(fact);
                 continue;
             }
@@ -321,11 +323,9 @@ impl Driver {
             Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
                 self.session.turn().wrote
             }
-            Step::Rest
-            | Step::Sample
-            | Step::Trim(_)
-            | Step::Compact(_)
-            | Step::CompactFromLog => false,
+            Step::Rest | Step::Sample | Step::Trim(_) | Step::Compact(_) | Step::CompactFromLog => {
+                false
+            }
         }
     }
 

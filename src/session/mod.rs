@@ -27,6 +27,7 @@ mod dispatch;
 mod driver;
 mod guest;
 pub mod lineage;
+mod links;
 mod made;
 mod network;
 mod previews;

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{DriveError, Driver, Performed};
 use super::guest::Disturbance;
 use super::previews::Preview;
-use super::{compact, prompt};
 use super::step::error_result;
+use super::{compact, links, prompt};
 use crate::event::{
     ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
@@ -256,7 +256,14 @@ impl Driver {
         if agent.custom_tool(&name).is_some() && !is_bad {
             return EventBody::AgentCustomToolUse { name, input };
         }
-        let policy::Verdict { permission, evaluation } = policy::evaluate(agent, &name);
+        let environment = &self.session.definition().environment;
+        let asked = policy::Asked {
+            name: &name,
+            input: &input,
+            workspace: &environment.workspace,
+            resolve: &|path| links::resolve(environment, path),
+        };
+        let policy::Verdict { permission, evaluation, .. } = policy::evaluate(agent, &asked);
         EventBody::AgentToolUse { name, input, evaluated_permission: permission, evaluation }
     }
 

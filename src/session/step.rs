@@ -1,7 +1,7 @@
 //! The whole policy of the loop: given a session, what comes next. Pure.
 
-use super::compact::{self, Remedy};
 use super::Definition;
+use super::compact::{self, Remedy};
 use super::state::{Call, CallState, Runner, Session, Status};
 use crate::agent::Effect;
 use crate::clock::Timestamp;
@@ -235,10 +235,8 @@ pub fn intent(session: &Session, step: &Step, now: Timestamp) -> Vec<EventBody> 
         Step::Compact(reason) => {
             let mut facts = wake(session);
             let reason = *reason;
-            facts.extend([
-                EventBody::CompactionStarted { reason },
-                EventBody::ModelRequestStart {},
-            ]);
+            facts
+                .extend([EventBody::CompactionStarted { reason }, EventBody::ModelRequestStart {}]);
             facts
         }
         Step::CompactFromLog => {

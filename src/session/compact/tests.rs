@@ -5,7 +5,9 @@ use super::check;
 #[test]
 fn a_summary_says_something_under_one_of_its_headings() {
     let good = "We fix the parser in src/a.rs and then run the tests again.";
-    for heading in ["## Task", "Task:", "**State**", "# Open questions", "- Decisions", "CONSTRAINTS"] {
+    for heading in
+        ["## Task", "Task:", "**State**", "# Open questions", "- Decisions", "CONSTRAINTS"]
+    {
         assert_eq!(check(&format!("{heading}\n{good}")), Ok(()), "{heading}");
     }
     for (text, wrong) in [
