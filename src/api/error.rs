@@ -162,6 +162,10 @@ impl From<StoreError> for ApiError {
             StoreError::StaleRecord { id, .. } => {
                 Self::conflict(format!("{id} was changed by somebody else meanwhile"))
             }
+            StoreError::ArchivedRecord { id } => Self::invalid(format!("`{id}` is archived")),
+            StoreError::RecordInUse { id, session } => {
+                Self::conflict(format!("`{id}` is in use by the session `{session}`"))
+            }
             StoreError::EventTooLarge { .. } | StoreError::TooManyEvents { .. } => {
                 Self::too_large(error.to_string())
             }

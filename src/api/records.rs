@@ -31,7 +31,7 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     /// Changes the record from what `find` gives to what `new` makes of it; nothing, if that is nothing. Where somebody
-    /// else was faster, it is made of what he left.
+    /// else was faster, it is made of what he left, or refused by `new` if he archived it.
     pub(super) async fn make(
         &self,
         runtime: &Runtime,
@@ -43,7 +43,9 @@ impl Change<'_> {
             let record = find()?;
             let Some(body) = new(&record)? else { return Ok(record) };
             match runtime.change_record(kind, &record, body, keep_old).await {
-                Err(RuntimeError::Store(StoreError::StaleRecord { .. })) => {}
+                Err(RuntimeError::Store(
+                    StoreError::StaleRecord { .. } | StoreError::ArchivedRecord { .. },
+                )) => {}
                 changed => return Ok(changed?),
             }
         }

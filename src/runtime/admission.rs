@@ -87,8 +87,6 @@ pub(super) struct Admitted {
     pub(super) append: Append,
     /// One event for each input, in order. One that changes nothing is not in the log.
     pub(super) echoes: Vec<NewEvent>,
-    /// One of them stops the turn.
-    pub(super) interrupts: bool,
 }
 
 /// A session as one request of a client finds it, and leaves it.
@@ -98,7 +96,7 @@ pub(super) struct Admission<'a> {
     definition: &'a Definition,
     now: Timestamp,
     head: Seq,
-    /// It works, or a message of this request makes it work.
+    /// It works, or an input of this request makes it work.
     works: bool,
     /// It waited for an answer when the request came.
     waits: bool,
@@ -118,17 +116,20 @@ impl<'a> Admission<'a> {
         definition: &'a Definition,
         now: Timestamp,
         at_cap: bool,
-    ) -> Self {
+    ) -> Result<Self, RuntimeError> {
         let mut new = Self::to_new(reader, &row.id, definition, now);
         let works = matches!(row.status, SessionStatus::Running | SessionStatus::Rescheduling);
-        let waiting = match &row.stop_reason {
-            Some(StopReason::RequiresAction { event_ids }) => event_ids.clone(),
-            _ => Vec::new(),
-        };
-        (new.head, new.works, new.waits, new.at_cap) =
-            (row.head, works, !waiting.is_empty(), at_cap);
-        new.waiting = waiting;
-        new
+        // The session may not have said yet that it has an answer.
+        if let Some(StopReason::RequiresAction { event_ids }) = &row.stop_reason {
+            for call in event_ids {
+                if !new.is_answered(call)? {
+                    new.waiting.push(call.clone());
+                }
+            }
+        }
+        new.waits = !new.waiting.is_empty();
+        (new.head, new.works, new.at_cap) = (row.head, works, at_cap);
+        Ok(new)
     }
 
     /// To a session that is not there yet.
@@ -178,18 +179,31 @@ impl<'a> Admission<'a> {
                     self.custom_result(call, content.as_ref(), *is_error)?
                 }
             };
-            let queues = matches!(input, Input::Message(_) | Input::System(_));
             echoes.push(event.clone());
             events.push(event);
-            if queues && !self.works && !self.waits {
+            if !self.works && self.begins_work(input) {
                 let pair = running_pair(self.definition).into_iter();
                 events.extend(pair.map(|body| NewEvent::now(self.now, body)));
                 (self.works, self.exact) = (true, true);
             }
         }
         let at = self.exact.then_some(self.head);
-        let append = Append { events, processed: Vec::new(), at };
-        Ok(Admitted { append, echoes, interrupts: self.interrupts })
+        // What makes a session work is appended to one that rests, which its place sees to.
+        let working = self.works && !self.exact;
+        let append = Append { events, processed: Vec::new(), at, working };
+        Ok(Admitted { append, echoes })
+    }
+
+    /// Whether a session at rest works from this input on: it was told something, or has the last answer that it waited
+    /// for. That it runs is in the same commit, so that whoever asks right after never sees it at rest.
+    fn begins_work(&self, input: &Input) -> bool {
+        match input {
+            Input::Message(_) | Input::System(_) => !self.waits,
+            Input::Confirm { .. } | Input::CustomResult { .. } => {
+                self.waits && self.waiting.is_empty() && !self.interrupts
+            }
+            Input::Interrupt { .. } => false,
+        }
     }
 
     fn message(&self, content: &[ContentBlock]) -> Result<NewEvent, RuntimeError> {
@@ -252,6 +266,8 @@ impl<'a> Admission<'a> {
             return Ok(Recorded::No(NewEvent::now(self.now, body)));
         }
         (self.exact, self.interrupts) = (true, true);
+        // It closes the calls, so that a message behind it begins a turn.
+        self.waiting.clear();
         Ok(Recorded::Yes(NewEvent::queued(self.now, body)))
     }
 
@@ -317,6 +333,11 @@ impl<'a> Admission<'a> {
         self.waiting.retain(|waits| waits != call);
         self.exact = true;
         Ok(())
+    }
+
+    fn is_answered(&self, call: &EventId) -> Result<bool, RuntimeError> {
+        let asked = self.reader.event(self.id, call)?;
+        self.has_answer(call, asked.map_or(0, |event| event.seq))
     }
 
     /// Whether the log has an answer, or went back to before the call.

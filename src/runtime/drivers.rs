@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::event::Seq;
 use crate::id::SessionId;
 use crate::session::{DriveError, Driver, Interrupt, Parts, Previews};
 
@@ -66,9 +67,9 @@ impl Drivers {
         channels.values().filter(|channel| channel.is_driven()).count()
     }
 
-    /// Stops the step that the session performs, if any.
-    pub(super) fn interrupt(&self, id: &SessionId) {
-        self.with(id, |channel| channel.interrupt.trip());
+    /// Stops the step that the session performs, if any, for that event of its log.
+    pub(super) fn interrupt(&self, id: &SessionId, event: Seq) {
+        self.with(id, |channel| channel.interrupt.trip(event));
     }
 
     pub(super) fn channel(&self, id: &SessionId) -> (Previews, Interrupt) {

@@ -347,7 +347,7 @@ impl Runtime {
             let definition = definition(row.clone())?;
             let now = self.shared.clock.now();
             let at_cap = self.is_at_cap(&row)?;
-            let admission = Admission::to(self.reader(), &row, &definition, now, at_cap);
+            let admission = Admission::to(self.reader(), &row, &definition, now, at_cap)?;
             let admitted = admission.admit(inputs)?;
             match self.append(id, admitted).await {
                 Err(StoreError::Moved { .. }) => {}
@@ -368,11 +368,15 @@ impl Runtime {
     async fn append(
         &self,
         id: &SessionId,
-        Admitted { append, echoes, interrupts }: Admitted,
+        Admitted { append, echoes }: Admitted,
     ) -> Result<Vec<Event>, StoreError> {
         let mut recorded = Vec::new();
         if !append.events.is_empty() {
             recorded = self.shared.store.append(id, Author::Client, append).await?;
+        }
+        let stops = |event: &&Event| matches!(event.body, EventBody::UserInterrupt { .. });
+        if let Some(interrupt) = recorded.iter().rfind(stops) {
+            self.shared.drivers.interrupt(id, interrupt.seq);
         }
         let echo = |new: NewEvent| {
             let found = recorded.iter().find(|event| event.id == new.id).cloned();
@@ -386,9 +390,6 @@ impl Runtime {
             })
         };
         let events = echoes.into_iter().map(echo).collect();
-        if interrupts {
-            self.shared.drivers.interrupt(id);
-        }
         Ok(events)
     }
 
@@ -452,7 +453,7 @@ impl Runtime {
         if session.turn().interrupted {
             return Ok(Standing::Stopped);
         }
-        if session.request().is_some() || next_step(&session) != Step::Rest {
+        if has_work(&session) {
             return Ok(Standing::Working);
         }
         Ok(match session.stop_reason() {
@@ -504,12 +505,22 @@ impl Runtime {
     /// # Errors
     /// If it is not there or is at work.
     pub async fn delete(&self, id: &SessionId) -> Result<(), RuntimeError> {
-        self.check_still(&self.row(id)?)?;
-        self.shared.drivers.retire(id).await;
-        self.shared.warm.forget(id);
-        self.shared.store.delete_session(id).await?;
-        // Cut here, the next start sweeps it.
-        Ok(self.disk(id).remove()?)
+        for _ in 0..ADMISSION_ATTEMPTS {
+            let row = self.row(id)?;
+            self.check_still(&row)?;
+            self.shared.drivers.retire(id).await;
+            self.shared.warm.forget(id);
+            match self.shared.store.delete_session(id, row.head).await {
+                // Whatever was said meanwhile is gone on with.
+                Err(StoreError::Moved { .. }) => self.drive(id)?,
+                deleted => {
+                    deleted?;
+                    // Cut here, the next start sweeps it.
+                    return Ok(self.disk(id).remove()?);
+                }
+            }
+        }
+        Err(RuntimeError::Busy(id.clone()))
     }
 
     /// Stops all work and closes the store. What was running resumes like after a crash.
@@ -524,6 +535,11 @@ impl Runtime {
         // Past the grace the process ends anyway; the log does not mind.
         drop(tokio::time::timeout(SHUTDOWN_GRACE, work).await);
     }
+}
+
+/// Whether a driver would do anything: also no more than to stop what was interrupted.
+fn has_work(session: &Session) -> bool {
+    session.request().is_some() || next_step(session) != Step::Rest
 }
 
 fn definition(row: SessionRow) -> Result<Definition, RuntimeError> {

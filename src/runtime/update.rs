@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Runtime, RuntimeError, SessionRow, SessionStatus, definition};
+use super::{Runtime, RuntimeError, SessionRow, SessionStatus, definition, has_work};
 use crate::agent::Agent;
 use crate::event::{Budget, EventBody, NewEvent};
 use crate::id::SessionId;
 use crate::limits::{ADMISSION_ATTEMPTS, SCAN_PAGE};
-use crate::runtime::Standing;
 use crate::session::Session;
 use crate::session::step::end_group;
 use crate::store::{Append, Author, Order, SessionFilter, StoreError};
@@ -103,7 +102,7 @@ impl Runtime {
             }
             let now = self.shared.clock.now();
             let events = bodies.into_iter().map(|body| NewEvent::now(now, body)).collect();
-            let append = Append { events, processed: Vec::new(), at: Some(row.head) };
+            let append = Append { events, at: Some(row.head), ..Append::default() };
             match self.shared.store.append(id, Author::Client, append).await {
                 Err(StoreError::Moved { .. }) => {}
                 appended => return Ok(appended.map(drop)?),
@@ -114,8 +113,7 @@ impl Runtime {
 
     /// Refuses a session that somebody works on.
     pub(super) fn check_still(&self, row: &SessionRow) -> Result<(), RuntimeError> {
-        let works = matches!(row.status, SessionStatus::Running | SessionStatus::Rescheduling);
-        if works && self.shared.drivers.is_driven(&row.id) {
+        if self.shared.drivers.is_driven(&row.id) && self.would_go_on(row)? {
             return Err(RuntimeError::Busy(row.id.clone()));
         }
         Ok(())
@@ -148,13 +146,14 @@ impl Runtime {
         match row.status {
             SessionStatus::Running | SessionStatus::Rescheduling => Ok(true),
             SessionStatus::Terminated => Ok(false),
-            // Most are as their driver left them, which the last event says.
+            // Most are as their driver left them: the last event says so, and nothing waits to be taken up.
             SessionStatus::Idle => {
                 let last = self.reader().scan(&row.id, row.head.saturating_sub(1), 1)?;
                 let at_rest = last
                     .first()
                     .is_none_or(|event| matches!(event.body, EventBody::StatusIdle { .. }));
-                Ok(!at_rest && self.standing(&row.id)? == Standing::Working)
+                let at_rest = at_rest && self.reader().queued(&row.id)?.is_empty();
+                Ok(!at_rest && has_work(&self.fold(row.clone(), |_| {})?))
             }
         }
     }

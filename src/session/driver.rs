@@ -1,6 +1,6 @@
 //! The loop: ask for the next step, commit what is known together with the step's intent, perform it, ask again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -58,22 +58,43 @@ pub struct Parts {
     pub interrupt: Interrupt,
 }
 
-/// The switch between whoever appends a `user.interrupt` and the step that it stops.
+/// The switch between whoever appends a `user.interrupt` and the step that it stops: no other step, however late or
+/// early the switch is tripped.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<std::sync::Mutex<CancellationToken>>);
+pub struct Interrupt(Arc<Mutex<Switch>>);
+
+#[derive(Debug, Default)]
+struct Switch {
+    token: CancellationToken,
+    /// How much of the log the present step was chosen in the light of.
+    seen: Seq,
+    /// The last interrupt that came after that.
+    tripped: Seq,
+}
 
 impl Interrupt {
-    /// Stops the step that is being performed. The event must be in the log before.
-    pub fn trip(&self) {
-        self.current().cancel();
+    /// Stops the step that is being performed, unless it was chosen knowing of that event. The event must be in the log
+    /// before.
+    pub fn trip(&self, event: Seq) {
+        let mut switch = self.0.lock().expect("nothing panics under this lock");
+        if event > switch.seen {
+            switch.tripped = event;
+            switch.token.cancel();
+        }
     }
 
-    fn current(&self) -> CancellationToken {
-        self.0.lock().expect("nothing panics under this lock").clone()
+    fn is_tripped(&self) -> bool {
+        self.0.lock().expect("nothing panics under this lock").token.is_cancelled()
     }
 
-    fn renew(&self) {
-        *self.0.lock().expect("nothing panics under this lock") = CancellationToken::new();
+    /// The token of a step that is chosen in the light of the log up to `seen`.
+    pub(super) fn step(&self, seen: Seq) -> CancellationToken {
+        let mut switch = self.0.lock().expect("nothing panics under this lock");
+        switch.seen = seen;
+        if switch.token.is_cancelled() && switch.tripped <= seen {
+            switch.token = CancellationToken::new();
+        }
+        switch.token.clone()
     }
 }
 
@@ -240,10 +261,10 @@ impl Driver {
         loop {
             // A head is raised a moment after the append is answered, and a token may be tripped in between.
             let moved = *self.head.borrow() > self.session.head();
-            if moved || self.parts.interrupt.current().is_cancelled() {
+            if moved || self.parts.interrupt.is_tripped() {
                 self.catch_up(None)?;
             }
-            let token = self.token();
+            let token = self.parts.interrupt.step(self.session.head());
             let (step, intent) = self.decide(&facts);
             if step.asks_model()
                 && let Some(fact) = self.measure().await
@@ -433,16 +454,6 @@ impl Driver {
         (step, intent)
     }
 
-    /// The token of the running turn. One that was tripped for a turn that is over is replaced.
-    fn token(&self) -> CancellationToken {
-        let token = self.parts.interrupt.current();
-        if !token.is_cancelled() || self.session.turn().interrupted {
-            return token;
-        }
-        self.parts.interrupt.renew();
-        self.parts.interrupt.current()
-    }
-
     pub(super) fn at_once(&self, bodies: Vec<EventBody>) -> Vec<NewEvent> {
         let now = self.parts.clock.now();
         bodies.into_iter().map(|body| NewEvent::now(now, body)).collect()
@@ -491,7 +502,7 @@ impl Driver {
         });
         let unmarked = ends_wait.filter(|id| self.session.is_unmarked(id));
         let processed = unmarked.map(|id| (id.clone(), now)).collect();
-        let append = Append { events: facts, processed, at };
+        let append = Append { events: facts, processed, at, working: false };
         let events = self.parts.store.append(&self.id, Author::Driver(self.epoch), append).await?;
         let first = events.first().map_or(0, |event| event.seq);
         if first != self.session.head() + 1 {

@@ -478,3 +478,17 @@ fn time_and_tools_count_toward_a_budget() {
     };
     assert_eq!((used.active_ms, used.tool_ms, used.tokens), (8500, 8500, 1));
 }
+
+#[test]
+fn an_interrupt_stops_the_step_that_did_not_know_of_it_and_no_other() {
+    let interrupt = super::driver::Interrupt::default();
+    let knowing = interrupt.step(5);
+    interrupt.trip(5);
+    assert!(!knowing.is_cancelled(), "it was chosen in its light");
+    interrupt.trip(6);
+    assert!(knowing.is_cancelled());
+    assert!(interrupt.step(5).is_cancelled(), "it comes a moment before the event is read");
+    let next = interrupt.step(6);
+    interrupt.trip(6);
+    assert!(!next.is_cancelled(), "it is told twice, and late");
+}

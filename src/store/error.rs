@@ -133,6 +133,20 @@ pub enum StoreError {
         /// The one that it has.
         current: u64,
     },
+    /// What is archived does not change, and no session is made of it.
+    #[error("use {id}: it is archived")]
+    ArchivedRecord {
+        /// Its id.
+        id: String,
+    },
+    /// Sessions are in it.
+    #[error("delete {id}: the session {session} is in it")]
+    RecordInUse {
+        /// Its id.
+        id: String,
+        /// One of them.
+        session: String,
+    },
     /// No session's id begins or ends like that.
     #[error("find a session by `{given}`: no id begins or ends like that")]
     NoMatch {

@@ -9,7 +9,7 @@ use rusqlite::{ErrorCode, OptionalExtension, params};
 use super::row::{Author, Epoch, NewSession, Projection, SessionRow, SessionStatus};
 use super::schema::Database;
 use super::writer::{Done, Effect};
-use super::{StoreError, checksum, read};
+use super::{StoreError, checksum, read, records};
 use crate::clock::{Timestamp, from_millis};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
@@ -24,6 +24,8 @@ pub struct Append {
     pub processed: Vec<(EventId, Timestamp)>,
     /// Only if the log ends here: what was decided in its light still holds then.
     pub at: Option<Seq>,
+    /// Only while the session works: an input that finds it at rest has to make it work.
+    pub working: bool,
 }
 
 impl From<Vec<NewEvent>> for Append {
@@ -39,13 +41,14 @@ pub(super) struct Prepared {
     events: Vec<(NewEvent, String)>,
     processed: Vec<(EventId, Timestamp)>,
     at: Option<Seq>,
+    working: bool,
 }
 
 impl Prepared {
     pub(super) fn new(
         session: SessionId,
         author: Author,
-        Append { events, processed, at }: Append,
+        Append { events, processed, at, working }: Append,
     ) -> Result<Self, StoreError> {
         let count = events.len().max(processed.len());
         if count > limits::MAX_EVENTS_PER_APPEND {
@@ -59,7 +62,8 @@ impl Prepared {
             }
             Ok((event, body))
         });
-        Ok(Self { session, author, events: events.collect::<Result<_, _>>()?, processed, at })
+        let events = events.collect::<Result<_, _>>()?;
+        Ok(Self { session, author, events, processed, at, working })
     }
 
     /// The size of all bodies.
@@ -74,6 +78,7 @@ pub(super) fn create(
     events: Prepared,
 ) -> Result<Done<SessionRow>, StoreError> {
     db.atomically(|| {
+        new.origin.iter().try_for_each(|origin| records::check_origin(db, origin))?;
         insert_session(db, new)?;
         append_all(db, events)?;
         Ok(Done { value: existing(db, &new.id)?, effect: Effect::None })
@@ -194,7 +199,10 @@ pub(super) fn claim(db: &Database, session: &SessionId) -> Result<Done<Epoch>, S
     Ok(Done { value: Epoch(epoch.cast_unsigned()), effect: Effect::None })
 }
 
-pub(super) fn delete(db: &Database, session: SessionId) -> Result<Done<()>, StoreError> {
+pub(super) fn delete(db: &Database, session: SessionId, at: Seq) -> Result<Done<()>, StoreError> {
+    if read::projection(db, &session)?.is_some_and(|(_, _, projection)| projection.head != at) {
+        return Err(StoreError::Moved { session });
+    }
     // The events and the projection go with the row, by their foreign keys.
     let deleted = db
         .conn
@@ -217,7 +225,7 @@ pub(super) fn append(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, S
 }
 
 fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreError> {
-    let Prepared { session, author, events, processed, at } = new;
+    let Prepared { session, author, events, processed, at, working } = new;
     let Some((key, current, mut projection)) = read::projection(db, &session)? else {
         return Err(StoreError::NoSession { session });
     };
@@ -231,7 +239,8 @@ fn append_all(db: &Database, new: Prepared) -> Result<Done<Vec<Event>>, StoreErr
         }
         Author::Driver(_) | Author::Client => {}
     }
-    if at.is_some_and(|at| at != projection.head) {
+    let rests = projection.status == SessionStatus::Idle;
+    if at.is_some_and(|at| at != projection.head) || working && rests {
         return Err(StoreError::Moved { session });
     }
     for (event, at) in processed {

@@ -148,10 +148,10 @@ impl Store {
         self.0.writer.write(new.bytes(), move |db| log::append(db, new)).await
     }
 
-    /// Removes a session and its log. Who watches its head sees the channel closed.
-    pub async fn delete_session(&self, session: &SessionId) -> Result<(), StoreError> {
+    /// Removes a session and its log, if it still ends there. Who watches its head sees the channel closed.
+    pub async fn delete_session(&self, session: &SessionId, at: Seq) -> Result<(), StoreError> {
         let session = session.clone();
-        self.0.writer.write(0, move |db| log::delete(db, session)).await
+        self.0.writer.write(0, move |db| log::delete(db, session, at)).await
     }
 
     /// Makes a record.

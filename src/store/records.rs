@@ -7,9 +7,9 @@ use rusqlite::types::Type;
 use rusqlite::{ErrorCode, OptionalExtension, Row, params};
 use serde_json::Value;
 
-use super::StoreError;
 use super::schema::Database;
 use super::writer::{Done, Effect};
+use super::{Origin, StoreError};
 use crate::clock::{Timestamp, from_millis};
 
 /// A record to be made; its revision is 1.
@@ -119,6 +119,9 @@ pub(super) fn change(
                 current: old.revision,
             });
         }
+        if old.archived_at.is_some() {
+            return Err(StoreError::ArchivedRecord { id: old.id });
+        }
         let failed = || db.failed("change a record");
         if change.keep_old {
             let (at, body) = (old.updated_at.as_millisecond(), old.body.to_string());
@@ -161,7 +164,33 @@ pub(super) fn archive(
     Ok(Done { value, effect: Effect::None })
 }
 
+/// Refuses a session that is made of what was archived or deleted meanwhile.
+pub(super) fn check_origin(db: &Database, origin: &Origin) -> Result<(), StoreError> {
+    for id in [origin.agent_id.as_str(), origin.environment_id.as_str()] {
+        let archived = db
+            .conn
+            .prepare_cached("SELECT archived_at IS NOT NULL FROM record WHERE id = ?1")
+            .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional())
+            .map_err(db.failed("read a record"))?;
+        match archived {
+            Some(false) => {}
+            Some(true) => return Err(StoreError::ArchivedRecord { id: id.to_owned() }),
+            None => return Err(StoreError::NoRecord { id: id.to_owned() }),
+        }
+    }
+    Ok(())
+}
+
+/// One that sessions are in stays.
 pub(super) fn delete(db: &Database, kind: &str, id: &str) -> Result<Done<()>, StoreError> {
+    let user = db
+        .conn
+        .prepare_cached("SELECT id FROM session WHERE environment_id = ?1 LIMIT 1")
+        .and_then(|mut select| select.query_row([id], |row| row.get(0)).optional())
+        .map_err(db.failed("delete a record"))?;
+    if let Some(session) = user {
+        return Err(StoreError::RecordInUse { id: id.to_owned(), session });
+    }
     let deleted = db
         .conn
         .prepare_cached("DELETE FROM record WHERE id = ?1 AND kind = ?2")

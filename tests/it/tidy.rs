@@ -269,3 +269,47 @@ fn the_house_documents_name_every_room() {
         );
     }
 }
+
+/// The numbers of a row of the checklist: `7`, `79, 80`, `70–78`.
+fn numbers(cell: &str) -> Vec<u32> {
+    let parse = |text: &str| text.trim().parse::<u32>().unwrap_or_else(|_| panic!("`{cell}`"));
+    let range = |part: &str| match part.split_once('–') {
+        Some((first, last)) => parse(first)..=parse(last),
+        None => parse(part)..=parse(part),
+    };
+    cell.split(',').flat_map(range).collect()
+}
+
+/// Whether there is a test of that name: `test_module.test_name` of the SDKs' tests, `module::name` of ours.
+fn is_test(name: &str) -> bool {
+    let has = |path: String, head: &str| {
+        std::fs::read_to_string(root().join(path)).is_ok_and(|text| text.contains(head))
+    };
+    if let Some((module, name)) = name.split_once('.') {
+        return has(format!("tests/sdk/python/{module}.py"), &format!("    def {name}(self):\n"));
+    }
+    let Some((module, name)) = name.rsplit_once("::") else { return false };
+    let (path, head) = (module.replace("::", "/"), format!("fn {name}() {{"));
+    ["tests/it", "src"].iter().any(|dir| has(format!("{dir}/{path}.rs"), &head))
+}
+
+#[test]
+fn every_number_of_the_checklist_has_its_test_or_a_reason() {
+    const LAST: u32 = 186;
+    let text = std::fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let (_, table) = text.split_once("\n| number | about | shown by |\n|---|---|---|\n").unwrap();
+    let mut seen = Vec::new();
+    for row in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, shown] = cells[..] else { panic!("not three cells: {row}") };
+        seen.extend(numbers(number));
+        let tests: Vec<_> = shown.split('`').skip(1).step_by(2).collect();
+        let excused = shown.starts_with("not applicable: ") || shown.starts_with("not yet: ");
+        assert!(excused || !tests.is_empty(), "neither test nor reason: {row}");
+        for test in tests {
+            assert!(is_test(test), "{number}: there is no test {test}");
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=LAST).collect::<Vec<_>>());
+}

@@ -18,7 +18,7 @@ use super::{App, JsonBody};
 use crate::environment::networking::Networking;
 use crate::event::rfc3339;
 use crate::id::EnvironmentId;
-use crate::runtime::{Reader, Record, RecordFilter, SessionFilter};
+use crate::runtime::{Reader, Record, RecordFilter};
 use config::Config;
 
 /// The kind of its records.
@@ -147,18 +147,7 @@ async fn archive(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {
 }
 
 async fn delete(State(app): State<App>, Ids([id]): Ids<1>) -> error::Answer {
-    let reader = app.runtime().reader();
-    let record = found(reader, &id)?;
-    let sessions = SessionFilter {
-        environment: Some(identity(&record)?),
-        include_archived: true,
-        ..SessionFilter::default()
-    };
-    if let Some(session) = reader.sessions(&sessions, 1)?.first() {
-        let session = &session.id;
-        let message = format!("the environment `{id}` is in use by the session `{session}`");
-        return Err(ApiError::conflict(message));
-    }
+    found(app.runtime().reader(), &id)?;
     app.runtime().delete_record(KIND, &id).await?;
     Ok(super::json(&json!({ "id": id, "type": "environment_deleted" })))
 }

@@ -195,9 +195,15 @@ fn answer(app: &App, row: &SessionRow) -> error::Answer {
 }
 
 async fn create(State(app): State<App>, JsonBody(body): JsonBody) -> error::Answer {
-    let spec = spec(&app, &Node::root(&body))?;
-    let row = Box::pin(app.runtime().create_session(spec)).await?;
-    answer(&app, &row)
+    let body = Node::root(&body);
+    match Box::pin(app.runtime().create_session(spec(&app, &body)?)).await {
+        Ok(row) => answer(&app, &row),
+        Err(error) => {
+            // What it is made of may have gone meanwhile: that has words of its own.
+            spec(&app, &body)?;
+            Err(error.into())
+        }
+    }
 }
 
 fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {

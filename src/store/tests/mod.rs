@@ -1,5 +1,6 @@
-//! What a caller of the store sees. Faults are in `faults.rs`, properties over random logs in `properties.rs`.
+//! What a caller of the store sees. Stored definitions are in `definitions.rs`, faults are in `faults.rs`, properties over random logs in `properties.rs`.
 
+mod definitions;
 mod faults;
 mod properties;
 
@@ -146,9 +147,12 @@ async fn an_append_is_all_or_nothing_and_says_why() {
     let mark = |id: &EventId| Append {
         events: vec![event("x")],
         processed: vec![(id.clone(), at(3))],
-        at: None,
+        ..Append::default()
     };
     check(&id, client, mark(&first.id), "it is not waiting").await;
+    let to_one_that_works =
+        || Append { events: vec![event("x")], working: true, ..Append::default() };
+    check(&id, client, to_one_that_works(), "its log has gone on").await;
     check(&id, client, mark(&EventId::mint(at(9))), "it is not waiting").await;
     let many = vec![event("x"); limits::MAX_EVENTS_PER_APPEND + 1];
     check(&id, client, many.into(), "append 1025 events at once").await;
@@ -254,10 +258,12 @@ async fn heads_wake_after_the_commit_and_close_with_the_session() {
     store.append(&id, Author::Client, Append::default()).await.unwrap();
     assert!(!head.has_changed().unwrap(), "nothing new");
 
-    store.delete_session(&id).await.unwrap();
+    let early = store.delete_session(&id, 2).await;
+    assert!(matches!(early, Err(StoreError::Moved { .. })), "{early:?}");
+    store.delete_session(&id, 3).await.unwrap();
     assert!(head.changed().await.is_err(), "nothing more to come");
     assert!(matches!(store.head(&id), Err(StoreError::NoSession { .. })));
-    let again = store.delete_session(&id).await;
+    let again = store.delete_session(&id, 3).await;
     assert!(matches!(again, Err(StoreError::NoSession { .. })), "{again:?}");
     assert_eq!(store.reader().scan(&id, 0, 10).unwrap(), []);
     let rows = rusqlite::Connection::open(dir.path().join("casemate.db")).unwrap();

@@ -125,7 +125,7 @@ async fn run(ops: Vec<Op>) {
                 let processed = vec![(queued.id.clone(), at(millis))];
                 queued.processed_at = Some(at(millis));
                 let events = vec![NewEvent::now(at(millis), EventBody::StatusRunning {})];
-                let append = Append { events, processed, at: None };
+                let append = Append { events, processed, ..Append::default() };
                 model.extend(store.append(&id, Author::Driver(epoch), append).await.unwrap());
             }
             Op::Duplicate => {

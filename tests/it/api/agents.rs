@@ -325,6 +325,33 @@ fn an_archived_agent_stays_as_it_is() {
     assert_eq!(server.ask("DELETE", &path, None).error().0, 405);
 }
 
+/// Whoever updates while another archives is either before it, and then the archive shows it, or refused.
+#[test]
+fn what_an_archive_answered_stays() {
+    let server = Server::start();
+    for _ in 0..20 {
+        let agent = path(&made(&server, &json!({})));
+        let archived = std::thread::scope(|scope| {
+            for client in 0..2 {
+                let (server, agent) = (&server, &agent);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let reply = server.post(agent, &json!({ "name": format!("{client}.{n}") }));
+                        match reply.status {
+                            // Others were faster all the time.
+                            200 | 409 => {}
+                            _ => return assert_eq!(reply.error().0, 400),
+                        }
+                    }
+                });
+            }
+            until("an update", || (server.get(&agent).expect(200)["version"] != 1).then_some(()));
+            server.post(&format!("{agent}/archive"), &json!({})).expect(200)
+        });
+        assert_eq!(server.get(&agent).expect(200), archived);
+    }
+}
+
 #[test]
 fn lists_are_cut_into_pages_and_by_time() {
     let server = Server::start();

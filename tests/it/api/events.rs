@@ -147,7 +147,7 @@ fn a_turn_is_listed_in_the_order_of_the_protocol() {
 }
 
 /// The ids of all events, page by page.
-fn walk(lab: &Lab, session: &str, query: &str) -> Vec<String> {
+pub(super) fn walk(lab: &Lab, session: &str, query: &str) -> Vec<String> {
     follow(lab, session, query, String::new())
 }
 

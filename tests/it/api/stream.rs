@@ -153,6 +153,41 @@ fn the_list_and_the_stream_together_lose_nothing() {
     }
 }
 
+// 109: a thousand clients that open the stream, then list, while events come all the time.
+#[test]
+fn who_streams_and_then_lists_misses_nothing() {
+    let lab = Lab::new("{text: hello}");
+    let session = lab.session(&[]);
+    let path = format!("/v1/sessions/{session}");
+    let update = |title: String| lab.server.post(&path, &json!({ "title": title })).expect(200);
+    update("the first".to_owned());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let mut rounds = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0.. {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                update(n.to_string());
+            }
+        });
+        for _ in 0..1000 {
+            let mut stream = Stream::of(&lab, &session);
+            let newest = lab.server.get(&format!("{path}/events?order=desc&limit=1")).expect(200);
+            let next = [stream.next().unwrap(), stream.next().unwrap()];
+            rounds.push((id(&newest["data"][0]), next.map(|frame| id(&frame.data))));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let all = super::events::walk(&lab, &session, "limit=1000");
+    let place: std::collections::HashMap<_, _> = all.iter().zip(0..).collect();
+    for (listed, [first, second]) in rounds {
+        assert!(place[&first] <= place[&listed] + 1, "between the list and the stream is a gap");
+        assert_eq!(place[&second], place[&first] + 1);
+    }
+}
+
 // 113, 114, 116, 118
 #[test]
 fn previews_are_whole_beginnings_of_what_follows() {

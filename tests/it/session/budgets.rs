@@ -50,6 +50,8 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
         story(&session.rested().await),
         [
             "answer: two",
+            "session.status_running",
+            "session.thread_status_running",
             "thread idle: budget_reached",
             "usage: 1000000 tokens",
             "idle: budget_reached",

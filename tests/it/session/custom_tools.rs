@@ -2,7 +2,7 @@
 
 use casemate::event::{Confirmation, ContentBlock};
 
-use super::{Input, Lab, answer, calls, story};
+use super::{Input, LONG, Lab, answer, calls, story};
 
 #[tokio::test]
 async fn a_session_waits_until_every_call_is_answered() {
@@ -57,9 +57,9 @@ async fn a_session_waits_until_every_call_is_answered() {
         story(&session.rested().await),
         [
             "answer: two",
-            "user: be brief",
             "session.status_running",
             "session.thread_status_running",
+            "user: be brief",
             "takes up 1",
             "span.model_request_start",
             "says: Done.",
@@ -70,6 +70,20 @@ async fn a_session_waits_until_every_call_is_answered() {
         ]
     );
     assert!(session.refusal(&[answer(&asked[1], "late")]).await.contains("it has one"));
+    lab.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_last_answer_makes_the_session_work_at_once() {
+    let lab = Lab::new();
+    let turns =
+        format!("  - tool_calls: [{{ a: {{}} }}, {{ b: {{}} }}]\n  - {{ text: Never., {LONG} }}\n");
+    let mut session = lab.go(&turns, &["a", "b"]).await;
+    let asked = calls(&session.rested().await);
+    for (call, expected) in asked.iter().zip(["idle", "running"]) {
+        session.say(&[answer(call, "x")]).await.unwrap();
+        assert_eq!(session.row().status.as_str(), expected);
+    }
     lab.runtime.shutdown().await;
 }
 
@@ -85,7 +99,15 @@ async fn an_instruction_goes_to_the_model_behind_an_answer() {
     let brief = Input::System(vec![ContentBlock::text("be brief")]);
     session.say(&[answer(&asked[0], "one"), brief]).await.unwrap();
     let told = story(&session.rested().await);
-    assert_eq!(told[..2], ["answer: one", "system: be brief"]);
+    assert_eq!(
+        told[..4],
+        [
+            "answer: one",
+            "session.status_running",
+            "session.thread_status_running",
+            "system: be brief"
+        ]
+    );
     assert_eq!(told.last().unwrap(), "idle: end_turn");
     lab.runtime.shutdown().await;
 }

@@ -2,7 +2,7 @@
 
 use casemate::runtime::{FeedItem, Origin, SessionPatch, SessionSpec};
 
-use super::{DEADLINE, Input, LONG, Lab, story};
+use super::{DEADLINE, Input, LONG, Lab, stop, story};
 
 #[tokio::test]
 async fn an_archived_session_can_be_read_and_nothing_else() {
@@ -57,8 +57,32 @@ async fn a_working_session_is_neither_archived_nor_deleted() {
 }
 
 #[tokio::test]
+async fn a_session_between_two_turns_is_neither_archived_nor_deleted() {
+    let lab = Lab::new();
+    let turns = format!("  - {{ text: Never., {LONG}, repeat: 2 }}\n");
+    let mut session = lab.go(&turns, &[]).await;
+    session.requested().await;
+    // The first turn ends here, and for a moment the session is idle while a message waits.
+    session.say(&[stop(), Input::text("and now")]).await.unwrap();
+    loop {
+        lab.runtime.archive_session(&session.id).await.unwrap_err();
+        lab.runtime.delete(&session.id).await.unwrap_err();
+        let event = session.next().await;
+        if matches!(event.body, casemate::event::EventBody::ModelRequestStart {}) {
+            break;
+        }
+    }
+    assert_eq!(session.row().status.as_str(), "running");
+    lab.runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_conversation_that_fits_no_more_gives_up_and_the_next_message_is_taken() {
     let lab = Lab::new();
+    for (kind, id) in [("agent", "agent_1"), ("environment", "env_1")] {
+        let body = serde_json::json!({});
+        lab.runtime.put_record(kind, id.to_owned(), None, body).await.unwrap();
+    }
     let origin = Origin {
         agent_id: "agent_1".parse().unwrap(),
         agent_version: 1,

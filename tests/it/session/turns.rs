@@ -94,7 +94,12 @@ async fn an_interrupt_that_finds_nothing_to_stop_is_not_recorded() {
 #[tokio::test]
 async fn an_interrupt_of_a_session_that_waits_closes_its_calls_without_the_model() {
     let lab = Lab::new();
-    let mut session = lab.go("  - tool_calls: [{ ask: {} }]\n", &["ask"]).await;
+    let turns = "
+  - tool_calls: [{ ask: {} }]
+  - tool_calls: [{ ask: {} }]
+  - { expect: { last_user_contains: instead }, text: Hello. }
+";
+    let mut session = lab.go(turns, &["ask"]).await;
     let asked = calls(&session.rested().await);
     session.say(&[stop()]).await.unwrap();
     assert_eq!(
@@ -110,6 +115,34 @@ async fn an_interrupt_of_a_session_that_waits_closes_its_calls_without_the_model
     );
     let refused = session.refusal(&[answer(&asked[0], "late")]).await;
     assert!(refused.contains("it has one"), "{refused}");
+
+    session.say(&[Input::text("again")]).await.unwrap();
+    session.rested().await;
+    assert!(session.refusal(&[Input::text("no")]).await.contains("waits for an answer to"));
+    session.say(&[stop(), Input::text("do this instead")]).await.unwrap();
+    let mut events = session.rested().await;
+    events.extend(session.rested().await);
+    assert_eq!(
+        story(&events),
+        [
+            "user.interrupt",
+            "user: do this instead",
+            "result: Tool execution was interrupted before completion. Please retry. true",
+            "takes up 1",
+            "thread idle: end_turn",
+            "usage: 0 tokens",
+            "idle: end_turn",
+            "session.status_running",
+            "session.thread_status_running",
+            "takes up 1",
+            "span.model_request_start",
+            "says: Hello.",
+            "request ends, failed: false",
+            "thread idle: end_turn",
+            "usage: 0 tokens",
+            "idle: end_turn",
+        ]
+    );
     lab.runtime.shutdown().await;
 }
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import atexit
+import http.client
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -21,11 +24,12 @@ DEADLINE = 60
 class Server:
     """`casemate serve` with a data directory of its own."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, config=""):
         self.dir = Path(tempfile.mkdtemp(prefix="casemate-sdk-"))
         self.env = {"PATH": os.environ["PATH"], "HOME": str(self.dir)}
         self.env["CASEMATE_DATA_DIR"] = str(self.dir / "data")
-        self.arguments = arguments
+        (self.dir / "config.toml").write_text(config)
+        self.arguments = ["--config", self.dir / "config.toml", *arguments]
         self.scripts = 0
         self.key = self.run("key").strip()
         self.start()
@@ -55,6 +59,25 @@ class Server:
         if self.process.poll() is None:
             self.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def ask(self, method, path, body=None, headers=None):
+        """What a client without any SDK is answered: status, headers by lower-case name, body."""
+        host = self.url.removeprefix("http://").split("/")[0]
+        connection = http.client.HTTPConnection(host, timeout=DEADLINE)
+        kept = {name: value for name, value in (headers or {}).items() if name.lower() != "host"}
+        kept = {"x-api-key": self.key, "connection": "close", **kept}
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in kept.items():
+            if name.lower() != "content-length":
+                connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("content-length", str(len(body)))
+        try:
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, [(name.lower(), value) for name, value in answer.getheaders()], answer.read()
+        finally:
+            connection.close()
 
     def client(self, **options):
         return anthropic.Anthropic(base_url=self.url, api_key=self.key, **options)
@@ -137,10 +160,69 @@ class Case(unittest.TestCase):
     def events(self, session, **filters):
         return list(self.beta.sessions.events.list(session.id, **filters))
 
+    def idles(self, session, count):
+        """The events once the session came to rest that many times: between two turns it is idle too."""
+        return self.once(session, lambda events: len(only(events, "session.status_idle")) == count)
+
+    def once(self, session, holds):
+        """The events once that holds of them."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            events = self.events(session)
+            if holds(events):
+                return events
+            self.assertLess(time.monotonic(), end, kinds(events))
+            time.sleep(0.02)
+
     def finished(self, *turns, message="go", **fields):
         """A session after its first turn, and its events."""
         session = self.settled(self.session(*turns, message=message, **fields))
         return session, self.events(session)
+
+
+class Between:
+    """A server between a client and the real one: it counts what is asked, and can fail on the way."""
+
+    def __init__(self, server, *failures):
+        self.asked = []
+        self.failures = list(failures)
+        between = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self):
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                between.asked.append((self.command, self.path))
+                if between.failures:
+                    status, headers, answer = between.failures.pop(0), [], b""
+                else:
+                    status, headers, answer = server.ask(self.command, self.path, body, dict(self.headers))
+                self.send_response(status)
+                for name, value in headers:
+                    if name not in ("content-length", "transfer-encoding", "connection", "date"):
+                        self.send_header(name, value)
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_GET = do_POST = do_DELETE = forward
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join(DEADLINE)
 
 
 def text(words):

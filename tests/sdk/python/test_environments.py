@@ -82,6 +82,7 @@ class Environments(Case):
                 environments = client.beta.environments
                 made = await environments.create(name="e")
                 self.assertEqual((await environments.update(made.id, name="f")).name, "f")
+                self.assertEqual((await environments.retrieve(made.id)).name, "f")
                 self.assertIn(made.id, [e.id async for e in environments.list()])
                 await environments.archive(made.id)
                 await environments.delete(made.id)

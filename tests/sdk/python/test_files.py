@@ -1,8 +1,11 @@
 """Files: checklist 140, 142, 143."""
 
+import contextlib
+import sqlite3
+
 import anthropic
 
-from harness import Case, within
+from harness import Case, Server, within
 
 
 class Files(Case):
@@ -31,6 +34,24 @@ class Files(Case):
             message = self.refused(anthropic.BadRequestError, upload, file=("x", b"x"), expires_in_seconds=seconds)
             self.assertTrue(message.startswith("expires_in_seconds: "), message)
 
+    def test_142_a_file_whose_time_is_over_is_gone(self):
+        served = Server()
+        self.addCleanup(served.close)
+        with served.client() as client:
+            made = client.beta.files.upload(file=("x", b"x"), expires_in_seconds=3600)
+        served.stop()
+        # Nobody waits an hour: it was made two hours ago instead.
+        with contextlib.closing(sqlite3.connect(served.dir / "data" / "casemate.db")) as db, db:
+            earlier = db.execute("UPDATE record SET created_at = created_at - 7200000 WHERE id = ?", [made.id])
+            self.assertEqual(earlier.rowcount, 1)
+        served.start()
+        with served.client() as client:
+            for use in (client.beta.files.retrieve_metadata, client.beta.files.download):
+                with self.assertRaises(anthropic.NotFoundError) as caught:
+                    use(made.id)
+                self.assertEqual(caught.exception.body["error"]["details"]["error_code"], "file_expired")
+            self.assertEqual(list(client.beta.files.list()), [])
+
     def test_143_ids_choose(self):
         files = self.beta.files
         ids = [files.upload(file=(f"{n}.txt", b"x")).id for n in range(3)]
@@ -54,6 +75,7 @@ class Files(Case):
                 made = await client.beta.files.upload(file=("n.txt", b"later"))
                 content = await client.beta.files.download(made.id)
                 self.assertEqual(await content.read(), b"later")
+                self.assertEqual((await client.beta.files.retrieve_metadata(made.id)).size_bytes, 5)
                 self.assertIn(made.id, [file.id async for file in client.beta.files.list()])
                 await client.beta.files.delete(made.id)
 

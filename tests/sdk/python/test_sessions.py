@@ -1,6 +1,7 @@
 """Sessions: checklist 50 to 69."""
 
 import anthropic
+from anthropic.types.beta.beta_environment_not_found_error import BetaEnvironmentNotFoundError
 
 from harness import CUSTOM, TOOLSET, Case, call, kinds, only, text, within
 
@@ -10,12 +11,12 @@ class Sessions(Case):
         super().setUp()
         self.sessions = self.beta.sessions
 
-    def wrong(self, expected, **fields):
-        before = [session.id for session in self.sessions.list()]
+    def wrong(self, expected, kind=anthropic.BadRequestError, **fields):
+        before = [session.id for session in self.sessions.list(limit=5).data]
         fields = {"agent": self.agent().id, "environment_id": self.environment().id, **fields}
-        message = self.refused(anthropic.BadRequestError, self.sessions.create, **fields)
+        message = self.refused(kind, self.sessions.create, **fields)
         self.assertIn(expected, message)
-        self.assertEqual([session.id for session in self.sessions.list()], before)
+        self.assertEqual([session.id for session in self.sessions.list(limit=5).data], before)
 
     def test_51_versions_are_pinned(self):
         agent = self.agent(system="one")
@@ -28,7 +29,8 @@ class Sessions(Case):
         self.assertEqual((first.agent.version, first.agent.system), (1, "one"))
         self.beta.agents.update(agent.id, system="three")
         self.assertEqual(self.sessions.retrieve(latest.id).agent.system, "two")
-        self.wrong("agent", agent={"type": "agent", "id": agent.id, "version": 9})
+        ninth = {"type": "agent", "id": agent.id, "version": 9}
+        self.wrong("has no version 9", anthropic.NotFoundError, agent=ninth)
 
     def test_52_53_a_session_begins_with_its_first_events(self):
         idle = self.session()
@@ -130,7 +132,8 @@ class Sessions(Case):
         self.assertEqual(archived.status, "terminated")
         self.assertIsNotNone(archived.archived_at)
         after = self.events(session)
-        self.assertEqual(kinds(after[len(events):]), ["session.status_terminated"])
+        end = ["session.thread_status_terminated", "session.status_terminated"]
+        self.assertEqual(kinds(after[len(events) :]), end)
         self.refused(anthropic.BadRequestError, self.sessions.events.send, session.id, events=[text("more")])
         self.assertNotIn(session.id, [s.id for s in self.sessions.list(agent_id=session.agent.id)])
         self.assertIn(session.id, [s.id for s in self.sessions.list(agent_id=session.agent.id, include_archived=True)])
@@ -166,19 +169,23 @@ class Sessions(Case):
 
     def test_unknown_ids_and_fields(self):
         self.refused(anthropic.NotFoundError, self.sessions.retrieve, "sesn_unknown")
-        self.wrong("environment_id", environment_id="env_unknown")
-        self.wrong("agent", agent="agent_unknown")
+        self.wrong("`env_unknown`", BetaEnvironmentNotFoundError, environment_id="env_unknown")
+        self.wrong("`agent_unknown`", anthropic.NotFoundError, agent="agent_unknown")
         self.wrong("bogus", extra_body={"bogus": 1})
 
     def test_the_async_client_does_the_same(self):
-        session = self.session()
+        agent, environment = self.agent(), self.environment()
 
         async def work():
             async with self.server.async_client() as client:
                 sessions = client.beta.sessions
+                session = await sessions.create(agent=agent.id, environment_id=environment.id)
+                self.assertEqual((await sessions.retrieve(session.id)).status, "idle")
                 self.assertEqual((await sessions.update(session.id, title="t")).title, "t")
-                self.assertIn(session.id, [s.id async for s in sessions.list(limit=1)])
-                await sessions.archive(session.id)
-                await sessions.delete(session.id)
+                self.assertEqual([s.id async for s in sessions.list(limit=1, agent_id=agent.id)], [session.id])
+                self.assertEqual((await sessions.archive(session.id)).status, "terminated")
+                self.assertEqual((await sessions.delete(session.id)).id, session.id)
+                with self.assertRaises(anthropic.NotFoundError):
+                    await sessions.retrieve(session.id)
 
         within(work())

@@ -15,12 +15,17 @@ class Threads(Case):
         self.assertEqual((primary.type, primary.parent_thread_id, primary.session_id), ("session_thread", None, session.id))
         self.assertEqual(primary.id, only(events, "session.thread_status_running")[0].session_thread_id)
         self.assertEqual(primary.agent.name, session.agent.name)
-        self.assertEqual(threads.retrieve(primary.id, session_id=session.id), primary)
+        again = threads.retrieve(primary.id, session_id=session.id)
+        # Its clock goes on.
+        self.assertGreaterEqual(again.stats.duration_seconds, primary.stats.duration_seconds)
+        self.assertEqual(again.to_dict(exclude_unset=False) | {"stats": None}, primary.to_dict(exclude_unset=False) | {"stats": None})
         own = list(threads.events.list(primary.id, session_id=session.id))
         self.assertIn("agent.message", kinds(own))
         self.assertEqual([t.id for t in threads.list(session.id, statuses=["idle"])], [primary.id])
         self.assertEqual(list(threads.list(session.id, statuses=["running"])), [])
         self.refused(anthropic.NotFoundError, threads.retrieve, "sthr_unknown", session_id=session.id)
+        # It ends with its session, and not by itself.
+        self.refused(anthropic.BadRequestError, threads.archive, primary.id, session_id=session.id)
 
     def test_131_a_thread_has_a_stream_of_its_own(self):
         session = self.session({"text": "one"})
@@ -32,10 +37,21 @@ class Threads(Case):
                     break
 
     def test_the_async_client_does_the_same(self):
-        session = self.session()
+        session = self.session({"text": "one"})
 
         async def work():
             async with self.server.async_client() as client:
-                return [t.session_id async for t in client.beta.sessions.threads.list(session.id)]
+                threads = client.beta.sessions.threads
+                (primary,) = [thread async for thread in threads.list(session.id)]
+                of = {"session_id": session.id}
+                self.assertEqual((await threads.retrieve(primary.id, **of)).id, primary.id)
+                with self.assertRaises(anthropic.BadRequestError):
+                    await threads.archive(primary.id, **of)
+                async with await threads.events.stream(primary.id, **of) as stream:
+                    await client.beta.sessions.events.send(session.id, events=[text("go")])
+                    async for event in stream:
+                        if event.type == "session.thread_status_idle":
+                            break
+                return [event.type async for event in threads.events.list(primary.id, limit=2, **of)]
 
-        self.assertEqual(within(work()), [session.id])
+        self.assertIn("agent.message", within(work()))

@@ -1,18 +1,18 @@
 """Keys, retries, errors: checklist 1 to 15."""
 
-import http.server
-import threading
+import json
 
 import anthropic
-import httpx
 
-from harness import Case
+from harness import Between, Case, Server
 
 
 class Transport(Case):
-    def raw(self, method, path, **options):
-        headers = {"x-api-key": self.server.key, **options.pop("headers", {})}
-        return httpx.request(method, self.server.url + path, headers=headers, timeout=60, **options)
+    def ask(self, method, path, body=None, **headers):
+        """Status, headers and body as JSON, of a client that is no SDK."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        status, answered, content = self.server.ask(method, path, body, named)
+        return status, dict(answered), json.loads(content)
 
     def test_1_a_wrong_key_is_an_authentication_error(self):
         with anthropic.Anthropic(base_url=self.server.url, api_key="wrong") as client:
@@ -20,86 +20,79 @@ class Transport(Case):
         self.assertIn("casemate key", message)
 
     def test_2_3_7_other_headers_and_queries_are_accepted(self):
-        for version in ({}, {"anthropic-version": "2023-06-01"}, {"anthropic-version": "x"}):
-            self.assertEqual(self.raw("GET", "/v1/files?beta=true", headers=version).status_code, 200)
+        for headers in ({}, {"anthropic_version": "2023-06-01"}, {"anthropic_version": "x"}):
+            self.assertEqual(self.ask("GET", "/v1/files?beta=true", **headers)[0], 200)
+
+    def test_4_a_path_may_come_before_ours(self):
+        served = Server("--prefix", "/some/where")
+        self.addCleanup(served.close)
+        self.assertTrue(served.url.endswith("/some/where"), served.url)
+        with served.client() as client:
+            made = client.beta.environments.create(name="e")
+            self.assertEqual([e.id for e in client.beta.environments.list()], [made.id])
 
     def test_5_6_posts_without_a_body(self):
-        agent = self.agent()
-        path = f"/v1/agents/{agent.id}/archive"
-        for headers in ({"content-type": "application/json"}, {}):
-            self.assertEqual(self.raw("POST", path, headers=headers).status_code, 200)
+        path = f"/v1/agents/{self.agent().id}/archive"
+        for headers in ({"content_type": "application/json"}, {}):
+            for body in (None, b""):
+                self.assertEqual(self.ask("POST", path, body, **headers)[0], 200)
 
     def test_8_every_answer_has_an_id(self):
         for path in ("/v1/files", "/v1/files/file_none", "/v1/nothing"):
-            answer = self.raw("GET", path)
-            self.assertTrue(answer.headers["request-id"].startswith("req_"), path)
-            if answer.status_code != 200:
-                self.assertEqual(answer.json()["request_id"], answer.headers["request-id"])
+            status, headers, body = self.ask("GET", path)
+            self.assertTrue(headers["request-id"].startswith("req_"), path)
+            if status != 200:
+                self.assertEqual(body["request_id"], headers["request-id"])
         self.assertTrue(self.beta.files.list()._request_id.startswith("req_"))
+        with self.beta.sessions.events.with_streaming_response.stream(self.session().id) as answer:
+            self.assertTrue(answer.headers["request-id"].startswith("req_"))
 
     def test_9_10_unknown_paths_and_broken_json(self):
-        self.assertEqual(self.raw("GET", "/v1/nothing").json()["error"]["type"], "not_found_error")
-        answer = self.raw("POST", "/v1/agents", content=b'{"name": ')
-        self.assertEqual((answer.status_code, answer.json()["error"]["type"]), (400, "invalid_request_error"))
+        self.assertEqual(self.ask("GET", "/v1/nothing")[2]["error"]["type"], "not_found_error")
+        status, _, body = self.ask("POST", "/v1/agents", b'{"name": ', content_type="application/json")
+        self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"))
 
     def test_11_a_conflict_is_asked_once(self):
         agent = self.agent()
-        agent = self.beta.agents.update(agent.id, version=agent.version, name="other")
-        asked = []
-        hooks = {"request": [lambda request: asked.append(request.url)]}
-        with self.server.client(http_client=httpx.Client(event_hooks=hooks)) as client:
-            with self.assertRaises(anthropic.ConflictError):
-                client.beta.agents.update(agent.id, version=1, name="third")
-        self.assertEqual(len(asked), 1)
+        self.beta.agents.update(agent.id, version=agent.version, name="other")
+        with Between(self.server) as between:
+            with anthropic.Anthropic(base_url=between.url, api_key=self.server.key) as client:
+                self.refused(anthropic.ConflictError, client.beta.agents.update, agent.id, version=1, name="third")
+        self.assertEqual(between.asked, [("POST", f"/v1/agents/{agent.id}")])
 
     def test_12_a_failure_on_the_way_is_asked_again(self):
-        url, key = self.server.url, self.server.key
-        failures = [503, 429]
-
-        class Flaky(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                if failures:
-                    self.send_response(failures.pop())
-                    self.send_header("content-length", "0")
-                    self.end_headers()
-                    return
-                answer = httpx.get(url + self.path, headers={"x-api-key": key})
-                self.send_response(answer.status_code)
-                self.send_header("content-type", "application/json")
-                self.end_headers()
-                self.wfile.write(answer.content)
-
-            def log_message(self, *_):
-                pass
-
-        between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
-        threading.Thread(target=between.serve_forever, daemon=True).start()
-        with anthropic.Anthropic(base_url=f"http://127.0.0.1:{between.server_port}", api_key=key) as client:
-            client.beta.files.list()
-        between.shutdown()
-        between.server_close()
-        self.assertEqual(failures, [])
+        for failure in (429, 503, 529):
+            with Between(self.server, failure) as between:
+                with anthropic.Anthropic(base_url=between.url, api_key=self.server.key) as client:
+                    made = client.beta.agents.create(name="again", model="m")
+            self.assertEqual(between.asked, [("POST", "/v1/agents")] * 2)
+            self.assertEqual(self.beta.agents.retrieve(made.id).name, "again")
 
     def test_13_lists_in_a_query_come_in_three_spellings(self):
         session = self.session()
-        found = []
-        for query in ("statuses[]=idle&statuses[]=running", "statuses%5B%5D=idle&statuses%5B%5D=running", "statuses=idle&statuses=running"):
-            page = self.raw("GET", f"/v1/sessions?{query}").json()
-            found.append([entry["id"] for entry in page["data"]])
-        self.assertEqual(found[0], found[1])
-        self.assertEqual(found[0], found[2])
-        self.assertIn(session.id, found[0])
+        of_agent = f"/v1/sessions?agent_id={session.agent.id}"
+        for query in (
+            "statuses[]=idle&statuses[]=running",
+            "statuses%5B%5D=idle&statuses%5B%5D=running",
+            "statuses=idle&statuses=running",
+        ):
+            page = self.ask("GET", f"{of_agent}&{query}")[2]
+            self.assertEqual([entry["id"] for entry in page["data"]], [session.id], query)
+            page = self.ask("GET", f"{of_agent}&{query}".replace("=idle", "=terminated"))[2]
+            self.assertEqual(page["data"], [], query)
 
     def test_14_times_in_a_query(self):
         for time in ("2020-01-01T00:00:00Z", "2020-01-01T00:00:00", "2020-01-01T02:00:00%2B02:00"):
-            answer = self.raw("GET", f"/v1/sessions?created_at%5Bgte%5D={time}")
-            self.assertEqual(answer.status_code, 200, time)
-        self.assertEqual(self.raw("GET", "/v1/sessions?created_at[gte]=soon").status_code, 400)
+            for bound in ("gt", "gte", "lt", "lte"):
+                self.assertEqual(self.ask("GET", f"/v1/sessions?created_at%5B{bound}%5D={time}")[0], 200, time)
+        self.assertEqual(self.ask("GET", "/v1/sessions?created_at[gte]=soon")[0], 400)
 
     def test_15_a_wrong_cursor(self):
-        self.refused(anthropic.BadRequestError, self.beta.files.list, page="page_nonsense")
-        self.refused(anthropic.BadRequestError, self.beta.sessions.list, page="page_nonsense")
+        lists = (self.beta.files, self.beta.sessions, self.beta.agents, self.beta.environments)
+        for resource in lists:
+            self.refused(anthropic.BadRequestError, resource.list, page="page_nonsense")
 
     def test_a_body_of_33_megabytes_is_refused(self):
-        answer = self.raw("POST", "/v1/agents", content=b'{"name": "' + b"x" * 33 * 1024 * 1024 + b'"}')
-        self.assertEqual((answer.status_code, answer.json()["error"]["type"]), (413, "request_too_large"))
+        body = b'{"name": "' + b"x" * 33 * 1024 * 1024 + b'"}'
+        status, _, answer = self.ask("POST", "/v1/agents", body, content_type="application/json")
+        self.assertEqual((status, answer["error"]["type"]), (413, "request_too_large"))
