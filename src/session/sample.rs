@@ -288,6 +288,11 @@ impl Driver {
         };
         let retry_status = match error {
             _ if pause.is_some() => RetryStatus::Retrying,
+            // The conversation is as short as a summary makes it: no message would make it fit. A session of the command
+            // line is its owner's, who may give the model more context and resume; a client of the protocol is told so.
+            ModelError::ContextTooLong { .. } if self.session.definition().origin.is_some() => {
+                RetryStatus::Terminal
+            }
             _ => RetryStatus::Exhausted,
         };
         let detail = ErrorDetail {

@@ -77,7 +77,7 @@ async fn a_session_between_two_turns_is_neither_archived_nor_deleted() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_fits_no_more_gives_up_and_the_next_message_is_taken() {
+async fn a_conversation_that_fits_no_more_ends_the_session() {
     let lab = Lab::new();
     for (kind, id) in [("agent", "agent_1"), ("environment", "env_1")] {
         let body = serde_json::json!({});
@@ -90,17 +90,24 @@ async fn a_conversation_that_fits_no_more_gives_up_and_the_next_message_is_taken
         environment_id: "env_1".parse().unwrap(),
         vault_ids: Vec::new(),
     };
-    let spec = lab.spec("  - { errors: [context, context], text: Fits. }\n", &[]);
+    let spec = lab.spec("  - { errors: [context, context], text: Never. }\n", &[]);
     let initial = vec![Input::text("go")];
     let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
     let told = story(&session.rested().await);
-    assert!(
-        told.contains(&"error: CompactionLimitReachedError Exhausted".to_owned()),
-        "a single message leaves nothing to compact: {told:?}"
+    assert_eq!(
+        told[told.len() - 4..],
+        [
+            "request ends, failed: true",
+            "error: CompactionLimitReachedError Terminal",
+            "session.thread_status_terminated",
+            "session.status_terminated",
+        ],
+        "{told:?}"
     );
-    assert_eq!(told.last().unwrap(), "idle: retries_exhausted");
-    session.say(&[Input::text("and now?")]).await.unwrap();
-    assert!(story(&session.rested().await).contains(&"says: Fits.".to_owned()));
+    assert!(told.contains(&"agent.thread_context_compacted".to_owned()), "{told:?}");
+    assert!(session.refusal(&[Input::text("more")]).await.contains("has ended"));
+    let row = lab.runtime.archive_session(&session.id).await.unwrap();
+    assert!(row.archived_at.is_some(), "what has ended can be put away");
     lab.runtime.shutdown().await;
 }
 
