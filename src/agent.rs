@@ -2,6 +2,9 @@
 //!
 //! Field names and bounds are those of the Managed Agents `agent` object.
 
+pub mod rules;
+
+use rules::{Rules, RulesParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -160,6 +163,9 @@ pub struct Agent {
     /// The client's own tools, in the order in which it named them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom_tools: Vec<CustomTool>,
+    /// Which calls are denied, asked about and allowed, before the tools' own policies.
+    #[serde(default, skip_serializing_if = "Rules::is_empty")]
+    pub permissions: Rules,
     /// What its sessions may use unless they say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
@@ -178,6 +184,7 @@ impl Agent {
             system: None,
             tools: ToolName::ALL.map(grant).into(),
             custom_tools: Vec::new(),
+            permissions: Rules::default(),
             budget: None,
         }
     }
@@ -217,6 +224,8 @@ pub struct AgentParams {
     pub system: Option<String>,
     /// A toolset and custom tools; absent means all six tools, always allowed, and an empty list means none.
     pub tools: Option<Vec<ToolParams>>,
+    /// See [`Agent::permissions`].
+    pub permissions: Option<RulesParams>,
     /// What its sessions may use.
     pub limits: Option<Budget>,
 }
@@ -325,8 +334,21 @@ impl AgentParams {
             None => (Agent::with_model("").tools, Vec::new()),
             Some(tools) => resolve_tools(tools)?,
         };
+        let permissions = self.permissions.unwrap_or_default().validate();
+        let permissions =
+            permissions.map_err(|(at, problem)| bad(format!("permissions.{at}"), problem))?;
         let (system, budget) = (self.system, self.limits);
-        Ok(Agent { name, model, effort, max_tokens, system, tools, custom_tools, budget })
+        Ok(Agent {
+            name,
+            model,
+            effort,
+            max_tokens,
+            system,
+            tools,
+            custom_tools,
+            permissions,
+            budget,
+        })
     }
 }
 

@@ -68,6 +68,26 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub const DEFAULT_MAX_TURNS: u32 = 200;
 /// The same call with the same result this many times in a row is no progress.
 pub const NO_PROGRESS_REPEATS: usize = 5;
+/// Requests for one summary of a full conversation, before it is made without the model.
+pub const COMPACTION_ATTEMPTS: u32 = 3;
+/// Least room for what takes the place of a conversation: fewer tokens cannot hold a task.
+pub const COMPACTION_MIN_TOKENS: u64 = 150;
+/// Context of a model of which nobody has said it: what the smaller ones of today have.
+pub const UNKNOWN_WINDOW: u64 = 32_768;
+/// Bytes kept of the user's first and last message each, word for word, over all compactions.
+pub const KEPT_WORDS_BYTES: usize = 16 * 1024;
+/// Changed files that are named after a compaction.
+pub const KEPT_FILES: usize = 64;
+/// Instructions of clients that are kept over compactions, the last ones.
+pub const KEPT_INSTRUCTIONS: usize = 16;
+/// Time that a model server has to say how much its model can read, before the first request.
+pub const WINDOW_TIMEOUT: Duration = Duration::from_secs(2);
+/// Times that a server is asked for it while it does not say: some know it once the model is loaded.
+pub const WINDOW_ASKS: u32 = 3;
+/// Time that whoever is asked over HTTP has to say whether a call may run: a person who looks at a telephone.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest command line that permission rules look into; a longer one asks.
+pub const JUDGED_COMMAND_BYTES: usize = 16 * 1024;
 /// Tokens that an answer may have unless the agent says otherwise.
 pub const DEFAULT_MAX_TOKENS: u32 = 16_384;
 /// Largest budget in cents: its picodollars fit into 64 bits, and into the store's signed ones.

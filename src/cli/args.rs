@@ -17,7 +17,7 @@ use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 
-pub use values::{Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, TaskError, task};
+pub use values::{Deny, Mount, NetworkWord, OnAsk, OutputFormat, Resumed, Route, TaskError, task};
 
 /// Runs AI agents on your own machine, with their tools in a sandbox.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -73,6 +73,8 @@ pub enum Command {
     Run(RunArgs),
     /// Go on with a session: after a crash, with an answer, or with another message
     Resume(ResumeArgs),
+    /// Replace a session's conversation by a summary, to make room in the model's context
+    Compact(CompactArgs),
     /// Look at sessions, or delete them
     Sessions(SessionsArgs),
     /// List the moments to which a session can go back
@@ -242,6 +244,9 @@ pub struct WatchArgs {
     /// Send model ids that match GLOB to PROVIDER; repeatable
     #[arg(long = "route", value_name = "GLOB=PROVIDER[/MODEL]", action = ArgAction::Append)]
     pub routes: Vec<Route>,
+    /// What becomes of a call that asks: deny, fail, wait=DURATION at a terminal, or webhook=URL
+    #[arg(long, value_name = "WHAT")]
+    pub on_ask: Option<OnAsk>,
 }
 
 /// `casemate resume`.
@@ -294,6 +299,22 @@ impl ResumeArgs {
             Some(Resumed::Session(_)) | None => self.second.as_deref(),
         }
     }
+}
+
+/// `casemate compact`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Example:
+  casemate compact sesn_01jq…
+
+A session does it by itself before its conversation fills the model's context, and while one is shown in a
+terminal, the line /compact asks for it. The log keeps everything.")]
+pub struct CompactArgs {
+    /// The session; the first or last characters of its id are enough
+    pub id: String,
+    /// What is printed, and which model answers.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// `casemate sessions`.

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: DemoArgs) -> Result<ExitStatus,
             .because_of(Some(&e))
     })?;
     let config = context.config(&[])?;
-    let mut flags = WatchArgs { output: OutputFormat::Text, routes: Vec::new() };
+    let mut flags = WatchArgs { output: OutputFormat::Text, routes: Vec::new(), on_ask: None };
     flags.routes.clear();
     let agent = Agent::with_model(format!("scripted:{}", script.display()));
     let environment = sandbox::environment(&PlaceArgs::in_directory(Some(directory.clone())))?;

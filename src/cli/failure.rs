@@ -244,10 +244,12 @@ impl From<RuntimeError> for Failure {
             | E::Repository(_)
             | E::Attachment { .. }
             | E::Terminated(_)
+            | E::NothingToCompact(_)
             | E::Busy(_)
             | E::NoSession(_) => Self::usage(error.to_string()).because_of(error.source()),
             E::NoEvent { ref session, .. } => Self::usage(error.to_string())
                 .hint(format!("`casemate sessions events {session}` shows them all")),
+            E::Webhook { .. } => Self::new(ExitStatus::NeedsInput, error.to_string()),
             E::WaitsForConfirmation { .. } => Self::new(ExitStatus::NeedsInput, error.to_string())
                 .hint("answer with --allow EVENT or --deny EVENT first"),
         }

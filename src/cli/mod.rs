@@ -58,6 +58,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
     match command {
         Command::Run(args) => block_on(run::run(context, args)),
         Command::Resume(args) => block_on(run::resume(context, args)),
+        Command::Compact(args) => block_on(run::compact(context, args)),
         Command::Sessions(args) => block_on(sessions::run(context, args.command)),
         Command::Checkpoints(args) => history::checkpoints(context, &args),
         Command::Diff(args) => block_on(diff::diff(context, args)),

@@ -3,11 +3,12 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use super::args::{self, PlaceArgs, ResumeArgs, RunArgs, WatchArgs};
+use super::args::{self, CompactArgs, PlaceArgs, ResumeArgs, RunArgs, WatchArgs};
 use super::context::Context;
 use super::failure::{ExitStatus, Failure, allow_all};
 use super::render::plural;
 use super::sandbox;
+use super::sessions::find;
 use super::watch::{Presence, watch};
 use crate::agent::{Agent, AgentParams, ModelParams};
 use crate::event::{Confirmation, Seq};
@@ -51,6 +52,29 @@ pub(super) async fn resume(context: &Context, args: ResumeArgs) -> Result<ExitSt
     status
 }
 
+/// `casemate compact ID`.
+pub(super) async fn compact(context: &Context, args: CompactArgs) -> Result<ExitStatus, Failure> {
+    let runtime = Runtime::open(context.config(&args.watch.routes)?)?;
+    let status = compacted(context, &runtime, &args).await;
+    runtime.shutdown().await;
+    status
+}
+
+async fn compacted(
+    context: &Context,
+    runtime: &Runtime,
+    args: &CompactArgs,
+) -> Result<ExitStatus, Failure> {
+    let row = find(runtime.reader(), &args.id)?;
+    if matches!(runtime.standing(&row.id)?, Standing::Working | Standing::Waiting(_)) {
+        let program = context.program();
+        return Err(Failure::usage(format!("session {} is in the middle of its work", row.id))
+            .hint(format!("let it go on first: {program} resume {}", row.id)));
+    }
+    runtime.compact_session(&row.id).await?;
+    follow(context, runtime, &row, row.head, &args.watch, false).await
+}
+
 async fn go_on(
     context: &Context,
     runtime: &Runtime,
@@ -83,8 +107,9 @@ pub(super) async fn follow(
     allow_all: bool,
 ) -> Result<ExitStatus, Failure> {
     let since = context.clock().now();
-    let presence = Presence { interactive: context.interactive(flags.output), allow_all };
-    let answered = presence.interactive || presence.allow_all;
+    let on_ask = flags.on_ask.clone().unwrap_or_default();
+    let presence = Presence { interactive: context.interactive(flags.output), allow_all, on_ask };
+    let answered = presence.answers();
     let mut renderer = context.renderer(flags.output, row, answered);
     runtime.reader().each(&row.id, 0, |event| {
         if event.seq <= from {

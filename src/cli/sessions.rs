@@ -98,7 +98,7 @@ pub(super) fn summary(reader: &Reader, row: &SessionRow) -> Result<Value, StoreE
         "status": row.status.as_str(),
         "stop_reason": row.stop_reason,
         "workspace": row.workspace,
-        "usage": row.usage,
+        "usage": row.usage.with_hit_rate(),
         "events": row.head,
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
@@ -129,7 +129,7 @@ fn show(
     let usage = row.usage;
     let mut text = format!(
         "{}\n  title      {}\n  state      {}\n  workspace  {}\n  model      {}\n  events     {}\n  \
-         tokens     {} in, {} from the cache, {} out\n  created    {}\n  updated    {}\n",
+         tokens     {} in, {} from the cache{}, {} out\n  created    {}\n  updated    {}\n",
         row.id,
         neutralise(row.title.as_deref().unwrap_or("(no title)")),
         reader.turn(row)?.as_str(),
@@ -138,6 +138,7 @@ fn show(
         row.head,
         usage.input_tokens + usage.cache_creation_input_tokens,
         usage.cache_read_input_tokens,
+        usage.cache_hit_permille().map_or_else(String::new, |n| format!(" ({}%)", n / 10)),
         usage.output_tokens,
         rfc3339(row.created_at),
         rfc3339(row.updated_at),

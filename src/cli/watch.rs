@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::args::OnAsk;
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::render::Renderer;
@@ -16,17 +18,36 @@ use crate::runtime::{FeedItem, Input, Runtime};
 
 /// How often a spinner moves.
 const TICK: Duration = Duration::from_millis(100);
+/// The line that asks for a summary in the place of the conversation.
+const COMPACT: &str = "/compact";
 /// Lines typed ahead before the reader waits.
 const TYPED_AHEAD: usize = 16;
 
 /// What the person in front of the terminal may do while a session works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Presence {
     /// Somebody can type: lines steer the session, and questions are asked.
     pub(super) interactive: bool,
     /// Every tool that asks is allowed.
     pub(super) allow_all: bool,
+    /// What becomes of the others.
+    pub(super) on_ask: OnAsk,
 }
+
+impl Presence {
+    /// Whether a call that asks gets its answer here, as far as it is known before.
+    pub(super) fn answers(&self) -> bool {
+        let by_person = match self.on_ask {
+            OnAsk::Terminal | OnAsk::Wait(_) => self.interactive,
+            OnAsk::Deny => true,
+            OnAsk::Fail | OnAsk::Webhook(_) => false,
+        };
+        self.allow_all || by_person
+    }
+}
+
+/// What the model is told of a call that `--on-ask deny` refused.
+const NOBODY: &str = "nobody is there who could be asked; go on without this call";
 
 struct Watcher<'a> {
     runtime: &'a Runtime,
@@ -40,6 +61,8 @@ struct Watcher<'a> {
     /// What was answered so far: the session is told when the last answer is in.
     answers: Vec<Input>,
     interrupted: bool,
+    /// When a question is given up.
+    asked_until: Option<Instant>,
 }
 
 /// Shows everything after `from` until the session is idle.
@@ -72,6 +95,7 @@ pub(super) async fn watch(
         asking: Vec::new(),
         answers: Vec::new(),
         interrupted: false,
+        asked_until: None,
     };
     loop {
         tokio::select! {
@@ -105,7 +129,13 @@ pub(super) async fn watch(
                     }
                 }
             },
-            _ = tick.tick() => watcher.renderer.tick(context.clock().now())?,
+            _ = tick.tick() => {
+                watcher.renderer.tick(context.clock().now())?;
+                let late = watcher.asked_until.is_some_and(|until| Instant::now() >= until);
+                if late && watcher.leave_question()? {
+                    return Ok(());
+                }
+            }
         }
     }
 }
@@ -141,8 +171,23 @@ impl Watcher<'_> {
             self.runtime.submit_all(self.id, &answers).await?;
             return Ok(false);
         }
-        if !self.presence.interactive {
-            return Ok(true);
+        match &self.presence.on_ask {
+            OnAsk::Deny => {
+                let reason = || Some(NOBODY.to_owned());
+                let deny = |call: &EventId| confirm(call.clone(), Confirmation::Deny, reason());
+                let answers: Vec<_> = calls.iter().map(deny).collect();
+                self.runtime.submit_all(self.id, &answers).await?;
+                return Ok(false);
+            }
+            OnAsk::Webhook(url) => {
+                let answers = self.runtime.ask_webhook(url, self.id, calls).await?;
+                self.runtime.submit_all(self.id, &answers).await?;
+                return Ok(false);
+            }
+            OnAsk::Fail => return Ok(true),
+            OnAsk::Terminal | OnAsk::Wait(_) if !self.presence.interactive => return Ok(true),
+            OnAsk::Terminal => {}
+            OnAsk::Wait(time) => self.asked_until = Some(Instant::now() + *time),
         }
         self.asking = calls.to_vec();
         self.answers.clear();
@@ -154,7 +199,12 @@ impl Watcher<'_> {
     async fn typed(&mut self, line: &str) -> Result<(), Failure> {
         let line = line.trim();
         if self.asking.is_empty() {
-            if !line.is_empty() {
+            if line == COMPACT {
+                if let Err(refused) = self.runtime.compact_session(self.id).await {
+                    return Ok(self.renderer.heard(&format!("{line}: {refused}"))?);
+                }
+                self.renderer.heard(line)?;
+            } else if !line.is_empty() {
                 self.runtime.submit(self.id, Input::text(line)).await?;
                 self.renderer.heard(line)?;
             }

@@ -97,6 +97,10 @@ pub enum EventBody {
         is_error: bool,
     },
 
+    /// The conversation so far was replaced by a summary, because it filled the model's context or because somebody asked.
+    #[serde(rename = "agent.thread_context_compacted")]
+    ThreadContextCompacted {},
+
     /// The session works.
     #[serde(rename = "session.status_running")]
     StatusRunning {},
@@ -255,6 +259,61 @@ pub enum EventBody {
     /// A process goes on with what another left running.
     #[serde(rename = "internal.resumed")]
     Resumed {},
+    /// How much the model can read; said before the first request, and again when it is another.
+    #[serde(rename = "internal.context_measured")]
+    ContextMeasured {
+        /// Tokens of the model's context, the answer's included.
+        window: u64,
+        /// Tokens that system prompt and tools take of it, about.
+        fixed: u64,
+    },
+    /// The provider refused a request as too long.
+    #[serde(rename = "internal.context_overflowed")]
+    ContextOverflowed {
+        /// The server's words.
+        message: String,
+    },
+    /// The results of these calls are shown to the model no more, to make room in its context. The log keeps them.
+    #[serde(rename = "internal.context_trimmed")]
+    ContextTrimmed {
+        /// The `agent.tool_use` events.
+        tool_use_ids: Vec<EventId>,
+    },
+    /// The user wants the conversation to be replaced by a summary.
+    #[serde(rename = "internal.compaction_requested")]
+    CompactionRequested {},
+    /// The model is about to be asked for a summary of the conversation.
+    #[serde(rename = "internal.compaction_started")]
+    CompactionStarted {
+        /// Why.
+        reason: CompactionReason,
+    },
+    /// No summary came of it; what happened before still stands.
+    #[serde(rename = "internal.compaction_failed")]
+    CompactionFailed {
+        /// What was wrong.
+        message: String,
+        /// Whether another try may end better.
+        again: bool,
+    },
+    /// The conversation is this text from here on; committed together with `agent.thread_context_compacted`. The log keeps
+    /// what it was.
+    #[serde(rename = "internal.compacted")]
+    Compacted {
+        /// What the model is told instead of everything that came before.
+        text: String,
+        /// The summary in it.
+        summary: String,
+        /// What clients instructed the model to do meanwhile, still in force.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        instructions: Vec<String>,
+        /// Who wrote the summary.
+        by: Summarised,
+        /// Tokens of the context before, about.
+        before: u64,
+        /// Tokens of the context after, about.
+        after: u64,
+    },
     /// A tool call is about to have its first effect.
     #[serde(rename = "internal.tool_started")]
     ToolStarted {
@@ -420,6 +479,7 @@ impl EventBody {
             | E::AgentToolUse { .. }
             | E::AgentCustomToolUse { .. }
             | E::AgentToolResult { .. }
+            | E::ThreadContextCompacted {}
             | E::StatusRunning {}
             | E::StatusIdle { .. }
             | E::StatusRescheduled {}
@@ -442,6 +502,13 @@ impl EventBody {
             | E::AgentReplaced { .. }
             | E::Archived {}
             | E::Resumed {}
+            | E::ContextMeasured { .. }
+            | E::ContextOverflowed { .. }
+            | E::ContextTrimmed { .. }
+            | E::CompactionRequested {}
+            | E::CompactionStarted { .. }
+            | E::CompactionFailed { .. }
+            | E::Compacted { .. }
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }
@@ -475,6 +542,7 @@ impl EventBody {
             E::AgentToolUse { .. } => "agent.tool_use",
             E::AgentCustomToolUse { .. } => "agent.custom_tool_use",
             E::AgentToolResult { .. } => "agent.tool_result",
+            E::ThreadContextCompacted {} => "agent.thread_context_compacted",
             E::StatusRunning {} => "session.status_running",
             E::StatusIdle { .. } => "session.status_idle",
             E::StatusRescheduled {} => "session.status_rescheduled",
@@ -497,6 +565,13 @@ impl EventBody {
             E::AgentReplaced { .. } => "internal.agent_replaced",
             E::Archived {} => "internal.archived",
             E::Resumed {} => "internal.resumed",
+            E::ContextMeasured { .. } => "internal.context_measured",
+            E::ContextOverflowed { .. } => "internal.context_overflowed",
+            E::ContextTrimmed { .. } => "internal.context_trimmed",
+            E::CompactionRequested {} => "internal.compaction_requested",
+            E::CompactionStarted { .. } => "internal.compaction_started",
+            E::CompactionFailed { .. } => "internal.compaction_failed",
+            E::Compacted { .. } => "internal.compacted",
             E::ToolStarted { .. } => "internal.tool_started",
             E::EgressRefused { .. } => "internal.egress_refused",
             E::EgressUsage { .. } => "internal.egress_usage",
@@ -581,6 +656,28 @@ pub enum ReasonCode {
     HighRisk,
 }
 
+/// Why a conversation is replaced by a summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompactionReason {
+    /// It is about to fill the model's context.
+    Full,
+    /// The provider refused it as too long.
+    Overflow,
+    /// The user asked for it.
+    Request,
+}
+
+/// Who wrote a summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Summarised {
+    /// The model.
+    Model,
+    /// Nobody: it is taken from the log, because no summary of the model's could be had.
+    Log,
+}
+
 /// Why a session is idle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -641,6 +738,8 @@ pub enum ErrorKind {
     BillingError,
     /// The turn's limit of model requests is reached, or it makes no progress.
     ToolUseLimitReachedError,
+    /// The conversation fills the model's context, and no summary can make room.
+    CompactionLimitReachedError,
     /// A repository's server wants another token, or one at all.
     RepositoryAuthenticationError,
     /// A repository's server, or this machine's rules, do not allow it.
@@ -664,6 +763,7 @@ impl ErrorKind {
             Self::ModelRequestFailedError => "model_request_failed_error",
             Self::BillingError => "billing_error",
             Self::ToolUseLimitReachedError => "tool_use_limit_reached_error",
+            Self::CompactionLimitReachedError => "compaction_limit_reached_error",
             Self::RepositoryAuthenticationError => "repository_authentication_error",
             Self::RepositoryForbiddenError => "repository_forbidden_error",
             Self::RepositoryNotFoundError => "repository_not_found_error",
@@ -686,7 +786,8 @@ impl ErrorKind {
             | Self::ModelRateLimitedError
             | Self::ModelRequestFailedError
             | Self::BillingError
-            | Self::ToolUseLimitReachedError => false,
+            | Self::ToolUseLimitReachedError
+            | Self::CompactionLimitReachedError => false,
         }
     }
 }

@@ -14,8 +14,8 @@ mod tests;
 mod usage;
 
 pub use body::{
-    Audience, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody, Judgement, Permission,
-    ReasonCode, RefusalDetails, RetryStatus, StopReason,
+    Audience, CompactionReason, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody,
+    Judgement, Permission, ReasonCode, RefusalDetails, RetryStatus, StopReason, Summarised,
 };
 pub use budget::{Budget, BudgetKind, Cost, Money, Used};
 pub use content::{

@@ -28,6 +28,30 @@ impl Usage {
         let counts = [self.input_tokens, self.output_tokens, self.cache_creation_input_tokens];
         counts.into_iter().fold(self.cache_read_input_tokens, u64::saturating_add)
     }
+
+    /// Tokens that the model was given, from a cache or not.
+    #[must_use]
+    pub fn prompt(&self) -> u64 {
+        self.total().saturating_sub(self.output_tokens)
+    }
+
+    /// The share of them that a cache served, in thousandths; nothing if there were none.
+    #[must_use]
+    pub fn cache_hit_permille(&self) -> Option<u64> {
+        let read = u128::from(self.cache_read_input_tokens);
+        let share = (read * 1000).checked_div(self.prompt().into())?;
+        Some(u64::try_from(share).unwrap_or(1000))
+    }
+
+    /// The counts and the share as JSON, for the owner's eyes; clients of the protocol see its own fields alone.
+    #[must_use]
+    pub fn with_hit_rate(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).expect("counts are JSON");
+        #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
+        let rate = self.cache_hit_permille().map(|permille| permille as f64 / 1000.0);
+        value["cache_hit_rate"] = rate.into();
+        value
+    }
 }
 
 impl AddAssign for Usage {

@@ -27,6 +27,20 @@ pub struct Answer {
     pub usage: Usage,
 }
 
+impl Answer {
+    /// What it says, without thoughts and calls.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let texts = self.blocks.iter().filter_map(|block| match block {
+            AnswerBlock::Text(text) => Some(text.as_str()),
+            AnswerBlock::Thinking { .. }
+            | AnswerBlock::RedactedThinking { .. }
+            | AnswerBlock::ToolCall { .. } => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+}
+
 /// One block of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerBlock {

@@ -292,6 +292,23 @@ impl Http {
         Some(bounded(response, limit).await)
     }
 
+    /// Sends a JSON text and takes a small one, within a bound of bytes; the caller bounds the time.
+    pub(crate) async fn post_json(
+        &self,
+        url: &str,
+        body: String,
+        limit: usize,
+    ) -> Result<Vec<u8>, String> {
+        self.check(url)?;
+        let client = self.client(url.starts_with("https:"))?;
+        let request = client.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let response = request.send().await.map_err(|e| causes(&e))?;
+        if !response.status().is_success() {
+            return Err(format!("it answered {}", response.status().as_u16()));
+        }
+        Ok(bounded(response, limit).await)
+    }
+
     /// Sends the request and decodes the answer's body. An error that prevented the request comes out as the stream.
     pub(crate) fn stream(
         self: Arc<Self>,

@@ -21,6 +21,7 @@ pub mod sse;
 #[cfg(test)]
 mod testing;
 mod transcript;
+pub mod windows;
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -47,6 +48,23 @@ pub struct Request {
     pub max_tokens: u32,
     /// How hard to think; the provider's default if absent.
     pub effort: Option<Effort>,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// What a request is for. Only a scripted model, which has nothing to go by but numbers, needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The next answer of a conversation.
+    Answer {
+        /// Answers that are in the conversation no more.
+        gone: usize,
+    },
+    /// A summary that takes the place of a conversation.
+    Summary {
+        /// Those before it.
+        nth: usize,
+    },
 }
 
 /// A tool as the model sees it.

@@ -93,10 +93,11 @@ pub fn error_kind(error: &ModelError) -> ErrorKind {
             (503 | 529, _) | (_, "overloaded_error") => ErrorKind::ModelOverloadedError,
             _ => ErrorKind::ModelRequestFailedError,
         },
+        // It was compacted before it is told.
+        ModelError::ContextTooLong { .. } => ErrorKind::CompactionLimitReachedError,
         ModelError::MissingKey { .. }
         | ModelError::Auth { .. }
         | ModelError::UnknownModel { .. }
-        | ModelError::ContextTooLong { .. }
         | ModelError::Connect { .. }
         | ModelError::Timeout { .. }
         | ModelError::BrokenStream { .. }

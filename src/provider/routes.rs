@@ -15,6 +15,7 @@ pub use super::http::Secret;
 use super::http::{Http, is_local};
 use super::openai::{self, OpenAi};
 use super::scripted::Scripted;
+use super::windows::WindowServer;
 use super::{Model, ModelError};
 use crate::limits::MAX_MODEL_LIST_BYTES;
 
@@ -327,6 +328,11 @@ impl Catalog {
         &self.routes
     }
 
+    /// The connections.
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// The model of a route, for one conversation. Connects to nothing yet; reads a script's file.
     ///
     /// # Errors
@@ -358,6 +364,23 @@ impl Catalog {
         Ok(match provider.api {
             Api::Anthropic => Arc::new(Anthropic::new(http, name, base_url, key)),
             Api::OpenAi => Arc::new(OpenAi::new(http, name, base_url, key)),
+        })
+    }
+
+    /// Who can be asked how much the model of a route can read. The two vendors' models are in the table.
+    #[must_use]
+    pub fn window_server(&self, route: &Route) -> Option<WindowServer> {
+        let provider = self.routes.provider(&route.provider)?;
+        let is_vendor = ["anthropic", "openai"].contains(&provider.name.as_str());
+        if is_vendor || self.http.check(&provider.base_url).is_err() {
+            return None;
+        }
+        Some(WindowServer {
+            http: Arc::clone(&self.http),
+            base: openai::base(&provider.base_url),
+            headers: openai::headers(&provider.name, provider.key.as_ref()).ok()?,
+            model: route.model.clone(),
+            is_local: provider.is_local(),
         })
     }
 

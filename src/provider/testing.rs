@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use super::assemble::{Answer, AnswerBlock, Assembler};
-use super::{Block, Delta, Message, ModelError, Request, Role, ToolSpec};
+use super::{Block, Delta, Message, ModelError, Purpose, Request, Role, ToolSpec};
 use crate::agent::Effort;
 use crate::event::{
     Citations, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind,
@@ -60,6 +60,7 @@ pub(crate) fn plain() -> Request {
         messages: vec![message(Role::User, vec![say("hi")])],
         max_tokens: 100,
         effort: None,
+        purpose: Purpose::Answer { gone: 0 },
     }
 }
 
@@ -116,6 +117,7 @@ pub(crate) fn full() -> Request {
         ],
         max_tokens: 100,
         effort: Some(Effort::Xhigh),
+        purpose: Purpose::Answer { gone: 0 },
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::registries::Registries;
+use crate::agent::rules::{Rules, RulesParams};
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
 use crate::limits::{
@@ -21,6 +22,7 @@ use crate::limits::{
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
+use crate::provider::windows::{WindowRule, Windows};
 use crate::store::{CommitHook, CommitPhase};
 
 /// The model that is used with an Anthropic key when nobody names one.
@@ -161,6 +163,10 @@ pub struct Config {
     proxies: Proxies,
     /// What models cost.
     pub prices: Prices,
+    /// How much models can read.
+    pub windows: Windows,
+    /// Which calls of every agent are denied, asked about and allowed, besides its own rules.
+    pub permissions: Rules,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
     providers: Vec<ProviderConfig>,
@@ -182,7 +188,11 @@ struct File {
     repositories: FileRepositories,
     #[serde(default)]
     prices: Vec<PriceRule>,
+    #[serde(default)]
+    windows: Vec<WindowRule>,
     limits: Option<Budget>,
+    #[serde(default)]
+    permissions: RulesParams,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -324,6 +334,11 @@ impl Config {
             extra_certificates: certificates(env)?,
             proxies: proxies(env),
             prices: Prices::new(file.prices),
+            windows: Windows::new(file.windows),
+            permissions: file
+                .permissions
+                .validate()
+                .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
             providers,
             routes,

@@ -78,6 +78,19 @@ pub enum RuntimeError {
     /// The environment's packages.
     #[error(transparent)]
     Packages(#[from] BuildError),
+    /// Nobody said over HTTP whether calls may run.
+    #[error("the webhook {url} did not decide: {reason}")]
+    Webhook {
+        /// Who was asked.
+        url: String,
+        /// Why there is no answer.
+        reason: String,
+    },
+    /// The conversation is as short as it can be.
+    #[error(
+        "session {0} has nothing to compact: the model has not answered since it began or was compacted"
+    )]
+    NothingToCompact(SessionId),
     /// There is nothing to do.
     #[error("the message is empty")]
     EmptyMessage,

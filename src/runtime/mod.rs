@@ -29,6 +29,7 @@ mod sandboxes;
 mod secrets;
 mod update;
 mod warm;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -73,6 +74,7 @@ use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
+pub use crate::tool::policy::narrowest;
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher, unwatched};
@@ -289,6 +291,7 @@ impl Runtime {
     pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
+        spec.agent.permissions = spec.agent.permissions.and(&self.shared.config.permissions);
         let own = spec.environment.workspace_mode == WorkspaceMode::Own;
         if !own {
             check_workspace(&spec.environment.workspace)?;
@@ -474,12 +477,15 @@ impl Runtime {
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
         let launcher = self.launcher(id, definition.environment, wanted);
         let price = self.price(&route);
+        let server = self.shared.catalog.window_server(&route);
+        let window = self.shared.config.windows.of(&route, server);
         self.shared.drivers.start(id, |previews, interrupt| Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
             model,
             model_name: route.to_string(),
             price,
+            window,
             model_id: route.model,
             opened_at: self.shared.opened_at,
             hand_out,

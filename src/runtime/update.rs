@@ -48,6 +48,24 @@ impl Runtime {
         self.row(id)
     }
 
+    /// Has a session's conversation replaced by a summary, at once if it is at rest and before its next request if not.
+    ///
+    /// # Errors
+    /// A session that has ended, or whose conversation is as short as it can be.
+    pub async fn compact_session(&self, id: &SessionId) -> Result<(), RuntimeError> {
+        let change = |row: &SessionRow| {
+            if row.status == SessionStatus::Terminated {
+                return Err(RuntimeError::Terminated(row.id.clone()));
+            }
+            if !self.fold(row, |_| {})?.can_be_compacted() {
+                return Err(RuntimeError::NothingToCompact(row.id.clone()));
+            }
+            Ok(vec![EventBody::CompactionRequested {}])
+        };
+        self.change(id, change).await?;
+        self.drive(id)
+    }
+
     /// Makes a session read-only.
     ///
     /// # Errors

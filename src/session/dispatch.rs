@@ -4,14 +4,15 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
-use super::network;
 use super::state::{Call, CallState};
 use super::step::error_result;
+use super::{links, network};
 use crate::agent::{Effect, ToolName};
-use crate::event::EventBody;
+use crate::event::{EventBody, Permission};
 use crate::id::EventId;
 use crate::sandbox::wire::{ToolCall, ToolReply};
 use crate::sandbox::{Guest, GuestError};
+use crate::tool::policy;
 
 impl Driver {
     pub(super) async fn dispatch(
@@ -59,6 +60,17 @@ impl Driver {
     fn refusal_text(&self, call: &Call, message: Option<&str>) -> String {
         let agent = &self.session.definition().agent;
         if agent.grant(&call.name).is_some() {
+            let environment = &self.session.definition().environment;
+            let asked = policy::Asked {
+                name: &call.name,
+                input: &call.input,
+                workspace: &environment.workspace,
+                resolve: &|path| links::resolve(environment, path),
+            };
+            let verdict = policy::evaluate(agent, &asked);
+            if let (Permission::Deny, Some(rule)) = (verdict.permission, verdict.rule) {
+                return format!("The rule `{rule}` denies this call. Do not try it another way.");
+            }
             return match message {
                 Some(message) => format!("The user did not allow this call: {message}"),
                 None => "The user did not allow this call.".to_owned(),

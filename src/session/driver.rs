@@ -16,13 +16,14 @@ use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
-use super::{Definition, Session, recover};
+use super::{Definition, Session, context, prompt, recover};
 use crate::agent::{Agent, Effect};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
-use crate::limits::SCAN_PAGE;
+use crate::limits::{SCAN_PAGE, WINDOW_ASKS};
 use crate::provider::prices::Price;
+use crate::provider::windows::Window;
 use crate::provider::{Model, ToolSpec};
 use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub model_name: String,
     /// What its tokens cost, if that is known.
     pub price: Option<Price>,
+    /// How much it can read, if anybody knows.
+    pub window: Window,
     /// When this process took the log over.
     pub opened_at: Timestamp,
     /// Makes sandboxes.
@@ -197,6 +200,8 @@ pub struct Driver {
     disk: DiskSlot,
     lineage: Lineage,
     epoch: Epoch,
+    /// Of which definition the context was measured, and how often nobody knew.
+    measured: (Option<Arc<Definition>>, u32),
     /// Where the log ends; clients move it too.
     head: watch::Receiver<Seq>,
 }
@@ -237,6 +242,7 @@ impl Driver {
             disk,
             lineage,
             epoch,
+            measured: (None, 0),
             head,
         };
         driver.carry_out(rewinds.last()).await?;
@@ -290,6 +296,12 @@ impl Driver {
             }
             let token = self.parts.interrupt.step(self.session.head());
             let (step, intent) = self.decide(&facts);
+            if step.asks_model()
+                && let Some(fact) = self.measure().await
+            {
+                facts.extend(fact);
+                continue;
+            }
             if self.waits_long_for(&step) && !facts.is_empty() {
                 self.commit(std::mem::take(&mut facts)).await?;
                 continue;
@@ -324,7 +336,9 @@ impl Driver {
             let performed = match &step {
                 Step::Rest => return Ok(()),
                 Step::Sample => self.sample(&token).await?,
+                Step::Compact(_) => self.compact(&token).await?,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
+                Step::Trim(_) | Step::CompactFromLog => Performed::default(),
                 Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
                     Performed::default()
                 }
@@ -368,7 +382,9 @@ impl Driver {
             Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
                 self.session.turn().wrote
             }
-            Step::Rest | Step::Sample => false,
+            Step::Rest | Step::Sample | Step::Trim(_) | Step::Compact(_) | Step::CompactFromLog => {
+                false
+            }
         }
     }
 
@@ -418,6 +434,28 @@ impl Driver {
         self.at_once(vec![EventBody::KeptBack { message }])
     }
 
+    /// Finds out how much the model can read, unless that is known of this agent. A server may know it only once its model
+    /// is loaded, and is asked again after an answer.
+    async fn measure(&mut self) -> Option<Vec<NewEvent>> {
+        let definition = Arc::clone(self.session.definition());
+        let (of, unknown) = &mut self.measured;
+        if of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &definition)) || *unknown >= WINDOW_ASKS {
+            return None;
+        }
+        let Some(tokens) = self.parts.window.tokens().await else {
+            *unknown += 1;
+            return None;
+        };
+        *of = Some(definition);
+        let tools = self.tools();
+        let fixed = prompt::fixed_tokens(&self.system, &tools);
+        let known = self.session.context().window();
+        if known == Some(context::Window { tokens, fixed }) {
+            return None;
+        }
+        Some(self.at_once(vec![EventBody::ContextMeasured { window: tokens, fixed }]))
+    }
+
     fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {
         let ahead = self.session.ahead(facts);
         let step = step::next_step(&ahead);
@@ -447,6 +485,9 @@ impl Driver {
             Step::Sample
             | Step::Run(_)
             | Step::Rest
+            | Step::Trim(_)
+            | Step::Compact(_)
+            | Step::CompactFromLog
             | Step::Settle(_)
             | Step::Stop
             | Step::GiveUp(_)

@@ -15,17 +15,20 @@
 //! Owns: the fold ([`state`]), the policy of the loop ([`step`]), the prompt ([`prompt`]), repair after a crash
 //! ([`recover`]), the driver.
 //! Does not: serve clients (`runtime`), know SQL, vendor JSON or namespaces.
-//! Invariants: `state`, `step`, `prompt`, `recover`, `lineage` and `rewind` are pure; nothing is done before its intent is committed; state
+//! Invariants: `state`, `context`, `compact`, `step`, `prompt`, `recover`, `lineage` and `rewind` are pure; nothing is done before its intent is committed; state
 //! changes only by [`Session::apply`], in log order.
 //! How to add a step: a variant of [`step::Step`], its arm in `intent`, its performer in the driver, a crash-sweep case.
 
 mod attached;
+pub(crate) mod compact;
+pub mod context;
 mod definition;
 mod disk;
 mod dispatch;
 mod driver;
 mod guest;
 pub mod lineage;
+mod links;
 mod made;
 mod network;
 mod previews;

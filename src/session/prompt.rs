@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::compact;
+use super::context::text_tokens;
 use super::state::Session;
 use crate::environment::networking::Networking;
 use crate::environment::{OUTPUTS, UPLOADS, WorkspaceMode};
-use crate::provider::{Request, ToolSpec};
+use crate::provider::{Purpose, Request, ToolSpec};
 
 /// A file of instructions that was found in or above the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +115,35 @@ pub fn request(
         system: Arc::clone(system),
         tools: Arc::clone(tools),
         messages: session.messages().to_vec(),
-        max_tokens: agent.max_tokens,
+        max_tokens: compact::answer_tokens(session),
         effort: agent.effort,
+        purpose: Purpose::Answer { gone: session.context().gone() },
     }
+}
+
+/// A request for a summary of the conversation. It has no tools, so that it cannot be answered with a call.
+#[must_use]
+pub fn summary_request(session: &Session, model: &str) -> Request {
+    let (system, message) = compact::request(session);
+    Request {
+        model: model.to_owned(),
+        system: system.into(),
+        tools: [].into(),
+        messages: vec![Arc::new(message)],
+        max_tokens: compact::answer_tokens(session),
+        effort: session.definition().agent.effort,
+        purpose: Purpose::Summary { nth: session.context().compactions() },
+    }
+}
+
+/// Tokens that system prompt and tools take of every request, about.
+#[must_use]
+pub fn fixed_tokens(system: &str, tools: &[ToolSpec]) -> u64 {
+    let of = |tool: &ToolSpec| {
+        let schema = serde_json::to_string(&tool.input_schema).expect("a schema is JSON");
+        [&tool.name, &tool.description, &schema].map(|text| text_tokens(text)).iter().sum::<u64>()
+    };
+    text_tokens(system) + tools.iter().map(of).sum::<u64>()
 }
 
 #[cfg(test)]

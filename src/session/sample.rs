@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{DriveError, Driver, Performed};
 use super::guest::Disturbance;
 use super::previews::Preview;
-use super::prompt;
 use super::step::error_result;
+use super::{compact, links, prompt};
 use crate::event::{
     ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
@@ -22,7 +22,7 @@ use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
 use crate::provider::assemble::{Answer, AnswerBlock, Assembler, Pushed};
 use crate::provider::prices::Price;
 use crate::provider::retry::{self, Verdict};
-use crate::provider::{ModelError, Stop};
+use crate::provider::{ModelError, Request, Stop};
 use crate::tool::policy;
 
 /// How a request ended.
@@ -43,21 +43,13 @@ impl Driver {
         &mut self,
         token: &CancellationToken,
     ) -> Result<Performed, DriveError> {
-        let start = self.session.request().cloned().expect("the intent of a sample is committed");
-        let price = self.parts.price.unwrap_or(Price::FREE);
-        let end = |is_error, usage| {
-            let (id, cost) = (start.clone(), price.of(&usage));
-            let metered = EventBody::Metered { model_request_start_id: start.clone(), cost };
-            let ended = EventBody::ModelRequestEnd {
-                model_request_start_id: id,
-                is_error,
-                model_usage: usage,
-            };
-            let costs = cost > Cost::default();
-            [ended].into_iter().chain(costs.then_some(metered)).collect::<Vec<_>>()
-        };
+        let end = self.end_of_request();
+        let tools = self.tools();
+        let mut request =
+            prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
+        request.messages = self.attached.resolve(request.messages).await;
         let mut shown = Shown::default();
-        let outcome = self.stream(token, &mut shown).await?;
+        let outcome = self.stream(request, token, Some(&mut shown)).await?;
         if !matches!(outcome, Outcome::Answered(_)) {
             self.parts.previews.send(self.session.head(), Preview::Discarded);
         }
@@ -81,15 +73,68 @@ impl Driver {
         })
     }
 
-    async fn stream(
+    /// Asks the model for a summary, and puts it in the place of the conversation if it is one.
+    pub(super) async fn compact(
         &mut self,
         token: &CancellationToken,
-        shown: &mut Shown,
+    ) -> Result<Performed, DriveError> {
+        let end = self.end_of_request();
+        let request = prompt::summary_request(&self.session, &self.parts.model_id);
+        let outcome = self.stream(request, token, None).await?;
+        let failed = |message: String, again| EventBody::CompactionFailed { message, again };
+        let mut pause = None;
+        let bodies = match outcome {
+            Outcome::Answered(answer) => {
+                let usage = answer.usage;
+                let text = answer.text();
+                let facts = match compact::check(&text) {
+                    Ok(()) => compact::facts(&self.session, Some(&text)),
+                    Err(wrong) => vec![failed(format!("the summary is not usable: {wrong}"), true)],
+                };
+                [end(false, usage), facts].concat()
+            }
+            Outcome::Interrupted(usage) => end(true, usage),
+            Outcome::Failed(error, usage) => {
+                // What was too long is cut by half for the next try; what another try does not mend is not tried.
+                let too_long = matches!(error, ModelError::ContextTooLong { .. });
+                let verdict = retry::verdict(&error);
+                let again = too_long || verdict != Verdict::Fatal;
+                if let Verdict::Retry { after } = verdict {
+                    let attempts = self.session.context().attempts;
+                    pause = Some(retry::backoff(attempts, after, self.jitter()));
+                }
+                [end(true, usage), vec![failed(error.to_string(), again)]].concat()
+            }
+            Outcome::NoSandbox(failure, usage) => {
+                let facts = self.at_once(end(true, usage));
+                let (_, closing) = self.without_sandbox(&facts, failure);
+                return Ok(Performed { facts: [facts, self.at_once(closing)].concat(), pause });
+            }
+        };
+        Ok(Performed { facts: self.at_once(bodies), pause })
+    }
+
+    /// The facts that end the request under way, by whether it failed and what it used.
+    fn end_of_request(&self) -> impl Fn(bool, Usage) -> Vec<EventBody> + use<> {
+        let start = self.session.request().cloned().expect("the intent of a request is committed");
+        let price = self.parts.price.unwrap_or(Price::FREE);
+        move |is_error, model_usage| {
+            let (id, cost) = (start.clone(), price.of(&model_usage));
+            let metered = EventBody::Metered { model_request_start_id: start.clone(), cost };
+            let ended =
+                EventBody::ModelRequestEnd { model_request_start_id: id, is_error, model_usage };
+            let costs = cost > Cost::default();
+            [ended].into_iter().chain(costs.then_some(metered)).collect()
+        }
+    }
+
+    /// The answer, piece by piece; they are shown where somebody is to see them.
+    async fn stream(
+        &mut self,
+        request: Request,
+        token: &CancellationToken,
+        mut shown: Option<&mut Shown>,
     ) -> Result<Outcome, DriveError> {
-        let tools = self.tools();
-        let mut request =
-            prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
-        request.messages = self.attached.resolve(request.messages).await;
         let model = Arc::clone(&self.parts.model);
         let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
@@ -113,7 +158,11 @@ impl Driver {
                 None => break,
             };
             match pushed {
-                Ok(pushed) => self.preview(pushed, shown),
+                Ok(pushed) => {
+                    if let Some(shown) = shown.as_deref_mut() {
+                        self.preview(pushed, shown);
+                    }
+                }
                 Err(error) => return Ok(Outcome::Failed(error, assembler.usage())),
             }
         }
@@ -209,12 +258,25 @@ impl Driver {
         if agent.custom_tool(&name).is_some() && !is_bad {
             return EventBody::AgentCustomToolUse { name, input };
         }
-        let policy::Verdict { permission, evaluation } = policy::evaluate(agent, &name);
+        let environment = &self.session.definition().environment;
+        let asked = policy::Asked {
+            name: &name,
+            input: &input,
+            workspace: &environment.workspace,
+            resolve: &|path| links::resolve(environment, path),
+        };
+        let policy::Verdict { permission, evaluation, .. } = policy::evaluate(agent, &asked);
         EventBody::AgentToolUse { name, input, evaluated_permission: permission, evaluation }
     }
 
     /// The facts of a failed request: its end, and whether the session tries again by itself.
     fn failed(&self, end: Vec<EventBody>, error: &ModelError) -> Performed {
+        let too_long = matches!(error, ModelError::ContextTooLong { .. });
+        if too_long && !self.session.context().barren {
+            let message = error.to_string();
+            let facts = [end, vec![EventBody::ContextOverflowed { message }]].concat();
+            return Performed { facts: self.at_once(facts), pause: None };
+        }
         let failures = self.session.turn().failures + 1;
         let most = match error {
             ModelError::EmptyAnswer => EMPTY_ANSWER_ATTEMPTS,
@@ -228,8 +290,8 @@ impl Driver {
         };
         let retry_status = match error {
             _ if pause.is_some() => RetryStatus::Retrying,
-            // A conversation only grows: no message would make it fit. A session of the command line is its owner's,
-            // who may give the model more context and resume; a client of the protocol is told the truth.
+            // The conversation is as short as a summary makes it: no message would make it fit. A session of the command
+            // line is its owner's, who may give the model more context and resume; a client of the protocol is told so.
             ModelError::ContextTooLong { .. } if self.session.definition().origin.is_some() => {
                 RetryStatus::Terminal
             }
@@ -298,7 +360,7 @@ fn way_out(error: &ModelError) -> Option<&'static str> {
         ModelError::Billing { .. } => Some("resume when the account has credit"),
         ModelError::UnknownModel { .. } => Some("see which models the provider has"),
         ModelError::ContextTooLong { .. } => {
-            Some("start a new session, or use a model with a larger context")
+            Some("a summary was not enough: say less at once, or use a model with a larger context")
         }
         ModelError::TooLarge { .. } => Some("resume, and ask for less at once"),
         ModelError::MissingKey { .. }

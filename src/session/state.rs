@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Definition;
+use super::context::{Context, tokens_of};
+use super::{Definition, compact};
 use crate::agent::{Agent, Effect, ToolName};
 use crate::clock::Timestamp;
 use crate::event::{
@@ -15,7 +16,7 @@ use crate::event::{
     text_of,
 };
 use crate::id::EventId;
-use crate::provider::{Block, Message, Role};
+use crate::provider::{Block, Message, Role, Stop};
 
 /// Whether a session works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +149,17 @@ impl CallState {
     }
 }
 
+/// A thought as it is carried back.
+fn thought(body: &EventBody) -> Option<Block> {
+    match body.clone() {
+        EventBody::Thinking { thinking, signature } => {
+            Some(Block::Thinking { thinking, signature })
+        }
+        EventBody::RedactedThinking { data } => Some(Block::RedactedThinking { data }),
+        _ => None,
+    }
+}
+
 /// Whether a turn goes on after such a stop.
 fn pauses(reason: &StopReason) -> bool {
     match reason {
@@ -183,6 +195,7 @@ pub struct Session {
     budget: Option<Budget>,
     archived: bool,
     files: Files,
+    context: Context,
 }
 
 impl Session {
@@ -211,6 +224,7 @@ impl Session {
             activity: Activity::default(),
             archived: false,
             files: Files::default(),
+            context: Context::default(),
         }
     }
 
@@ -371,6 +385,25 @@ impl Session {
         &self.files
     }
 
+    /// How full the model's context is.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Whether there is anything that a summary could take the place of.
+    #[must_use]
+    pub fn can_be_compacted(&self) -> bool {
+        let answered = self.messages.iter().any(|message| message.role == Role::Assistant);
+        answered && !self.context.barren
+    }
+
+    /// Tokens of what waits to be taken up, about.
+    pub(super) fn waiting_tokens(&self) -> u64 {
+        let queued = self.queue.iter().map(|queued| tokens_of(&queued.said));
+        queued.fold(tokens_of(&self.taken_up), u64::saturating_add)
+    }
+
     /// Whether a part of an answer is there whose end is not.
     #[must_use]
     pub fn is_within_answer(&self) -> bool {
@@ -472,12 +505,7 @@ impl Session {
             E::ThreadStatusIdle { stop_reason, .. } => {
                 self.thread_stop = Some(stop_reason.clone());
             }
-            E::Thinking { thinking, signature } => self
-                .answer
-                .push(Block::Thinking { thinking: thinking.clone(), signature: signature.clone() }),
-            E::RedactedThinking { data } => {
-                self.answer.push(Block::RedactedThinking { data: data.clone() });
-            }
+            E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
             E::AgentToolUse { name, input, evaluated_permission, .. } => {
                 let state = CallState::of(*evaluated_permission);
                 self.tool_use(id, name, input, Runner::Sandbox, state);
@@ -485,6 +513,14 @@ impl Session {
             E::AgentCustomToolUse { name, input } => {
                 self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
             }
+            E::ContextMeasured { .. }
+            | E::ContextOverflowed { .. }
+            | E::ContextTrimmed { .. }
+            | E::CompactionRequested {}
+            | E::CompactionStarted { .. }
+            | E::CompactionFailed { .. }
+            | E::Compacted { .. }
+            | E::ThreadContextCompacted {} => self.apply_to_context(body),
             E::ToolStarted { tool_use_id } => {
                 self.call_mut(tool_use_id).state = CallState::Started;
                 self.turn.wrote = true;
@@ -511,9 +547,27 @@ impl Session {
                 self.turn.stop = Some(reason.clone());
                 self.refusal.clone_from(refusal);
             }
-            E::ModelRequestEnd { model_request_start_id, is_error, .. } => {
-                self.request_end(model_request_start_id, *is_error);
+            E::ModelRequestEnd { model_request_start_id, is_error, model_usage } => {
+                self.request_end(model_request_start_id, *is_error, model_usage);
             }
+        }
+    }
+
+    /// What happens to the context beside the conversation itself.
+    fn apply_to_context(&mut self, body: &EventBody) {
+        use EventBody as E;
+        match body {
+            E::ContextMeasured { window, fixed } => self.context.measured(*window, *fixed),
+            E::ContextOverflowed { .. } => self.context.overflow(),
+            E::ContextTrimmed { tool_use_ids } => self.trim(tool_use_ids),
+            E::CompactionRequested {} => self.context.requested = self.can_be_compacted(),
+            E::CompactionStarted { .. } => self.context.attempt(),
+            E::CompactionFailed { again: false, .. } => self.context.hopeless(),
+            E::Compacted { text, summary, instructions, .. } => {
+                self.compact(text, summary, instructions);
+            }
+            // Another try may do, or it is said for clients.
+            _ => {}
         }
     }
 
@@ -530,6 +584,7 @@ impl Session {
             RetryStatus::Retrying => self.turn.failures += 1,
             status @ (RetryStatus::Exhausted | RetryStatus::Terminal) => {
                 self.turn.given_up = Some(status);
+                self.context.overflowed = false;
             }
         }
     }
@@ -539,6 +594,7 @@ impl Session {
         // A session that waits for a confirmation is idle, but its open calls can be stopped.
         if works || self.calls.iter().any(Call::is_open) {
             self.turn.interrupted = true;
+            self.context.requested = false;
             let said = Vec::new();
             self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
         }
@@ -553,7 +609,9 @@ impl Session {
         self.interrupts.retain(|queued| !ids.contains(&queued.id));
         for id in ids {
             let Some(at) = self.queue.iter().position(|queued| queued.id == *id) else { continue };
-            self.taken_up.extend(self.queue.remove(at).into_iter().flat_map(|queued| queued.said));
+            let said = self.queue.remove(at).expect("it was found there").said;
+            self.context.heard(&said);
+            self.taken_up.extend(said);
             let Turn { failures, interrupted, .. } = self.turn;
             self.turn = Turn { failures, interrupted, ..Turn::default() };
         }
@@ -600,6 +658,9 @@ impl Session {
     fn tool_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
         let call = self.call_mut(id);
         assert!(call.is_open(), "{id} has two results");
+        let path = call.input.get("file_path").and_then(Value::as_str);
+        let written = path.filter(|_| call.effect() == Effect::Writes && !is_error);
+        let written = written.map(str::to_owned);
         call.state = CallState::Answered { content: content.to_vec(), is_error };
         let mut hasher = DefaultHasher::new();
         call.name.hash(&mut hasher);
@@ -609,6 +670,7 @@ impl Session {
         let same = self.turn.repeats > 0 && self.turn.last_result == hash;
         self.turn.repeats = if same { self.turn.repeats + 1 } else { 1 };
         self.turn.last_result = hash;
+        written.iter().for_each(|path| self.context.touched(path));
     }
 
     fn settle(&mut self, reason: &StopReason) {
@@ -626,6 +688,9 @@ impl Session {
     fn request_start(&mut self, id: &EventId) {
         assert_eq!(self.request, None, "a request within a request");
         self.request = Some(id.clone());
+        if self.context.summarising {
+            return;
+        }
         let mut blocks = Vec::new();
         for call in self.calls.drain(..) {
             let CallState::Answered { content, is_error } = call.state else {
@@ -635,21 +700,70 @@ impl Session {
             blocks.push(Block::ToolResult { tool_use_id, content, is_error });
         }
         blocks.append(&mut self.taken_up);
+        self.context.said(&blocks);
         self.push(Role::User, blocks);
         self.turn.requests += 1;
         self.turn.stop = None;
     }
 
-    fn request_end(&mut self, start: &EventId, is_error: bool) {
+    fn request_end(&mut self, start: &EventId, is_error: bool, usage: &Usage) {
         let open = self.request.take();
         assert_eq!(open.as_ref(), Some(start), "an end without its start");
+        if std::mem::take(&mut self.context.summarising) {
+            return;
+        }
         let answer = std::mem::take(&mut self.answer);
         if is_error {
             assert!(answer.is_empty(), "a failed request has no answer");
             return;
         }
         self.turn.failures = 0;
+        let was_barren = self.context.barren;
+        self.context.answered(&answer, usage);
+        if self.turn.stop.as_deref() == Some(Stop::ContextFull.as_str()) {
+            // Its end is missing: no progress, and no room for more.
+            self.context.overflow();
+            self.context.barren = was_barren;
+        }
         self.push(Role::Assistant, answer);
+    }
+
+    /// What these calls returned is shown no more.
+    fn trim(&mut self, ids: &[EventId]) {
+        let mut saved = 0;
+        for message in Arc::make_mut(&mut self.messages) {
+            let is_meant = |block: &Block| match block {
+                Block::ToolResult { tool_use_id, .. } => {
+                    ids.iter().any(|id| id.as_str() == tool_use_id)
+                }
+                _ => false,
+            };
+            if !message.blocks.iter().any(is_meant) {
+                continue;
+            }
+            let before = tokens_of(&message.blocks);
+            for block in Arc::make_mut(message).blocks.iter_mut().filter(|block| is_meant(block)) {
+                if let Block::ToolResult { content, .. } = block {
+                    *content = compact::trimmed();
+                }
+            }
+            saved += before.saturating_sub(tokens_of(&message.blocks));
+        }
+        self.context.unsaid(saved);
+    }
+
+    /// The conversation becomes one text. Results that were not sent yet are in it.
+    fn compact(&mut self, text: &str, summary: &str, instructions: &[String]) {
+        let blocks = compact::blocks(text, instructions);
+        let answers = self.messages.iter().filter(|message| message.role == Role::Assistant);
+        self.context.compacted(&blocks, answers.count(), summary);
+        self.messages = Arc::new(vec![Arc::new(Message { role: Role::User, blocks })]);
+        // The model still owes an answer to what it was about to be told, or could not end.
+        let cut_short = self.turn.stop.as_deref() == Some(Stop::ContextFull.as_str());
+        if !self.calls.is_empty() || cut_short {
+            self.turn.stop = None;
+        }
+        self.calls.clear();
     }
 
     fn push(&mut self, role: Role, blocks: Vec<Block>) {

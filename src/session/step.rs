@@ -1,10 +1,11 @@
 //! The whole policy of the loop: given a session, what comes next. Pure.
 
 use super::Definition;
+use super::compact::{self, Remedy};
 use super::state::{Call, CallState, Runner, Session, Status};
 use crate::agent::Effect;
 use crate::clock::Timestamp;
-use crate::event::{ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};
+use crate::event::{CompactionReason, ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};
 use crate::id::EventId;
 use crate::limits::{GUEST_PARALLEL_CALLS, NO_PROGRESS_REPEATS};
 
@@ -18,6 +19,12 @@ pub enum Step {
     Rest,
     /// Ask the model.
     Sample,
+    /// Show the model these results no more.
+    Trim(Vec<EventId>),
+    /// Ask the model for a summary that takes the place of the conversation.
+    Compact(CompactionReason),
+    /// Put what the log says in its place, without the model.
+    CompactFromLog,
     /// Run these calls together, or refuse them.
     Run(Vec<EventId>),
     /// The turn is over; calls that are still open wait for the user.
@@ -31,12 +38,31 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether the model is asked, or would be if there were room.
+    #[must_use]
+    pub fn asks_model(&self) -> bool {
+        match self {
+            Self::Sample | Self::Trim(_) | Self::Compact(_) | Self::CompactFromLog => true,
+            Self::Rest
+            | Self::Run(_)
+            | Self::Settle(_)
+            | Self::Stop
+            | Self::GiveUp(_)
+            | Self::Terminate => false,
+        }
+    }
+
     /// Whether the step ends the turn: then it must have seen every input that is there.
     #[must_use]
     pub fn ends_turn(&self) -> bool {
         match self {
             Self::Settle(_) | Self::Stop | Self::GiveUp(_) | Self::Terminate => true,
-            Self::Rest | Self::Sample | Self::Run(_) => false,
+            Self::Rest
+            | Self::Sample
+            | Self::Trim(_)
+            | Self::Compact(_)
+            | Self::CompactFromLog
+            | Self::Run(_) => false,
         }
     }
 }
@@ -59,7 +85,24 @@ pub fn next_step(session: &Session) -> Step {
     if session.calls().iter().any(Call::is_open) {
         return next_call(session);
     }
-    if wants_sample(session) { sample_or_give_up(session) } else { end_of_turn(session) }
+    if wants_sample(session) {
+        return sample_or_give_up(session);
+    }
+    compact::on_request(session).map_or_else(|| end_of_turn(session), remedied)
+}
+
+fn remedied(remedy: Remedy) -> Step {
+    match remedy {
+        Remedy::Trim(ids) => Step::Trim(ids),
+        Remedy::Summarise(reason) => Step::Compact(reason),
+        Remedy::FromLog => Step::CompactFromLog,
+        Remedy::Hopeless(message) => Step::GiveUp(ErrorDetail {
+            r#type: ErrorKind::CompactionLimitReachedError,
+            repository_url: None,
+            message,
+            retry_status: RetryStatus::Exhausted,
+        }),
+    }
 }
 
 /// Calls run in the model's order; calls that only read run together with their neighbours. What the client runs is no
@@ -99,7 +142,10 @@ fn wants_sample(session: &Session) -> bool {
         return true;
     }
     let owed = match session.turn().stop.as_deref() {
-        None | Some("pause_turn") => true,
+        // A compaction that the user asked for leaves nothing to answer.
+        None => session.turn().requests > 0,
+        Some("pause_turn") => true,
+        Some("model_context_window_exceeded") => session.context().overflowed,
         // Asking again would be refused again, however many calls the refused answer held.
         Some("refusal") => false,
         Some(_) => !session.calls().is_empty(),
@@ -128,7 +174,7 @@ fn sample_or_give_up(session: &Session) -> Step {
              send a message that says what to do instead"
         ));
     }
-    Step::Sample
+    compact::before_answer(session).map_or(Step::Sample, remedied)
 }
 
 fn give_up(message: String) -> Step {
@@ -169,10 +215,6 @@ fn end_of_turn(session: &Session) -> Step {
             "the answer was cut at the token limit; send a message to go on, or raise `max_tokens` \
              in the agent file",
         ),
-        Some("model_context_window_exceeded") => failed(
-            "the conversation fills the model's context; start a new session, or use a model with a \
-             larger context",
-        ),
         _ => Step::Settle(StopReason::EndTurn),
     }
 }
@@ -187,6 +229,23 @@ pub fn intent(session: &Session, step: &Step, now: Timestamp) -> Vec<EventBody> 
             let mut facts = wake(session);
             facts.extend(taken_up(session.queued()));
             facts.push(EventBody::ModelRequestStart {});
+            facts
+        }
+        Step::Trim(ids) => {
+            let mut facts = wake(session);
+            facts.push(EventBody::ContextTrimmed { tool_use_ids: ids.clone() });
+            facts
+        }
+        Step::Compact(reason) => {
+            let mut facts = wake(session);
+            let reason = *reason;
+            facts
+                .extend([EventBody::CompactionStarted { reason }, EventBody::ModelRequestStart {}]);
+            facts
+        }
+        Step::CompactFromLog => {
+            let mut facts = wake(session);
+            facts.extend(compact::facts(session, None));
             facts
         }
         Step::Run(ids) => {

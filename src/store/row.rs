@@ -376,6 +376,14 @@ impl Projection {
             | E::Flushed { .. }
             | E::AgentReplaced { .. }
             | E::Resumed {}
+            | E::ContextMeasured { .. }
+            | E::ContextOverflowed { .. }
+            | E::ContextTrimmed { .. }
+            | E::CompactionRequested {}
+            | E::CompactionStarted { .. }
+            | E::CompactionFailed { .. }
+            | E::Compacted { .. }
+            | E::ThreadContextCompacted {}
             | E::ToolStarted { .. }
             | E::EgressRefused { .. }
             | E::EgressUsage { .. }

@@ -8,6 +8,7 @@
 
 pub mod inside;
 pub mod policy;
+mod shell;
 
 use std::sync::LazyLock;
 

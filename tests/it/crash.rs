@@ -143,6 +143,65 @@ fn stopped_at_every_commit_the_story_is_the_same() {
     assert!(unknown > 0, "no call was ever cut: the sweep does not reach them");
 }
 
+/// A context in which a few results are too much: they are taken out, a summary fails, one comes, and one is made from the
+/// log.
+const FULL: &str = r#"
+turns:
+  - { repeat: 5, tool_calls: [{ read: { file_path: big } }, { glob: { pattern: "{n}*" } }] }
+  - { repeat: 15, text: "On {n}: WORDS", tool_calls: [{ glob: { pattern: "{n}*" } }] }
+  - { expect: { conversation_contains: do it }, text: All done. }
+summaries:
+  - { errors: [529], text: "Task:\nDo what the user said, and go on with all that is left of it." }
+"#;
+
+#[test]
+fn stopped_at_every_commit_a_compaction_is_not_lost_and_not_done_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script.yaml");
+    crate::support::write(&script, &FULL.replace("WORDS", &"more and more ".repeat(150)));
+    let installed = || {
+        let casemate = Casemate::new();
+        casemate.put("big", &format!("{}\n", "=".repeat(1500)).repeat(2));
+        let config = casemate.home().join(".config/casemate");
+        std::fs::create_dir_all(&config).unwrap();
+        let window = "[[windows]]\nmatch = 'scripted:*'\ntokens = 9000\n";
+        crate::support::write(&config.join("config.toml"), window);
+        casemate
+    };
+    let kinds = |log: &[Value]| {
+        let kinds = ["internal.context_trimmed", "internal.compacted"];
+        kinds.map(|kind| log.iter().filter(|event| event["type"] == kind).count())
+    };
+    let whole = installed();
+    start(&whole, &script, None).expect(0);
+    let expected = story(&events(&whole));
+    let [trims, compactions] = kinds(&events(&whole));
+    assert!(trims >= 1 && compactions >= 2, "{trims} trims, {compactions} compactions");
+    let mut stops = 0;
+    for commit in 1.. {
+        let casemate = installed();
+        let at = commit.to_string();
+        let first = start(&casemate, &script, Some(&at));
+        if first.code() == Some(0) {
+            break;
+        }
+        assert!(first.was_aborted(), "at {at}: {first:?}");
+        stops += 1;
+        finish(&casemate, &at);
+        let log = events(&casemate);
+        check_log(&log);
+        let told = story(&log);
+        assert_eq!(told.said, expected.said, "at {at}");
+        assert_eq!((told.calls, told.results), (expected.calls.clone(), expected.results.clone()));
+        let public = log.iter().filter(|e| e["type"] == "agent.thread_context_compacted").count();
+        assert_eq!(kinds(&log), [trims, compactions], "at {at}");
+        assert_eq!(public, compactions, "at {at}: clients see each once");
+        assert!(commit < 200, "the sweep does not end");
+    }
+    println!("{stops} stops");
+    assert!(stops > 20, "only {stops} stops: the hook does not work");
+}
+
 /// A session that was cut before its message was stored has nothing to resume: it is told what to do.
 fn finish(casemate: &Casemate, at: &str) {
     let resumed = casemate.run(&["resume"]);

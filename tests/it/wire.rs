@@ -10,7 +10,7 @@ use casemate::provider::http::{Http, HttpOptions};
 use casemate::provider::openai::OpenAiDecoder;
 use casemate::provider::retry::{error_kind, verdict};
 use casemate::provider::routes::{Api, Catalog, ProviderConfig, Routes};
-use casemate::provider::{Delta, ModelError, Request};
+use casemate::provider::{Delta, ModelError, Purpose, Request};
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -207,6 +207,7 @@ async fn refused(format: Format, response: Vec<u8>) -> ModelError {
         messages: Vec::new(),
         max_tokens: 1,
         effort: None,
+        purpose: Purpose::Answer { gone: 0 },
     };
     let mut stream = catalog.model(&route).expect("a model").stream(request);
     let error = stream.next().await.expect("an item").expect_err("a refusal");

@@ -2,6 +2,7 @@
 
 use super::stored::Definition;
 use super::tools::Tool;
+use crate::agent::rules::Rules;
 use crate::agent::{Agent, CustomTool, ToolGrant, ToolName};
 use crate::limits::DEFAULT_MAX_TOKENS;
 
@@ -16,6 +17,7 @@ impl Definition {
             system: self.system.clone(),
             tools: ToolName::ALL.into_iter().filter_map(|name| self.grant(name)).collect(),
             custom_tools: self.custom_tools().cloned().collect(),
+            permissions: Rules::default(),
             budget: None,
         }
     }

@@ -202,6 +202,7 @@ async fn what_runs_is_what_can_run() {
             description: "d".to_owned(),
             input_schema: json!({ "type": "object" }).as_object().cloned().unwrap(),
         }],
+        permissions: crate::agent::rules::Rules::default(),
         budget: None,
     };
     assert_eq!(agents.resolve(&json!("agent_a")).unwrap().agent, expected);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::tally::{Outcome, Tally};
-use crate::event::{ErrorDetail, StopReason, Usage};
+use crate::event::{ErrorDetail, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::runtime::Changes;
 
@@ -19,7 +19,7 @@ struct Report<'a> {
     result: Option<&'a str>,
     turns: u32,
     tool_calls: u32,
-    usage: Usage,
+    usage: Value,
     duration_ms: u64,
     files_changed: &'a [String],
     files_obeyed: &'a [String],
@@ -50,7 +50,7 @@ pub(super) fn report(tally: &Tally, status: Outcome, changes: &Changes) -> Strin
         result: tally.result(),
         turns: tally.turns(),
         tool_calls: tally.tool_calls(),
-        usage: tally.usage(),
+        usage: tally.usage().with_hit_rate(),
         duration_ms: tally.duration_ms(),
         files_changed: &changes.files,
         files_obeyed: &changes.obeyed,

@@ -41,6 +41,8 @@ pub struct Tally {
     request_since: Option<Timestamp>,
     stop_reason: Option<StopReason>,
     outcome: Option<Outcome>,
+    /// The request under way is for a summary, which is no answer.
+    summarising: bool,
     workspace: Option<String>,
 }
 
@@ -85,9 +87,11 @@ impl Tally {
             EventBody::ModelRequestStart {} => self.request_since = Some(event.created_at),
             EventBody::ModelRequestEnd { is_error, model_usage, .. } => {
                 self.request_since = None;
-                self.turns += u32::from(!is_error);
+                let summary = std::mem::take(&mut self.summarising);
+                self.turns += u32::from(!is_error && !summary);
                 self.usage += *model_usage;
             }
+            EventBody::CompactionStarted { .. } => self.summarising = true,
             EventBody::SandboxFailed { message } => {
                 self.turn.sandbox_failure = Some(message.clone());
             }
@@ -113,6 +117,13 @@ impl Tally {
             | EventBody::Thinking { .. }
             | EventBody::RedactedThinking { .. }
             | EventBody::ModelStop { .. }
+            | EventBody::ContextMeasured { .. }
+            | EventBody::ContextOverflowed { .. }
+            | EventBody::ContextTrimmed { .. }
+            | EventBody::CompactionRequested {}
+            | EventBody::CompactionFailed { .. }
+            | EventBody::Compacted { .. }
+            | EventBody::ThreadContextCompacted {}
             | EventBody::ToolStarted { .. }
             | EventBody::EgressRefused { .. }
             | EventBody::EgressUsage { .. }

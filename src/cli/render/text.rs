@@ -79,6 +79,12 @@ impl TextView {
                 let call = tally.call(tool_use_id);
                 self.lines.call(call, event.created_at, content, *is_error)
             }
+            EventBody::Compacted { before, after, by, .. } => {
+                Some(self.lines.compacted(*before, *after, *by))
+            }
+            EventBody::ContextTrimmed { tool_use_ids } => {
+                Some(self.lines.trimmed(tool_use_ids.len()))
+            }
             EventBody::EgressRefused { target, rule, .. } => {
                 Some(self.lines.unreached(target, rule))
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use self::script::{Expect, Fault, Script, Turn};
 use super::failure::{Asked, ErrorBody};
 use super::repair::excerpt;
-use super::{Block, Delta, DeltaStream, Message, Model, ModelError, Request, Role, Stop};
+use super::{Block, Delta, DeltaStream, Message, Model, ModelError, Purpose, Request, Role, Stop};
 use crate::event::text_of;
 use crate::limits::MAX_SCRIPT_BYTES;
 
@@ -25,7 +25,16 @@ const PROVIDER: &str = "scripted";
 pub struct Scripted {
     script: Script,
     /// How many injected errors of each turn were given already.
-    failed: Mutex<HashMap<usize, usize>>,
+    failed: Mutex<HashMap<(&'static str, usize), usize>>,
+}
+
+/// What a request is answered with.
+struct Chosen<'s> {
+    /// `turn` or `summary`.
+    what: &'static str,
+    /// Which of them, from 1.
+    number: usize,
+    turn: &'s Turn,
 }
 
 impl Scripted {
@@ -59,23 +68,27 @@ impl Scripted {
     }
 
     /// The turn that answers the request, and its number from 1.
-    fn choose(&self, request: &Request) -> Result<(usize, &Turn), ModelError> {
-        let answered = request.messages.iter().filter(|m| m.role == Role::Assistant).count();
-        let turn = self.script.turn(answered).ok_or_else(|| ModelError::Script {
+    fn choose(&self, request: &Request) -> Result<Chosen<'_>, ModelError> {
+        let said = request.messages.iter().filter(|m| m.role == Role::Assistant).count();
+        let (what, before, turns) = match request.purpose {
+            Purpose::Answer { gone } => ("turn", gone + said, &self.script.turns),
+            Purpose::Summary { nth } => ("summary", nth, &self.script.summaries),
+        };
+        let (what, number) = (what, before + 1);
+        let turn = turns.at(before).ok_or_else(|| ModelError::Script {
             reason: format!(
-                "the request is for turn {}, but the script has {} turns",
-                answered + 1,
-                self.script.len()
+                "the request is for {what} {number}, but the script has {}",
+                plural(turns.len(), what)
             ),
         })?;
-        Ok((answered + 1, turn))
+        Ok(Chosen { what, number, turn })
     }
 
     /// The next error that the turn injects, if it has one left.
-    fn next_fault(&self, number: usize, turn: &Turn) -> Option<Fault> {
+    fn next_fault(&self, chosen: &Chosen<'_>) -> Option<Fault> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let given = failed.entry(number).or_default();
-        let fault = turn.errors.get(*given).copied()?;
+        let given = failed.entry((chosen.what, chosen.number)).or_default();
+        let fault = chosen.turn.errors.get(*given).copied()?;
         *given += 1;
         Some(fault)
     }
@@ -83,13 +96,15 @@ impl Scripted {
 
 impl Model for Scripted {
     fn stream(&self, request: Request) -> DeltaStream {
-        let chosen = self.choose(&request).and_then(|(number, turn)| {
-            check(turn.expect.as_ref(), &request)
-                .map_err(|what| ModelError::Script { reason: format!("turn {number}: {what}") })?;
-            Ok((number, turn))
+        let chosen = self.choose(&request).and_then(|chosen| {
+            let named = |wrong| format!("{} {}: {wrong}", chosen.what, chosen.number);
+            check(chosen.turn.expect.as_ref(), &request)
+                .map_err(|wrong| ModelError::Script { reason: named(wrong) })?;
+            Ok(chosen)
         });
-        let play = chosen.map(|(number, turn)| {
-            let fault = self.next_fault(number, turn);
+        let play = chosen.map(|chosen| {
+            let fault = self.next_fault(&chosen);
+            let Chosen { number, turn, .. } = chosen;
             (turn.delay, turn.chunk_delay, Play::of(number, turn, fault, &request.model))
         });
         Box::pin(async_stream::try_stream! {
@@ -178,6 +193,13 @@ fn check(expect: Option<&Expect>, request: &Request) -> Result<(), String> {
         &expect.last_system_contains,
         &instructed.unwrap_or_default(),
     )?;
+    let conversation = || {
+        let blocks = request.messages.iter().flat_map(|message| &message.blocks);
+        blocks.filter_map(words).collect::<Vec<_>>().join("\n")
+    };
+    if expect.conversation_contains.is_some() {
+        contains("conversation_contains", &expect.conversation_contains, &conversation())?;
+    }
     let result = last(request, |block| match block {
         Block::ToolResult { content, is_error, .. } => Some((text_of(content), *is_error)),
         _ => None,
@@ -188,6 +210,25 @@ fn check(expect: Option<&Expect>, request: &Request) -> Result<(), String> {
     let names: Vec<_> = request.tools.iter().map(|tool| tool.name.clone()).collect();
     equals("tools", expect.tools.as_ref(), &names)?;
     equals("messages", expect.messages.as_ref(), &request.messages.len())
+}
+
+/// What a block says in words.
+fn words(block: &Block) -> Option<String> {
+    match block {
+        Block::Content(content) => Some(text_of(std::slice::from_ref(content))),
+        Block::ToolResult { content, .. } => Some(text_of(content)),
+        Block::System { text } => Some(text.clone()),
+        Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::ToolUse { .. } => None,
+    }
+}
+
+/// `1 turn`, `2 turns`, `0 summaries`.
+fn plural(count: usize, what: &str) -> String {
+    match (count, what) {
+        (1, what) => format!("1 {what}"),
+        (_, "summary") => format!("{count} summaries"),
+        _ => format!("{count} {what}s"),
+    }
 }
 
 fn equals<T: PartialEq + std::fmt::Debug>(

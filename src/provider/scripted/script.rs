@@ -11,8 +11,15 @@ use crate::provider::{Delta, Stop};
 /// A checked script.
 #[derive(Debug)]
 pub(super) struct Script {
-    turns: Vec<Turn>,
+    /// The answers.
+    pub(super) turns: Turns,
+    /// What is said when the conversation is to be summed up.
+    pub(super) summaries: Turns,
 }
+
+/// Turns in their order.
+#[derive(Debug)]
+pub(super) struct Turns(Vec<Turn>);
 
 /// A checked turn, played `repeat` times.
 #[derive(Debug)]
@@ -46,12 +53,16 @@ enum Input {
 #[serde(deny_unknown_fields)]
 struct File {
     turns: Vec<TurnFile>,
+    #[serde(default)]
+    summaries: Vec<TurnFile>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Outline {
     turns: Vec<Map<String, Value>>,
+    #[serde(default)]
+    summaries: Vec<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +93,7 @@ pub(super) struct Expect {
     pub(super) last_tool_result_contains: Option<String>,
     pub(super) tool_result_is_error: Option<bool>,
     pub(super) system_contains: Option<String>,
+    pub(super) conversation_contains: Option<String>,
     pub(super) last_system_contains: Option<String>,
     pub(super) tools: Option<Vec<String>>,
     pub(super) messages: Option<usize>,
@@ -127,21 +139,28 @@ impl Script {
         if file.turns.is_empty() {
             return Err("the script has no turns".to_owned());
         }
-        let checked = file.turns.into_iter().enumerate().map(|(i, turn)| {
-            turn.check().map_err(|(field, what)| format!("turn {}: {field}: {what}", i + 1))
+        let turns = Turns::of("turn", file.turns)?;
+        Ok(Self { turns, summaries: Turns::of("summary", file.summaries)? })
+    }
+}
+
+impl Turns {
+    fn of(what: &str, turns: Vec<TurnFile>) -> Result<Self, String> {
+        let checked = turns.into_iter().enumerate().map(|(i, turn)| {
+            turn.check().map_err(|(field, wrong)| format!("{what} {}: {field}: {wrong}", i + 1))
         });
-        Ok(Self { turns: checked.collect::<Result<_, _>>()? })
+        Ok(Self(checked.collect::<Result<_, _>>()?))
     }
 
     /// How many turns there are, repetitions counted.
     pub(super) fn len(&self) -> usize {
-        self.turns.iter().fold(0, |sum, turn| sum.saturating_add(turn.repeat))
+        self.0.iter().fold(0, |sum, turn| sum.saturating_add(turn.repeat))
     }
 
-    /// The turn after `answered` answers.
-    pub(super) fn turn(&self, answered: usize) -> Option<&Turn> {
+    /// The one after so many.
+    pub(super) fn at(&self, answered: usize) -> Option<&Turn> {
         let mut before = 0_usize;
-        self.turns.iter().find(|turn| {
+        self.0.iter().find(|turn| {
             before = before.saturating_add(turn.repeat);
             answered < before
         })
@@ -151,11 +170,12 @@ impl Script {
 /// Adds turn and field to a parse error, which knows only line and column.
 fn locate(yaml: &str, error: &serde_saphyr::Error) -> String {
     let Ok(outline) = serde_saphyr::from_str::<Outline>(yaml) else { return error.to_string() };
-    for (i, turn) in outline.turns.into_iter().enumerate() {
+    let of = |what, turns: Vec<_>| turns.into_iter().enumerate().map(move |(i, t)| (what, i, t));
+    for (what, i, turn) in of("turn", outline.turns).chain(of("summary", outline.summaries)) {
         for (field, value) in turn {
             let alone = Value::Object(Map::from_iter([(field.clone(), value)]));
             if let Err(wrong) = serde_json::from_value::<TurnFile>(alone) {
-                return format!("turn {}: {field}: {wrong}", i + 1);
+                return format!("{what} {}: {field}: {wrong}", i + 1);
             }
         }
     }

@@ -31,6 +31,7 @@ fn request(answered: usize, result: &str, is_error: bool) -> Request {
         messages,
         max_tokens: 100,
         effort: None,
+        purpose: Purpose::Answer { gone: 0 },
     }
 }
 
@@ -166,7 +167,7 @@ fn a_bad_script_says_where() {
     the scripted model cannot answer: the script has no turns
     the scripted model cannot answer: turn 2: txt: unknown field `txt`, expected one of `expect`, `thinking`, `text`, `tool_calls`, `delay_ms`, `chunk_delay_ms`, `chunks`, `errors`, `stop`, `usage`, `repeat`
     the scripted model cannot answer: turn 1: delay_ms: invalid type: string "soon", expected u64
-    the scripted model cannot answer: turn 1: expect: unknown field `mesages`, expected one of `last_user_contains`, `last_tool_result_contains`, `tool_result_is_error`, `system_contains`, `last_system_contains`, `tools`, `messages`
+    the scripted model cannot answer: turn 1: expect: unknown field `mesages`, expected one of `last_user_contains`, `last_tool_result_contains`, `tool_result_is_error`, `system_contains`, `conversation_contains`, `last_system_contains`, `tools`, `messages`
     the scripted model cannot answer: turn 1: tool_calls: each call is `TOOL: {arguments}`
     the scripted model cannot answer: turn 1: tool_calls: the arguments of bash must be a mapping
     the scripted model cannot answer: turn 1: tool_calls: bash has both input and raw_input

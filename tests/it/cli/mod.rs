@@ -10,6 +10,7 @@ mod sessions;
 mod stopping;
 mod terminal;
 mod trouble;
+mod unattended;
 
 use serde_json::Value;
 

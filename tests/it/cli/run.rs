@@ -78,6 +78,7 @@ fn json_is_one_object() {
             "usage": {
                 "input_tokens": 0,
                 "output_tokens": 0,
+                "cache_hit_rate": null,
                 "cache_creation_input_tokens": 0,
                 "cache_read_input_tokens": 0
             },

@@ -90,18 +90,21 @@ async fn a_conversation_that_fits_no_more_ends_the_session() {
         environment_id: "env_1".parse().unwrap(),
         vault_ids: Vec::new(),
     };
-    let spec = lab.spec("  - { errors: [context], text: Never. }\n", &[]);
+    let spec = lab.spec("  - { errors: [context, context], text: Never. }\n", &[]);
     let initial = vec![Input::text("go")];
     let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
+    let told = story(&session.rested().await);
     assert_eq!(
-        story(&session.rested().await)[5..],
+        told[told.len() - 4..],
         [
             "request ends, failed: true",
-            "error: ModelRequestFailedError Terminal",
+            "error: CompactionLimitReachedError Terminal",
             "session.thread_status_terminated",
             "session.status_terminated",
-        ]
+        ],
+        "{told:?}"
     );
+    assert!(told.contains(&"agent.thread_context_compacted".to_owned()), "{told:?}");
     assert!(session.refusal(&[Input::text("more")]).await.contains("has ended"));
     let row = lab.runtime.archive_session(&session.id).await.unwrap();
     assert!(row.archived_at.is_some(), "what has ended can be put away");

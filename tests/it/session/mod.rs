@@ -1,6 +1,7 @@
 //! Sessions through the runtime, as a door drives them: a scripted model, tools of the client's, no sandbox.
 
 mod budgets;
+mod compaction;
 mod custom_tools;
 mod ends;
 mod requests;

@@ -97,12 +97,23 @@ pub(crate) struct ModelServer {
 }
 
 impl ModelServer {
-    /// The n-th request gets the n-th reply; more requests than replies are refused for good.
+    /// The n-th request for an answer gets the n-th reply; more requests than replies are refused for good. What else is
+    /// asked is not there, and not counted.
     pub(crate) fn start(replies: Vec<Reply>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").expect("a free port"), replies)
     }
 
+    /// One that says how much its model can read, as llama.cpp does.
+    pub(crate) fn with_window(tokens: u64, replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::serve(listener, replies, Some(tokens))
+    }
+
     pub(crate) fn on(listener: TcpListener, replies: Vec<Reply>) -> Self {
+        Self::serve(listener, replies, None)
+    }
+
+    fn serve(listener: TcpListener, replies: Vec<Reply>, props: Option<u64>) -> Self {
         let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("a socket");
         let requests = Arc::<Mutex<Vec<Request>>>::default();
@@ -110,7 +121,7 @@ impl ModelServer {
         let record = Arc::clone(&requests);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(serve(listener, replies, record, stopped));
+            runtime.expect("a runtime").block_on(serve(listener, replies, props, record, stopped));
         });
         Self { address, requests, stop, thread: Some(thread) }
     }
@@ -145,6 +156,7 @@ impl Drop for ModelServer {
 async fn serve(
     listener: TcpListener,
     replies: Vec<Reply>,
+    props: Option<u64>,
     record: Arc<Mutex<Vec<Request>>>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -159,6 +171,12 @@ async fn serve(
         tokio::spawn(async move {
             // A client may go at any time; what it sent until then was no request.
             let Ok(request) = take(&mut socket).await else { return };
+            if let Some(path) = request.head.strip_prefix("GET ") {
+                let reply = if path.starts_with("/props ") { props } else { None };
+                let lost = || Reply::status("404 Not Found", "", "{}");
+                drop(say(&mut socket, reply.map_or_else(lost, window)).await);
+                return;
+            }
             let number = {
                 let mut seen = record.lock().unwrap_or_else(PoisonError::into_inner);
                 seen.push(request);
@@ -170,6 +188,12 @@ async fn serve(
             drop(say(&mut socket, reply).await);
         });
     }
+}
+
+/// What llama.cpp says of itself.
+fn window(tokens: u64) -> Reply {
+    let said = json!({"default_generation_settings": {"n_ctx": tokens}}).to_string();
+    Reply::status("200 OK", "content-type: application/json\r\n", &said)
 }
 
 async fn say(socket: &mut TcpStream, reply: Reply) -> std::io::Result<()> {

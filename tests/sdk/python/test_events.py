@@ -188,12 +188,17 @@ class Order(Case):
         self.assertEqual(self.idles(session, 2)[-1].stop_reason.type, "end_turn")
 
     def test_104_what_no_message_can_mend_ends_the_session(self):
-        session = self.session({"text": "never", "errors": ["context"]}, message="go")
+        session = self.session({"text": "never", "errors": ["context", "context"]}, message="go")
         self.settled(session, "terminated")
         events = self.events(session)
         self.assertEqual(only(events, "session.error")[-1].error.retry_status.type, "terminal")
         self.assertEqual(events[-1].type, "session.status_terminated")
         self.refused(anthropic.BadRequestError, self.send, session, text("more"))
+
+    def test_106_a_full_context_is_compacted_and_the_work_goes_on(self):
+        _, events = self.finished({"text": "done", "errors": ["context"]})
+        self.assertIn("agent.thread_context_compacted", kinds(events))
+        self.assertEqual(events[-1].stop_reason.type, "end_turn")
 
     def test_105_refusals_are_named(self):
         _, events = self.finished({"text": "no", "stop": "refusal"})

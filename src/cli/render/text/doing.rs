@@ -27,6 +27,8 @@ enum Stage {
     Calling {
         name: String,
     },
+    /// A summary is asked for.
+    Compacting,
     /// The model's server is waited for.
     Waiting,
 }
@@ -42,6 +44,9 @@ impl Doing {
     /// Takes up an event.
     pub(super) fn event(&mut self, body: &EventBody) {
         match body {
+            // Its request begins right after it.
+            EventBody::CompactionStarted { .. } => self.stage = Stage::Compacting,
+            EventBody::ModelRequestStart {} if self.stage == Stage::Compacting => {}
             EventBody::ModelRequestStart {} => *self = Self::default(),
             EventBody::ModelRequestEnd { .. } => self.stage = Stage::Asked,
             EventBody::StatusRescheduled {} => self.stage = Stage::Waiting,
@@ -90,6 +95,7 @@ impl Doing {
             return Some((label, first.since));
         }
         let label = match &self.stage {
+            Stage::Compacting => plain("compacting the conversation"),
             Stage::Waiting => plain("waiting for the model server"),
             Stage::Asked if tally.request_since().is_some() => plain("waiting for the model"),
             Stage::Asked => plain("working"),

@@ -7,10 +7,10 @@ use crate::cli::render::{Outcome, Settings, Tally};
 use crate::cli::terminal::{Look, Paint, columns, neutralise, one_line};
 use crate::clock::Timestamp;
 use crate::environment::Tier;
-use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus};
+use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus, Summarised};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_LINE_CHARS;
-use crate::runtime::Changes;
+use crate::runtime::{Changes, narrowest};
 
 use super::doing::Label;
 
@@ -22,6 +22,8 @@ const MIN_SUBJECT: usize = 12;
 const ERROR_LINES: usize = 3;
 /// Shown of a call that waits for permission: more than a page is read by nobody.
 const WAITING_BYTES: usize = 4_000;
+/// Longest rule that is offered: a longer one is for this call alone.
+const RULE_BYTES: usize = 120;
 /// Files named in the summary.
 const FILES_NAMED: usize = 5;
 /// The spinner, one frame for each tenth of a second.
@@ -120,6 +122,24 @@ impl Lines {
         self.dim(&format!("› {}", one_line(line, self.width.saturating_sub(2)))) + "\n"
     }
 
+    /// That the conversation was replaced by a summary.
+    pub(super) fn compacted(&self, before: u64, after: u64, by: Summarised) -> String {
+        let aside = match by {
+            Summarised::Model => "",
+            Summarised::Log => {
+                "; no summary by the model could be had, so it is taken from the log"
+            }
+        };
+        let (before, after) = (count(before), count(after));
+        let text = format!("· context compacted: about {before} tokens became {after}{aside}");
+        self.dim(&one_line(&text, self.width)) + "\n"
+    }
+
+    /// That old results were taken out of the context.
+    pub(super) fn trimmed(&self, results: usize) -> String {
+        self.dim(&format!("· {} taken out of the context", plural(results, "old result"))) + "\n"
+    }
+
     /// That an interrupt was heard.
     pub(super) fn stopping(&self) -> String {
         self.dim("■ stopping") + "\n"
@@ -215,7 +235,19 @@ impl Lines {
         let size = call.and_then(Call::size).map(|size| format!("  {size}")).unwrap_or_default();
         let shown = self.page(&subject);
         let (id, size) = (self.dim(id.as_str()), self.dim(&size));
-        format!("    {id}\n      {}  {shown}{size}\n", self.paint.paint(Look::Bold, &name))
+        let rules = self.rules(call);
+        format!("    {id}\n      {}  {shown}{size}\n{rules}", self.paint.paint(Look::Bold, &name))
+    }
+
+    /// The narrowest rules that would allow a call from now on, where there are such.
+    fn rules(&self, call: Option<&Call>) -> String {
+        let rules = call.map_or_else(Vec::new, |call| narrowest(&call.name, &call.input));
+        if rules.is_empty() || rules.iter().any(|rule| rule.len() > RULE_BYTES) {
+            return String::new();
+        }
+        let rules: Vec<_> = rules.iter().map(|rule| format!("\"{}\"", neutralise(rule))).collect();
+        let text = format!("always allow it: permissions.allow = [{}]", rules.join(", "));
+        format!("      {}\n", self.dim(&text))
     }
 
     /// The question whether a call may run: nothing of what it would do is left out, as far as a page goes.
@@ -223,7 +255,8 @@ impl Lines {
         let name = one_line(call.map_or("tool", |call| &call.name), self.width);
         let shown = self.page(&call.map_or_else(String::new, Call::whole));
         let (mark, name) = (self.paint.paint(Look::Warn, "?"), self.paint.paint(Look::Bold, &name));
-        format!("{mark} {name}  {shown}\n  allow it? [y/N, or why not] ")
+        let rules = self.rules(call);
+        format!("{mark} {name}  {shown}\n{rules}  allow it? [y/N, or why not] ")
     }
 
     /// The first page of a text, and how much more there is; further lines are indented.
@@ -300,14 +333,11 @@ fn seconds(millis: u64) -> String {
 
 fn tokens(tally: &Tally) -> String {
     let usage = tally.usage();
-    let cached = usage.cache_read_input_tokens;
-    let all =
-        usage.input_tokens.saturating_add(usage.cache_creation_input_tokens).saturating_add(cached);
-    let share = match cached.saturating_mul(100).checked_div(all) {
+    let share = match usage.cache_hit_permille().map(|share| share / 10) {
         None | Some(0) => String::new(),
         Some(percent) => format!(" ({percent}% from cache)"),
     };
-    format!("{} in{share}, {} out", count(all), count(usage.output_tokens))
+    format!("{} in{share}, {} out", count(usage.prompt()), count(usage.output_tokens))
 }
 
 fn named(files: &[String]) -> String {
