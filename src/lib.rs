@@ -28,3 +28,4 @@ pub mod sandbox;
 pub mod session;
 pub mod store;
 pub mod tool;
+pub mod web;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::registries::Registries;
+use super::web::FileWeb;
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
 use crate::limits::{PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS};
@@ -19,6 +20,7 @@ use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::store::{CommitHook, CommitPhase};
+use crate::web::{Web, WebConfig};
 
 /// The model that is used with an Anthropic key when nobody names one.
 pub const ANTHROPIC_MODEL: &str = "claude-sonnet-5-5";
@@ -158,6 +160,8 @@ pub struct Config {
     pub prices: Prices,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
+    /// Pages and searches.
+    pub web: WebConfig,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -176,6 +180,8 @@ struct File {
     #[serde(default)]
     prices: Vec<PriceRule>,
     limits: Option<Budget>,
+    #[serde(default)]
+    web: FileWeb,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -290,6 +296,7 @@ impl Config {
             proxies: proxies(env),
             prices: Prices::new(file.prices),
             limits: file.limits,
+            web: file.web.checked(env).map_err(&at)?,
             providers,
             routes,
         })
@@ -328,13 +335,26 @@ impl Config {
     /// # Errors
     /// If the extra certificates cannot be read.
     pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let routes = Routes::new(self.providers.clone(), self.routes.clone());
+        Ok(Catalog::new(routes, Arc::new(self.http()?)))
+    }
+
+    /// The web as these settings have it.
+    ///
+    /// # Errors
+    /// If the extra certificates cannot be read.
+    pub(super) fn web(&self) -> Result<Web, ConfigError> {
+        let trust = self.http()?.trust().expect("the library knows its own protocol versions");
+        Ok(Web::new(self.web.clone(), trust).expect("these settings make a client"))
+    }
+
+    fn http(&self) -> Result<Http, ConfigError> {
         let options = HttpOptions {
             extra_ca_pem: self.extra_certificates.clone(),
             proxies: self.proxies.clone(),
             ..HttpOptions::default()
         };
-        let routes = Routes::new(self.providers.clone(), self.routes.clone());
-        Ok(Catalog::new(routes, Arc::new(Http::new(options)?)))
+        Ok(Http::new(options)?)
     }
 }
 

@@ -24,11 +24,12 @@ mod registries;
 mod sandboxes;
 mod update;
 mod warm;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
@@ -67,6 +68,7 @@ use crate::session::step::{Step, next_step};
 use crate::session::{DriveError, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
+use crate::web::Web;
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher};
@@ -141,6 +143,8 @@ struct Shared {
     drivers: Drivers,
     warm: Arc<Warm>,
     builder: Builder,
+    /// Made when the first session is driven: trusted roots take milliseconds to load.
+    web: OnceLock<Arc<Web>>,
 }
 
 impl Runtime {
@@ -159,7 +163,9 @@ impl Runtime {
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let shared = Shared { store, clock, opened_at, config, catalog, drivers, warm, builder };
+        let web = OnceLock::new();
+        let shared =
+            Shared { store, clock, opened_at, config, catalog, drivers, warm, builder, web };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -229,6 +235,14 @@ impl Runtime {
         Ok((route, model))
     }
 
+    fn web(&self) -> Result<Arc<Web>, RuntimeError> {
+        if let Some(web) = self.shared.web.get() {
+            return Ok(Arc::clone(web));
+        }
+        let web = Arc::new(self.shared.config.web()?);
+        Ok(Arc::clone(self.shared.web.get_or_init(|| web)))
+    }
+
     fn price(&self, route: &Route) -> Option<Price> {
         let is_local = self.shared.catalog.routes().is_local(&route.provider);
         self.shared.config.prices.of(route, is_local)
@@ -278,8 +292,10 @@ impl Runtime {
         let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
         let budget = spec.budget.clone().or_else(by_default);
         budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
+        let can_search = self.shared.config.web.search.is_some();
+        let of_client = spec.origin.is_some();
         let definition = Definition {
-            agent: spec.agent,
+            agent: web::offered(spec.agent, &spec.environment, of_client, can_search),
             environment: spec.environment,
             thread: ThreadId::mint(now),
             system,
@@ -412,6 +428,7 @@ impl Runtime {
             price: self.price(&route),
             model_id: route.model,
             opened_at: self.shared.opened_at,
+            web: self.web()?,
             launcher: self.launcher(id, definition.environment),
             disk: self.disk(id),
             previews,

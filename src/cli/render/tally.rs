@@ -101,6 +101,7 @@ impl Tally {
             | EventBody::TakenUp { .. }
             | EventBody::Flushed { .. }
             | EventBody::Metered { .. }
+            | EventBody::WebUsed { .. }
             | EventBody::AgentReplaced { .. }
             | EventBody::Archived {}
             | EventBody::Resumed {}
