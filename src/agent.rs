@@ -3,8 +3,11 @@
 //! Field names and bounds are those of the Managed Agents `agent` object.
 
 pub mod rules;
+pub mod web;
 
 use rules::{Rules, RulesParams};
+use web::WebSettings;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,7 +22,7 @@ pub const MAX_TOOL_NAME_CHARS: usize = 128;
 /// The one toolset there is.
 pub const TOOLSET: &str = "agent_toolset_20260401";
 
-/// The built-in tools that run inside the sandbox.
+/// The built-in tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolName {
@@ -35,12 +38,24 @@ pub enum ToolName {
     Glob,
     /// Lines by pattern.
     Grep,
+    /// A page of the web.
+    WebFetch,
+    /// Pages of the web by words.
+    WebSearch,
 }
 
 impl ToolName {
     /// All of them, in the order in which the model sees them.
-    pub const ALL: [Self; 6] =
-        [Self::Bash, Self::Read, Self::Write, Self::Edit, Self::Glob, Self::Grep];
+    pub const ALL: [Self; 8] = [
+        Self::Bash,
+        Self::Read,
+        Self::Write,
+        Self::Edit,
+        Self::Glob,
+        Self::Grep,
+        Self::WebFetch,
+        Self::WebSearch,
+    ];
 
     /// The name on the wire.
     #[must_use]
@@ -52,6 +67,8 @@ impl ToolName {
             Self::Edit => "edit",
             Self::Glob => "glob",
             Self::Grep => "grep",
+            Self::WebFetch => "web_fetch",
+            Self::WebSearch => "web_search",
         }
     }
 
@@ -59,9 +76,20 @@ impl ToolName {
     #[must_use]
     pub fn effect(self) -> Effect {
         match self {
-            Self::Read | Self::Glob | Self::Grep => Effect::Reads,
+            Self::Read | Self::Glob | Self::Grep | Self::WebFetch | Self::WebSearch => {
+                Effect::Reads
+            }
             Self::Write | Self::Edit => Effect::Writes,
             Self::Bash => Effect::Runs,
+        }
+    }
+
+    /// Whether it asks the web, from the host; all others run inside the sandbox.
+    #[must_use]
+    pub fn asks_web(self) -> bool {
+        match self {
+            Self::WebFetch | Self::WebSearch => true,
+            Self::Bash | Self::Read | Self::Write | Self::Edit | Self::Glob | Self::Grep => false,
         }
     }
 
@@ -169,10 +197,13 @@ pub struct Agent {
     /// What its sessions may use unless they say otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// What the tools of the web may do.
+    #[serde(default, skip_serializing_if = "WebSettings::is_default")]
+    pub web: WebSettings,
 }
 
 impl Agent {
-    /// The default agent: all six tools, always allowed.
+    /// The default agent: all tools, always allowed.
     #[must_use]
     pub fn with_model(model: impl Into<String>) -> Self {
         let grant = |name| ToolGrant { name, permission_policy: PermissionPolicy::AlwaysAllow };
@@ -186,6 +217,7 @@ impl Agent {
             custom_tools: Vec::new(),
             permissions: Rules::default(),
             budget: None,
+            web: WebSettings::default(),
         }
     }
 
@@ -279,7 +311,7 @@ pub struct ToolConfig {
 }
 
 /// Settings of one named tool.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedToolConfig {
     /// The tool.
@@ -288,6 +320,16 @@ pub struct NamedToolConfig {
     pub enabled: Option<bool>,
     /// See [`ToolConfig::permission_policy`].
     pub permission_policy: Option<PermissionPolicy>,
+    /// Of the tools of the web: these hosts alone.
+    pub allowed_domains: Option<Vec<String>>,
+    /// Of the tools of the web: all hosts but these.
+    pub blocked_domains: Option<Vec<String>>,
+    /// See [`web::FetchSettings::max_content_tokens`].
+    pub max_content_tokens: Option<u32>,
+    /// See [`web::FetchSettings::url_sources`].
+    pub url_sources: Option<web::UrlSources>,
+    /// See [`web::SearchSettings::user_location`].
+    pub user_location: Option<web::Location>,
 }
 
 /// What is wrong with an agent definition: the field, and what it must be.
@@ -330,40 +372,46 @@ impl AgentParams {
         if max_tokens == 0 {
             return Err(bad("max_tokens", "must be at least 1"));
         }
-        let (tools, custom_tools) = match self.tools {
-            None => (Agent::with_model("").tools, Vec::new()),
+        let Tools { grants, custom, web } = match self.tools {
+            None => Tools { grants: Agent::with_model("").tools, ..Tools::default() },
             Some(tools) => resolve_tools(tools)?,
         };
         let permissions = self.permissions.unwrap_or_default().validate();
         let permissions =
             permissions.map_err(|(at, problem)| bad(format!("permissions.{at}"), problem))?;
-        let (system, budget) = (self.system, self.limits);
         Ok(Agent {
             name,
             model,
             effort,
             max_tokens,
-            system,
-            tools,
-            custom_tools,
+            system: self.system,
+            tools: grants,
+            custom_tools: custom,
             permissions,
-            budget,
+            budget: self.limits,
+            web,
         })
     }
 }
 
-type Tools = (Vec<ToolGrant>, Vec<CustomTool>);
+/// What `tools` of an agent comes to.
+#[derive(Default)]
+struct Tools {
+    grants: Vec<ToolGrant>,
+    custom: Vec<CustomTool>,
+    web: WebSettings,
+}
 
 fn resolve_tools(params: Vec<ToolParams>) -> Result<Tools, AgentError> {
-    let mut grants: Option<Vec<ToolGrant>> = None;
+    let mut set: Option<(Vec<ToolGrant>, WebSettings)> = None;
     let mut custom: Vec<CustomTool> = Vec::new();
     for (i, params) in params.into_iter().enumerate() {
         let field = format!("tools[{i}]");
         match params.r#type.as_str() {
-            TOOLSET if grants.is_some() => {
+            TOOLSET if set.is_some() => {
                 return Err(bad(field, "only one toolset can be given"));
             }
-            TOOLSET => grants = Some(resolve_toolset(&field, &params)?),
+            TOOLSET => set = Some(resolve_toolset(&field, params)?),
             "custom" => {
                 let tool = resolve_custom(&field, params)?;
                 if custom.iter().any(|other| other.name == tool.name) {
@@ -378,7 +426,8 @@ fn resolve_tools(params: Vec<ToolParams>) -> Result<Tools, AgentError> {
             }
         }
     }
-    Ok((grants.unwrap_or_default(), custom))
+    let (grants, web) = set.unwrap_or_default();
+    Ok(Tools { grants, custom, web })
 }
 
 fn resolve_custom(field: &str, params: ToolParams) -> Result<CustomTool, AgentError> {
@@ -403,12 +452,13 @@ fn resolve_custom(field: &str, params: ToolParams) -> Result<CustomTool, AgentEr
     Ok(CustomTool { name, description, input_schema })
 }
 
-fn resolve_toolset(at: &str, set: &ToolParams) -> Result<Vec<ToolGrant>, AgentError> {
+fn resolve_toolset(at: &str, set: ToolParams) -> Result<(Vec<ToolGrant>, WebSettings), AgentError> {
     if set.name.is_some() || set.description.is_some() || set.input_schema.is_some() {
         return Err(bad(at, "a toolset has only `default_config` and `configs`"));
     }
     let default = set.default_config.unwrap_or_default();
-    let configs = set.configs.as_deref().unwrap_or_default();
+    let configs = set.configs.unwrap_or_default();
+    let mut web = WebSettings::default();
     let mut seen = Vec::new();
     for (i, config) in configs.iter().enumerate() {
         let field = format!("{at}.configs[{i}].name");
@@ -420,6 +470,8 @@ fn resolve_toolset(at: &str, set: &ToolParams) -> Result<Vec<ToolGrant>, AgentEr
             return Err(bad(field, format!("`{}` has two entries", config.name)));
         }
         seen.push(name);
+        web.read(name, config)
+            .map_err(|(own, problem)| bad(format!("{at}.configs[{i}].{own}"), problem))?;
     }
     let grant = |name: ToolName| {
         let own = configs.iter().find(|config| config.name == name.as_str());
@@ -430,5 +482,5 @@ fn resolve_toolset(at: &str, set: &ToolParams) -> Result<Vec<ToolGrant>, AgentEr
             .unwrap_or(PermissionPolicy::AlwaysAllow);
         enabled.then_some(ToolGrant { name, permission_policy: policy })
     };
-    Ok(ToolName::ALL.into_iter().filter_map(grant).collect())
+    Ok((ToolName::ALL.into_iter().filter_map(grant).collect(), web))
 }

@@ -5,8 +5,9 @@
 //! | 5 doors | [`cli`] | api, runtime, vocabulary | SQL, vendors, Linux |
 //! | 5 doors | [`api`] | runtime, vocabulary | SQL, vendors, Linux, terminals |
 //! | 4 | [`runtime`] | session and below | terminals |
-//! | 3 | [`session`] | tool, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
+//! | 3 | [`session`] | tool, web, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
 //! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
+//! | 2 | [`web`] | egress (`address`), vocabulary | sessions, sandboxes, what a page holds |
 //! | 1 | [`store`], [`provider`], [`sandbox`], [`egress`]: strangers to each other | vocabulary | everything above |
 //! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`] | std, serde | I/O, tokio |
 //!
@@ -28,3 +29,4 @@ pub mod sandbox;
 pub mod session;
 pub mod store;
 pub mod tool;
+pub mod web;

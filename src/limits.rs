@@ -218,6 +218,37 @@ pub const EGRESS_REPORTED: usize = 64;
 pub const EGRESS_TOLD: usize = 8;
 /// Time between two commits of what is refused in the background: a job that tries in a loop must not fill the log.
 pub const EGRESS_QUIET: Duration = Duration::from_secs(1);
+/// Time for one page, redirects and all: what a person waits for a page.
+pub const WEB_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time to reach a server of the web.
+pub const WEB_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest page that is read: in base64 it still fits a frame to the guest, see [`MAX_FRAME_BYTES`].
+pub const WEB_PAGE_BYTES: usize = 10 * 1024 * 1024;
+/// Redirects that are followed for one page: what browsers allow is twice that.
+pub const WEB_REDIRECTS: usize = 10;
+/// Longest address of a page: longer ones carry data, and servers refuse them at 8 KiB.
+pub const WEB_URL_CHARS: usize = 4096;
+/// Part of a `robots.txt` that is read (RFC 9309 asks for at least this).
+pub const WEB_ROBOTS_BYTES: usize = 500 * 1024;
+/// Sites whose `robots.txt` is remembered.
+pub const WEB_ROBOTS_KEPT: usize = 1000;
+/// Time for which a page is not asked for again.
+pub const WEB_CACHE_AGE: Duration = Duration::from_secs(15 * 60);
+/// Pages that are remembered, in bytes, all sessions together.
+pub const WEB_CACHE_BYTES: usize = 50 * 1024 * 1024;
+/// Depth of a page's elements up to which its structure is kept: browsers keep 512, and a reader's time grows with its square.
+pub const WEB_PAGE_DEPTH: usize = 256;
+/// Elements of a page that are looked at: the longest pages of encyclopedias have 50,000.
+pub const WEB_PAGE_ELEMENTS: usize = 200_000;
+/// Time for one search.
+pub const WEB_SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer of a search provider, or of the user's own search command.
+pub const WEB_SEARCH_BYTES: usize = 2 * 1024 * 1024;
+/// Hits of one search that the model sees.
+pub const WEB_SEARCH_HITS: usize = 10;
+/// Characters of one hit's text that the model sees.
+pub const WEB_SEARCH_HIT_CHARS: usize = 1000;
+
 /// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
 pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Budget, ContentBlock, Cost, Seq, Usage, UsageSnapshot};
+use super::{Budget, ContentBlock, Cost, Seq, ServerToolUse, Usage, UsageSnapshot};
 use crate::agent::Agent;
 use crate::id::{EventId, SessionId, ThreadId};
 
@@ -246,6 +246,15 @@ pub enum EventBody {
         model_request_start_id: EventId,
         /// Its cost.
         cost: Cost,
+    },
+    /// A call asked the web; committed together with its result.
+    #[serde(rename = "internal.web_used")]
+    WebUsed {
+        /// The `agent.tool_use` event.
+        tool_use_id: EventId,
+        /// How often.
+        #[serde(flatten)]
+        used: ServerToolUse,
     },
     /// The agent is another one from the next turn on; committed together with `session.updated`.
     #[serde(rename = "internal.agent_replaced")]
@@ -499,6 +508,7 @@ impl EventBody {
             | E::TakenUp { .. }
             | E::Flushed { .. }
             | E::Metered { .. }
+            | E::WebUsed { .. }
             | E::AgentReplaced { .. }
             | E::Archived {}
             | E::Resumed {}
@@ -562,6 +572,7 @@ impl EventBody {
             E::TakenUp { .. } => "internal.taken_up",
             E::Flushed { .. } => "internal.flushed",
             E::Metered { .. } => "internal.metered",
+            E::WebUsed { .. } => "internal.web_used",
             E::AgentReplaced { .. } => "internal.agent_replaced",
             E::Archived {} => "internal.archived",
             E::Resumed {} => "internal.resumed",

@@ -25,6 +25,7 @@ fn samples() -> Vec<EventBody> {
         category: Some("cyber".into()),
         explanation: None,
     });
+    let web = ServerToolUse { web_search_requests: 1, web_fetch_requests: 2 };
     let usage = Usage {
         input_tokens: 1,
         output_tokens: 2,
@@ -115,11 +116,16 @@ fn samples() -> Vec<EventBody> {
             },
         },
         E::SessionUsage {
-            usage: UsageSnapshot::new(usage, Cost::picodollars(25_000_000_000), 1500),
+            usage: UsageSnapshot::new(usage, Cost::picodollars(25_000_000_000), 1500, web),
             budget: Some(budget),
         },
         E::SessionUsage {
-            usage: UsageSnapshot::new(Usage::default(), Cost::default(), 0),
+            usage: UsageSnapshot::new(
+                Usage::default(),
+                Cost::default(),
+                0,
+                ServerToolUse::default(),
+            ),
             budget: None,
         },
         E::ModelRequestStart {},
@@ -130,6 +136,7 @@ fn samples() -> Vec<EventBody> {
         E::TakenUp { event_ids: vec![id()] },
         E::Flushed { event_ids: vec![id()] },
         E::Metered { model_request_start_id: id(), cost: Cost::picodollars(3_000_000) },
+        E::WebUsed { tool_use_id: id(), used: web },
         E::AgentReplaced { agent: Box::new(agent) },
         E::Archived {},
         E::Resumed {},

@@ -81,7 +81,7 @@ pub struct UsageSnapshot {
     /// Time in which the session worked.
     #[serde(rename = "active_seconds", with = "seconds")]
     pub active_ms: u64,
-    /// Calls of tools that a provider runs.
+    /// Calls of tools that run outside of the sandbox.
     pub server_tool_use: ServerToolUse,
 }
 
@@ -94,7 +94,7 @@ pub struct CacheCreation {
     pub ephemeral_1h_input_tokens: u64,
 }
 
-/// Calls of tools that a provider runs: casemate runs its tools itself.
+/// Calls of the tools of the web.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerToolUse {
     /// Searches.
@@ -103,10 +103,17 @@ pub struct ServerToolUse {
     pub web_fetch_requests: u64,
 }
 
+impl std::ops::AddAssign for ServerToolUse {
+    fn add_assign(&mut self, other: Self) {
+        self.web_search_requests += other.web_search_requests;
+        self.web_fetch_requests += other.web_fetch_requests;
+    }
+}
+
 impl UsageSnapshot {
     /// From what was counted.
     #[must_use]
-    pub fn new(usage: Usage, cost: Cost, active_ms: u64) -> Self {
+    pub fn new(usage: Usage, cost: Cost, active_ms: u64, web: ServerToolUse) -> Self {
         Self {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
@@ -117,7 +124,7 @@ impl UsageSnapshot {
             },
             list_cost: cost.rounded(),
             active_ms,
-            server_tool_use: ServerToolUse::default(),
+            server_tool_use: web,
         }
     }
 }

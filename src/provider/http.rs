@@ -267,6 +267,14 @@ impl Http {
 
     /// The trusted roots are loaded for the first encrypted server only; a plain one reached through an encrypted
     /// proxy needs them too.
+    /// Whom servers are believed by: the usual roots, and the extra ones.
+    ///
+    /// # Errors
+    /// If the library knows no protocol version, which it does.
+    pub fn trust(&self) -> Result<rustls::ClientConfig, rustls::Error> {
+        self.tls(true)
+    }
+
     fn tls(&self, secure: bool) -> Result<rustls::ClientConfig, rustls::Error> {
         let mut roots = rustls::RootCertStore::empty();
         if secure || self.proxies.plain.is_some() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::registries::Registries;
+use super::web::FileWeb;
 use crate::agent::rules::{Rules, RulesParams};
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
@@ -24,6 +25,7 @@ use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::provider::windows::{WindowRule, Windows};
 use crate::store::{CommitHook, CommitPhase};
+use crate::web::{Web, WebConfig};
 
 /// The model that is used with an Anthropic key when nobody names one.
 pub const ANTHROPIC_MODEL: &str = "claude-sonnet-5-5";
@@ -169,6 +171,8 @@ pub struct Config {
     pub permissions: Rules,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
+    /// Pages and searches.
+    pub web: WebConfig,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -193,6 +197,8 @@ struct File {
     limits: Option<Budget>,
     #[serde(default)]
     permissions: RulesParams,
+    #[serde(default)]
+    web: FileWeb,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -340,6 +346,7 @@ impl Config {
                 .validate()
                 .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
+            web: file.web.checked(env).map_err(&at)?,
             providers,
             routes,
         })
@@ -378,13 +385,26 @@ impl Config {
     /// # Errors
     /// If the extra certificates cannot be read.
     pub fn catalog(&self) -> Result<Catalog, ConfigError> {
+        let routes = Routes::new(self.providers.clone(), self.routes.clone());
+        Ok(Catalog::new(routes, Arc::new(self.http()?)))
+    }
+
+    /// The web as these settings have it.
+    ///
+    /// # Errors
+    /// If the extra certificates cannot be read.
+    pub(super) fn web(&self) -> Result<Web, ConfigError> {
+        let trust = self.http()?.trust().expect("the library knows its own protocol versions");
+        Ok(Web::new(self.web.clone(), trust).expect("these settings make a client"))
+    }
+
+    fn http(&self) -> Result<Http, ConfigError> {
         let options = HttpOptions {
             extra_ca_pem: self.extra_certificates.clone(),
             proxies: self.proxies.clone(),
             ..HttpOptions::default()
         };
-        let routes = Routes::new(self.providers.clone(), self.routes.clone());
-        Ok(Catalog::new(routes, Arc::new(Http::new(options)?)))
+        Ok(Http::new(options)?)
     }
 }
 

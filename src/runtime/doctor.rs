@@ -23,7 +23,7 @@ pub enum Verdict {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `sandbox`, `store` or `models`.
+    /// `sandbox`, `store`, `models` or `web`.
     pub area: &'static str,
     /// What was tried.
     pub name: String,
@@ -40,6 +40,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings: Vec<_> = probe::probe().await.into_iter().map(of_sandbox).collect();
     findings.push(store(config));
     findings.extend(models(config).await);
+    findings.push(web(config));
     findings
 }
 
@@ -78,6 +79,21 @@ fn store(config: &Config) -> Finding {
             Some("set CASEMATE_DATA_DIR to a directory of your own, or mend this one"),
         ),
     }
+}
+
+fn web(config: &Config) -> Finding {
+    let (verdict, detail, remedy) = match &config.web.search {
+        Some(provider) => (Verdict::Ok, format!("through {}", provider.name()), None),
+        None => (
+            Verdict::Warn,
+            "no provider is set, so agents have no web_search".to_owned(),
+            Some(
+                "set [web.search] in config.toml: searxng, brave, tavily, exa, or a command"
+                    .to_owned(),
+            ),
+        ),
+    };
+    Finding { area: "web", name: "search".to_owned(), verdict, detail, remedy }
 }
 
 async fn models(config: &Config) -> Vec<Finding> {

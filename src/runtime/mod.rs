@@ -29,12 +29,13 @@ mod sandboxes;
 mod secrets;
 mod update;
 mod warm;
+mod web;
 mod webhook;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
@@ -75,6 +76,7 @@ use crate::session::{DriveError, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 pub use crate::tool::policy::narrowest;
+use crate::web::Web;
 use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher, unwatched};
@@ -158,6 +160,8 @@ struct Shared {
     repositories: Repositories,
     /// Held by whoever gives a session something or takes it away: no two find the same place free.
     giving: tokio::sync::Mutex<()>,
+    /// Made when the first session is driven: trusted roots take milliseconds to load.
+    web: OnceLock<Arc<Web>>,
 }
 
 impl Runtime {
@@ -199,6 +203,7 @@ impl Runtime {
             watcher,
             repositories,
             giving,
+            web: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -269,6 +274,14 @@ impl Runtime {
         Ok((route, model))
     }
 
+    fn web(&self) -> Result<Arc<Web>, RuntimeError> {
+        if let Some(web) = self.shared.web.get() {
+            return Ok(Arc::clone(web));
+        }
+        let web = Arc::new(self.shared.config.web()?);
+        Ok(Arc::clone(self.shared.web.get_or_init(|| web)))
+    }
+
     fn price(&self, route: &Route) -> Option<Price> {
         let is_local = self.shared.catalog.routes().is_local(&route.provider);
         self.shared.config.prices.of(route, is_local)
@@ -319,8 +332,10 @@ impl Runtime {
         let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
         let budget = spec.budget.clone().or_else(by_default);
         budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
+        let can_search = self.shared.config.web.search.is_some();
+        let of_client = spec.origin.is_some();
         let definition = Definition {
-            agent: spec.agent,
+            agent: web::offered(spec.agent, &spec.environment, of_client, can_search),
             environment: spec.environment,
             thread: ThreadId::mint(now),
             system,
@@ -476,7 +491,7 @@ impl Runtime {
         let attached = self.attached_files(id);
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
         let launcher = self.launcher(id, definition.environment, wanted);
-        let price = self.price(&route);
+        let (web, price) = (self.web()?, self.price(&route));
         let server = self.shared.catalog.window_server(&route);
         let window = self.shared.config.windows.of(&route, server);
         self.shared.drivers.start(id, |previews, interrupt| Parts {
@@ -491,6 +506,7 @@ impl Runtime {
             hand_out,
             attached,
             starts_slowly,
+            web,
             launcher,
             disk: self.disk(id),
             previews,

@@ -28,6 +28,22 @@ pub struct ToolCall {
     pub input: Map<String, Value>,
 }
 
+/// The input of a `web_fetch` call as the guest gets it: the host has fetched the page, the guest makes text of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchedPage {
+    /// Where it came from.
+    pub url: String,
+    /// The server's words about what it is; empty if it said nothing.
+    pub content_type: String,
+    /// The body in base64.
+    pub data: String,
+    /// Whether there was more of it.
+    pub is_cut: bool,
+    /// Most of it that the model is to see.
+    pub max_content_tokens: Option<u32>,
+}
+
 /// What a tool returned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{Driver, Performed};
 use super::state::{Call, CallState};
 use super::step::error_result;
-use super::{links, network};
+use super::{links, network, web};
 use crate::agent::{Effect, ToolName};
 use crate::event::{EventBody, Permission};
 use crate::id::EventId;
@@ -35,6 +35,8 @@ impl Driver {
             results.iter_mut().for_each(|result| network::tell(result, caller, &told));
         }
         bodies.extend(results);
+        let calls = ids.iter().filter_map(|id| self.session.call(id));
+        bodies.extend(calls.filter_map(web::used));
         Performed { facts: self.at_once(bodies), pause: None }
     }
 
@@ -46,6 +48,9 @@ impl Driver {
     ) -> EventBody {
         if let CallState::Denied(message) = &call.state {
             return error_result(&call.id, &self.refusal_text(call, message.as_deref()));
+        }
+        if let Some(tool) = ToolName::parse(&call.name).filter(|tool| tool.asks_web()) {
+            return web::body(call, self.ask_web(call, tool, guest, token).await);
         }
         let guest = guest.expect("the driver made a sandbox before it committed the intent");
         let wire = ToolCall { name: call.name.clone(), input: call.input.clone() };

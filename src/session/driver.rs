@@ -17,7 +17,7 @@ use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, context, prompt, recover};
-use crate::agent::{Agent, Effect};
+use crate::agent::{Agent, Effect, ToolName};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
@@ -28,6 +28,7 @@ use crate::provider::{Model, ToolSpec};
 use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
 use crate::store::{Append, Author, Epoch, Store, StoreError};
+use crate::web::Web;
 
 pub use super::guest::{Launched, Launcher, Sandboxed};
 
@@ -50,6 +51,8 @@ pub struct Parts {
     pub window: Window,
     /// When this process took the log over.
     pub opened_at: Timestamp,
+    /// The web.
+    pub web: Arc<Web>,
     /// Makes sandboxes.
     pub launcher: Launcher,
     /// Whether it may take minutes.
@@ -496,10 +499,13 @@ impl Driver {
         Ready::Yes
     }
 
-    /// Refusing a call takes no sandbox.
+    /// Refusing a call takes no sandbox, nor does a search.
     fn wants_guest(&self, calls: &[EventId]) -> bool {
-        let denied = |call: &Call| matches!(call.state, CallState::Denied(_));
-        calls.iter().any(|id| !self.session.call(id).is_some_and(denied))
+        let outside = |call: &Call| {
+            matches!(call.state, CallState::Denied(_))
+                || ToolName::parse(&call.name) == Some(ToolName::WebSearch)
+        };
+        calls.iter().any(|id| !self.session.call(id).is_some_and(outside))
     }
 
     /// No sandbox, no tools: the turn ends, and says what is missing.

@@ -38,6 +38,7 @@ pub mod rewind;
 mod sample;
 pub mod state;
 pub mod step;
+mod web;
 
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,8 @@ use crate::agent::{Agent, Effect, ToolName};
 use crate::clock::Timestamp;
 use crate::event::{
     Activity, Budget, Confirmation, ContentBlock, Cost, ErrorDetail, Event, EventBody, Permission,
-    RefusalDetails, RetryStatus, Seq, StopReason, Usage, UsageSnapshot, Used, millis_between,
-    text_of,
+    RefusalDetails, RetryStatus, Seq, ServerToolUse, StopReason, Usage, UsageSnapshot, Used,
+    millis_between, text_of,
 };
 use crate::id::EventId;
 use crate::provider::{Block, Message, Role, Stop};
@@ -190,6 +190,7 @@ pub struct Session {
     refusal: Option<RefusalDetails>,
     usage: Usage,
     cost: Cost,
+    web: ServerToolUse,
     tool_ms: u64,
     activity: Activity,
     budget: Option<Budget>,
@@ -220,6 +221,7 @@ impl Session {
             refusal: None,
             usage: Usage::default(),
             cost: Cost::default(),
+            web: ServerToolUse::default(),
             tool_ms: 0,
             activity: Activity::default(),
             archived: false,
@@ -334,7 +336,7 @@ impl Session {
     /// What it used up to its last event, in the shape of `session.usage`.
     #[must_use]
     pub fn usage_by(&self, now: Timestamp) -> UsageSnapshot {
-        UsageSnapshot::new(self.usage, self.cost, self.activity.total_ms(now))
+        UsageSnapshot::new(self.usage, self.cost, self.activity.total_ms(now), self.web)
     }
 
     /// How long it worked.
@@ -445,6 +447,7 @@ impl Session {
         match body {
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
             E::Metered { cost, .. } => self.cost += *cost,
+            E::WebUsed { used, .. } => self.web += *used,
             // What lies between a result and the fact before it is the time of the tool.
             E::AgentToolResult { .. } => {
                 let since = self.activity.last_fact_at.unwrap_or(at);
@@ -500,6 +503,7 @@ impl Session {
             | E::SessionUpdated { .. }
             | E::AgentReplaced { .. }
             | E::Metered { .. }
+            | E::WebUsed { .. }
             | E::Resumed {}
             | E::SessionUsage { .. } => {}
             E::ThreadStatusIdle { stop_reason, .. } => {

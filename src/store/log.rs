@@ -377,7 +377,7 @@ fn project(db: &Database, key: i64, projection: &Projection) -> Result<(), Store
                  input_tokens = ?6, output_tokens = ?7,
                  cache_creation_input_tokens = ?8, cache_read_input_tokens = ?9, cost = ?10,
                  active_ms = ?11, running_since = ?12, last_fact_at = ?13, archived_at = ?14,
-                 terminated_at = ?15
+                 terminated_at = ?15, web_searches = ?16, web_pages = ?17
              WHERE session = ?1",
         )
         .and_then(|mut update| {
@@ -397,6 +397,8 @@ fn project(db: &Database, key: i64, projection: &Projection) -> Result<(), Store
                 projection.activity.last_fact_at.map(Timestamp::as_millisecond),
                 projection.archived_at.map(Timestamp::as_millisecond),
                 projection.terminated_at.map(Timestamp::as_millisecond),
+                tokens(projection.web.web_search_requests),
+                tokens(projection.web.web_fetch_requests),
             ])
         })
         .map(drop)

@@ -15,17 +15,18 @@ use super::row::{
 use super::schema::Database;
 use super::{StoreError, checksum};
 use crate::clock::{Timestamp, from_millis};
-use crate::event::{Activity, Cost, Event, Seq, Usage};
+use crate::event::{Activity, Cost, Event, Seq, ServerToolUse, Usage};
 use crate::id::{AgentId, EnvironmentId, EventId, SessionId};
 use crate::limits;
 
 /// Matches shown of an ambiguous id.
 const MATCHES_SHOWN: usize = 4;
 
-/// The columns of a [`Projection`], which are 6 to 19 in every query that has them.
+/// The columns of a [`Projection`], which are 6 to 21 in every query that has them.
 const PROJECTION: &str = "head, updated_at, status, stop_reason,
     input_tokens, output_tokens, cache_creation_input_tokens, cache_read_input_tokens,
-    cost, active_ms, running_since, last_fact_at, archived_at, terminated_at";
+    cost, active_ms, running_since, last_fact_at, archived_at, terminated_at,
+    web_searches, web_pages";
 
 /// A query of whole rows, with this after it.
 fn sessions_where(rest: &str) -> String {
@@ -321,18 +322,19 @@ fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         stop_reason: projection.stop_reason,
         usage: projection.usage,
         cost: projection.cost,
+        web: projection.web,
         active_ms: projection.activity.active_ms,
         running_since: projection.activity.running_since,
         archived_at: projection.archived_at,
         terminated_at: projection.terminated_at,
-        place: unsigned(row, 20)?,
-        agent_id: id(row, 21)?,
-        agent_version: row.get(22)?,
-        environment_id: id(row, 23)?,
-        vault_ids: json(row, 24)?,
-        agent: stored(row, 25)?,
-        metadata: json(row, 26)?,
-        budget: json(row, 27)?,
+        place: unsigned(row, 22)?,
+        agent_id: id(row, 23)?,
+        agent_version: row.get(24)?,
+        environment_id: id(row, 25)?,
+        vault_ids: json(row, 26)?,
+        agent: stored(row, 27)?,
+        metadata: json(row, 28)?,
+        budget: json(row, 29)?,
     })
 }
 
@@ -365,6 +367,10 @@ fn projection_of(row: &Row<'_>) -> rusqlite::Result<Projection> {
         },
         archived_at: moment(18)?,
         terminated_at: moment(19)?,
+        web: ServerToolUse {
+            web_search_requests: unsigned(row, 20)?,
+            web_fetch_requests: unsigned(row, 21)?,
+        },
     })
 }
 

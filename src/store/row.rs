@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::NewRecord;
 use crate::clock::Timestamp;
 use crate::event::{
-    Activity, Budget, Cost, EventBody, Seq, StopReason, Usage, UsageSnapshot, millis_between,
+    Activity, Budget, Cost, EventBody, Seq, ServerToolUse, StopReason, Usage, UsageSnapshot,
+    millis_between,
 };
 use crate::id::{AgentId, EnvironmentId, SessionId};
 
@@ -204,6 +205,8 @@ pub struct SessionRow {
     pub usage: Usage,
     /// The sum of list prices so far.
     pub cost: Cost,
+    /// Pages and searches so far.
+    pub web: ServerToolUse,
     /// Time in which it worked, up to `running_since`.
     pub active_ms: u64,
     /// Since when it works.
@@ -239,7 +242,7 @@ impl SessionRow {
     /// What it used by `now`.
     #[must_use]
     pub fn usage_by(&self, now: Timestamp) -> UsageSnapshot {
-        UsageSnapshot::new(self.usage, self.cost, self.active_ms_by(now))
+        UsageSnapshot::new(self.usage, self.cost, self.active_ms_by(now), self.web)
     }
 }
 
@@ -311,6 +314,7 @@ pub(super) struct Projection {
     pub(super) stop_reason: Option<StopReason>,
     pub(super) usage: Usage,
     pub(super) cost: Cost,
+    pub(super) web: ServerToolUse,
     pub(super) activity: Activity,
     pub(super) archived_at: Option<Timestamp>,
     pub(super) terminated_at: Option<Timestamp>,
@@ -326,6 +330,7 @@ impl Projection {
             stop_reason: None,
             usage: Usage::default(),
             cost: Cost::default(),
+            web: ServerToolUse::default(),
             activity: Activity::default(),
             archived_at: None,
             terminated_at: None,
@@ -351,6 +356,7 @@ impl Projection {
             E::Archived {} => self.archived_at = Some(created_at),
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
             E::Metered { cost, .. } => self.cost += *cost,
+            E::WebUsed { used, .. } => self.web += *used,
             E::UserMessage { .. }
             | E::UserInterrupt { .. }
             | E::UserToolConfirmation { .. }

@@ -104,6 +104,10 @@ const MIGRATIONS: &[&str] = &[
     "
     CREATE INDEX event_queued ON event (session, seq) WHERE processed_at IS NULL;
 ",
+    "
+    ALTER TABLE projection ADD COLUMN web_searches INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projection ADD COLUMN web_pages INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// The newest format.

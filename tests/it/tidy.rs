@@ -62,14 +62,15 @@ fn imports(code: &str) -> Vec<&str> {
 fn layers() -> BTreeMap<&'static str, Vec<&'static str>> {
     const VOCABULARY: [&str; 6] = ["id", "clock", "limits", "event", "agent", "environment"];
     // What each may know besides the vocabulary and itself.
-    let session = ["store", "provider", "sandbox", "egress", "tool"];
-    let runtime = ["store", "provider", "sandbox", "egress", "tool", "session"];
-    let above: [(&str, &[&str]); 9] = [
+    let session = ["store", "provider", "sandbox", "egress", "tool", "web"];
+    let runtime = ["store", "provider", "sandbox", "egress", "tool", "web", "session"];
+    let above: [(&str, &[&str]); 10] = [
         ("store", &[]),
         ("provider", &[]),
         ("sandbox", &[]),
         ("egress", &[]),
         ("tool", &["sandbox", "egress"]),
+        ("web", &["egress"]),
         ("session", &session),
         ("runtime", &runtime),
         ("api", &["runtime"]),

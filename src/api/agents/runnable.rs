@@ -2,9 +2,12 @@
 
 use super::stored::Definition;
 use super::tools::Tool;
+use super::web;
 use crate::agent::rules::Rules;
+use crate::agent::web::WebSettings;
 use crate::agent::{Agent, CustomTool, ToolGrant, ToolName};
 use crate::limits::DEFAULT_MAX_TOKENS;
+use serde_json::{Map, Value};
 
 impl Definition {
     /// The agent as sessions run it.
@@ -19,7 +22,15 @@ impl Definition {
             custom_tools: self.custom_tools().cloned().collect(),
             permissions: Rules::default(),
             budget: None,
+            web: WebSettings {
+                fetch: self.web(web::FETCH).map(web::fetch_settings).unwrap_or_default(),
+                search: self.web(web::SEARCH).map(web::search_settings).unwrap_or_default(),
+            },
         }
+    }
+
+    fn web(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.tools.iter().find_map(|tool| tool.web(name))
     }
 
     fn grant(&self, name: ToolName) -> Option<ToolGrant> {

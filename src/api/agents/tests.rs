@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::web::WebSettings;
 use crate::agent::{Agent, CustomTool, Effort, PermissionPolicy, ToolGrant, ToolName};
 use crate::runtime::config::Env;
 use crate::runtime::{Config, Overrides, Runtime};
@@ -204,6 +205,7 @@ async fn what_runs_is_what_can_run() {
         }],
         permissions: crate::agent::rules::Rules::default(),
         budget: None,
+        web: WebSettings::default(),
     };
     assert_eq!(agents.resolve(&json!("agent_a")).unwrap().agent, expected);
     // Who chose no effort gets the provider's own, although one is shown.

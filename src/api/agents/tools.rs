@@ -65,6 +65,12 @@ impl Tool {
         Some(own.map_or(*default_config, |config| config.setting))
     }
 
+    /// What the tool of the web of that name may do, if this is the built-in set and says so.
+    pub(super) fn web(&self, name: &str) -> Option<&Map<String, Value>> {
+        let Self::Toolset { configs, .. } = self else { return None };
+        configs.iter().find(|config| config.name == name).map(|config| &config.web)
+    }
+
     fn count(&self) -> usize {
         match self {
             Self::Toolset { .. } => BUILT_IN.len(),

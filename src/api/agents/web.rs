@@ -2,25 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::agent::web::{
+    Domain, Domains, FetchSettings, Location, MAX_DOMAIN_CHARS, MAX_DOMAINS, SearchSettings,
+};
 use crate::api::body::{Node, Object, Tri};
 use crate::api::error::ApiError;
-use crate::environment::networking::HostName;
 
 pub(super) const FETCH: &str = "web_fetch";
 pub(super) const SEARCH: &str = "web_search";
 
-const MAX_DOMAINS: usize = 64;
-const MAX_DOMAIN_CHARS: usize = 255;
 const MAX_REFERENCES: usize = 128;
 const MAX_PLACE_CHARS: usize = 255;
-/// Names of no public host.
-const LOCAL: [&str; 5] = ["localhost", "local", "internal", "localdomain", "invalid"];
-/// Suffixes under which others register names; a rule for all of one is a mistake. The usual ones, not the whole list.
-const PUBLIC_SUFFIXES: [&str; 16] = [
-    "co.uk", "org.uk", "ac.uk", "gov.uk", "com.au", "net.au", "org.au", "co.jp", "ne.jp", "or.jp",
-    "co.nz", "com.br", "com.cn", "co.in", "co.za", "com.mx",
-];
-
 /// Reads what the tool of that name has; nothing for tools that are not of the web.
 pub(super) fn read(
     object: &mut Object<'_>,
@@ -78,29 +70,58 @@ fn read_domains(node: &Node<'_>, tool: &str) -> Result<Value, ApiError> {
 /// A public name, such as `docs.example.com`; for searches also with a path.
 fn read_domain(node: &Node<'_>, tool: &str) -> Result<String, ApiError> {
     let given = node.text(1, MAX_DOMAIN_CHARS)?;
-    let plain = given.strip_suffix('/').unwrap_or(given).to_ascii_lowercase();
-    let (host, path) = plain.split_once('/').map_or((plain.as_str(), None), |(h, p)| (h, Some(p)));
-    if given.contains("://") || host.contains([':', '*', '@', '?', '#']) {
-        return Err(node.refuse("must be a plain hostname, without scheme, port or wildcard"));
-    }
-    if path.is_some() && tool == FETCH {
+    let domain: Domain = given.parse().map_err(|error| node.refuse(error))?;
+    if domain.has_path() && tool == FETCH {
         return Err(node.refuse("must be a plain hostname, without a path"));
     }
-    if path.is_some_and(|path| path.contains(|c: char| c.is_whitespace() || c.is_control())) {
-        return Err(node.refuse("has a path with a space in it"));
+    Ok(domain.to_string())
+}
+
+/// The settings of a stored `web_fetch` as sessions use them: what was read above, typed.
+pub(super) fn fetch_settings(fields: &Map<String, Value>) -> FetchSettings {
+    let typed = |name: &str| fields.get(name).filter(|value| !value.is_null()).cloned();
+    let sources = typed("url_sources").map(|mut sources| {
+        for source in sources.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            if source.is_null() {
+                *source = json!({ "type": "all" });
+            }
+        }
+        serde_json::from_value(sources).expect("it was read in this shape")
+    });
+    FetchSettings {
+        domains: domains(fields),
+        max_content_tokens: typed("max_content_tokens")
+            .and_then(|most| most.as_u64())
+            .and_then(|most| most.try_into().ok()),
+        url_sources: sources,
     }
-    let name: HostName = host.parse().map_err(|error| node.refuse(error))?;
-    let last = name.as_str().rsplit('.').next().unwrap_or_default();
-    if LOCAL.contains(&last) {
-        return Err(node.refuse("must be a public hostname"));
+}
+
+/// The same of a stored `web_search`.
+pub(super) fn search_settings(fields: &Map<String, Value>) -> SearchSettings {
+    let place = fields.get("user_location").and_then(Value::as_object);
+    let part = |place: &Map<String, Value>, name: &str| {
+        place.get(name).and_then(Value::as_str).map(str::to_owned)
+    };
+    let user_location = place.map(|place| Location {
+        city: part(place, "city"),
+        region: part(place, "region"),
+        country: part(place, "country"),
+        timezone: part(place, "timezone"),
+    });
+    SearchSettings { domains: domains(fields), user_location }
+}
+
+fn domains(fields: &Map<String, Value>) -> Domains {
+    let list = |name: &str| -> Option<Vec<Domain>> {
+        let entries = fields.get(name)?.as_array()?.iter().filter_map(Value::as_str);
+        Some(entries.map(|domain| domain.parse().expect("it was read as a domain")).collect())
+    };
+    match (list("allowed_domains"), list("blocked_domains")) {
+        (Some(only), _) => Domains::Only(only),
+        (None, Some(except)) => Domains::Except(except),
+        (None, None) => Domains::Any,
     }
-    if !name.as_str().contains('.') || PUBLIC_SUFFIXES.contains(&name.as_str()) {
-        return Err(node.refuse("must be a domain, not a whole suffix of domains"));
-    }
-    Ok(match path {
-        Some(path) => format!("{name}/{path}"),
-        None => name.to_string(),
-    })
 }
 
 fn read_location(node: &Node<'_>) -> Result<Value, ApiError> {

@@ -108,6 +108,8 @@ impl Call {
             Some(ToolName::Glob | ToolName::Grep) => {
                 text("pattern").map(|p| p.to_owned() + &place())
             }
+            Some(ToolName::WebFetch) => text("url").map(str::to_owned),
+            Some(ToolName::WebSearch) => text("query").map(str::to_owned),
             None => None,
         };
         subject.unwrap_or_else(|| self.whole_input())
@@ -132,7 +134,12 @@ impl Call {
                 let path = self.input.get("file_path")?.as_str()?;
                 Some(within(path, workspace).to_owned())
             }
-            ToolName::Bash | ToolName::Read | ToolName::Glob | ToolName::Grep => None,
+            ToolName::Bash
+            | ToolName::Read
+            | ToolName::Glob
+            | ToolName::Grep
+            | ToolName::WebFetch
+            | ToolName::WebSearch => None,
         }
     }
 
@@ -162,13 +169,14 @@ impl Call {
         }
         match ToolName::parse(&self.name)? {
             ToolName::Bash => None,
-            ToolName::Read => match content {
+            ToolName::Read | ToolName::WebFetch => match content {
                 [ContentBlock::Image { .. }] => Some("image".to_owned()),
                 [ContentBlock::Document { .. }] => Some("document".to_owned()),
                 _ => Some(plural(text.lines().count(), "line")),
             },
             ToolName::Glob => Some(found(&text, "path")),
             ToolName::Grep => Some(found(&text, "line")),
+            ToolName::WebSearch => None,
             ToolName::Write | ToolName::Edit => self.size(),
         }
     }
@@ -179,7 +187,12 @@ impl Call {
         match ToolName::parse(&self.name)? {
             ToolName::Write => Some(plural(lines("content")?, "line")),
             ToolName::Edit => Some(format!("+{} -{}", lines("new_string")?, lines("old_string")?)),
-            ToolName::Bash | ToolName::Read | ToolName::Glob | ToolName::Grep => None,
+            ToolName::Bash
+            | ToolName::Read
+            | ToolName::Glob
+            | ToolName::Grep
+            | ToolName::WebFetch
+            | ToolName::WebSearch => None,
         }
     }
 }

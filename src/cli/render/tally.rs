@@ -105,6 +105,7 @@ impl Tally {
             | EventBody::TakenUp { .. }
             | EventBody::Flushed { .. }
             | EventBody::Metered { .. }
+            | EventBody::WebUsed { .. }
             | EventBody::AgentReplaced { .. }
             | EventBody::Archived {}
             | EventBody::Resumed {}

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::writer::{Done, Effect};
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::event::{ContentBlock, Cost, EventBody, NewEvent, StopReason, Usage};
+use crate::event::{ContentBlock, Cost, EventBody, NewEvent, ServerToolUse, StopReason, Usage};
 use crate::id::EventId;
 use crate::limits;
 
@@ -99,6 +99,7 @@ async fn what_was_appended_is_read_back_after_reopening() {
         stop_reason: Some(stop_reason),
         usage,
         cost: Cost::default(),
+        web: ServerToolUse::default(),
         active_ms: 0,
         running_since: None,
         epoch,

@@ -9,14 +9,17 @@ mod files;
 mod glob;
 mod grep;
 mod input;
+mod media;
 mod names;
 mod output;
+mod page;
 mod processes;
 mod proxy;
 mod read;
 mod relay;
 mod serve;
 mod shell;
+mod tags;
 mod watch;
 mod write;
 

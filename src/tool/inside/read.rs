@@ -1,16 +1,11 @@
 //! `read`: a text, an image or a PDF.
 
-use std::path::Path;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::files::{self, Seen};
-use super::{Refusal, decode, input, output, resolve};
-use crate::event::{ContentBlock, DocumentSource, ImageSource};
-use crate::limits::{MAX_LINE_CHARS, MAX_MEDIA_BYTES, MAX_TEXT_FILE_BYTES};
+use super::{Refusal, decode, input, media, output, resolve};
+use crate::limits::{MAX_LINE_CHARS, MAX_TEXT_FILE_BYTES};
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::ToolReply;
 
@@ -31,7 +26,7 @@ pub(super) fn run(
     let Input { file_path, view_range } = input::parse("read", given)?;
     let path = resolve(&context.workspace, &file_path)?;
     let (bytes, facts) = files::load(&path, MAX_TEXT_FILE_BYTES)?;
-    if let Some(media) = media(&path, &bytes)? {
+    if let Some(media) = media::block(&path.to_string_lossy(), &bytes)? {
         if view_range.is_some() {
             return Err("view_range is for text files; read this one without it.".to_owned());
         }
@@ -59,31 +54,6 @@ pub(super) fn run(
         shown.push_str(&format!("\n[{note}]"));
     }
     Ok(ToolReply::text(shown))
-}
-
-/// An image or a PDF as a block for the model.
-fn media(path: &Path, bytes: &[u8]) -> Result<Option<ContentBlock>, Refusal> {
-    let image = decode::image_type(bytes);
-    if image.is_none() && !bytes.starts_with(b"%PDF-") {
-        return Ok(None);
-    }
-    if bytes.len() > MAX_MEDIA_BYTES {
-        let (shown, size) = (path.display(), bytes.len());
-        return Err(format!(
-            "{shown} has {size} bytes; an image or PDF can have {MAX_MEDIA_BYTES}. Make it smaller first."
-        ));
-    }
-    let data = STANDARD.encode(bytes);
-    Ok(Some(match image {
-        Some(media_type) => ContentBlock::Image {
-            source: ImageSource::Base64 { media_type: media_type.to_owned(), data },
-        },
-        None => ContentBlock::Document {
-            source: DocumentSource::Base64 { media_type: "application/pdf".to_owned(), data },
-            title: path.file_name().map(|name| name.to_string_lossy().into_owned()),
-            context: None,
-        },
-    }))
 }
 
 /// Lines `first` to `last`, counted from 1; a `last` below 1 is the end.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::bash::Bash;
 use super::files::Seen;
-use super::{Leash, edit, glob, grep, read, reply, write};
+use super::{Leash, edit, glob, grep, page, read, reply, write};
 use crate::agent::ToolName;
 use crate::limits::GUEST_PARALLEL_CALLS;
 use crate::sandbox::GuestContext;
@@ -175,6 +175,9 @@ impl Tools {
             ToolName::Edit => edit::run(context, seen, input),
             ToolName::Glob => glob::run(context, &leash, input),
             ToolName::Grep => grep::run(context, &leash, input),
+            ToolName::WebFetch => page::run(context, input),
+            // The host's answer holds nothing that would have to be looked at in here.
+            ToolName::WebSearch => Err("A search is not run in the sandbox.".to_owned()),
         }
     }
 }

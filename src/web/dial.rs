@@ -1,0 +1,80 @@
+//! Where a name leads, and whether that may be dialled. The judged addresses are the ones that are dialled: the client
+//! gets no others, so a name that changes its mind between question and connection gains nothing.
+
+use std::io;
+use std::net::SocketAddr;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::egress::address::not_public;
+use crate::environment::networking::Host;
+use crate::limits::EGRESS_ADDRESSES;
+
+/// Resolves names by the system, and keeps what is public.
+pub(super) struct PublicOnly;
+
+/// A name that leads to no public address.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}` leads to {kind}")]
+pub(super) struct NotPublic {
+    name: String,
+    kind: &'static str,
+}
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is set by whoever dials.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(public(name.as_str(), found)?)
+        })
+    }
+}
+
+fn public(
+    name: &str,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
+    let mut refused = None;
+    let mut addresses = Vec::new();
+    for address in found.take(EGRESS_ADDRESSES) {
+        match not_public(address.ip()) {
+            Some(kind) => refused = Some(kind),
+            None => addresses.push(address),
+        }
+    }
+    match (addresses.is_empty(), refused) {
+        (true, Some(kind)) => Err(Box::new(NotPublic { name: name.to_owned(), kind })),
+        (true, None) => Err(Box::new(io::Error::from(io::ErrorKind::NotFound))),
+        (false, _) => Ok(Box::new(addresses.into_iter())),
+    }
+}
+
+/// Why a host that is written as an address is not dialled; names are judged when they are resolved.
+pub(super) fn refuse_literal(host: &Host) -> Option<&'static str> {
+    match host {
+        Host::Address(address) => not_public(*address),
+        Host::Name(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(found: &[&str], expected: Result<usize, &str>) {
+        let found = found.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
+        let given = public("a.example", found).map(Iterator::count).map_err(|e| e.to_string());
+        assert_eq!(given, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn only_public_addresses_are_dialled() {
+        check(&["93.184.216.34"], Ok(1));
+        check(&["127.0.0.1"], Err("`a.example` leads to a loopback address"));
+        check(&["10.0.0.1", "fd00::1"], Err("`a.example` leads to a private address"));
+        // One that answers with both is asked at the public one alone.
+        check(&["169.254.169.254", "1.1.1.1"], Ok(1));
+        check(&[], Err("entity not found"));
+    }
+}
