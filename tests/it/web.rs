@@ -226,7 +226,7 @@ fn the_network_rules_of_a_session_hold_for_pages_too() {
         assert!(said.contains(expected), "{flags:?}: {said}");
     };
     let own = format!("127.0.0.1:{}", site.port);
-    check(&[], "There is no tool `web_fetch`, or it is disabled");
+    check(&[], "The tool `web_fetch` is disabled");
     check(&["--allow-host", "example.com"], "the session's network rules do not name");
     check(&["--allow-host", &own], "The river rose");
 }
