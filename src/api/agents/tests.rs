@@ -197,6 +197,7 @@ async fn what_runs_is_what_can_run() {
             grant(ToolName::Bash, PermissionPolicy::AlwaysAsk),
             grant(ToolName::Read, PermissionPolicy::AlwaysAllow),
             grant(ToolName::Edit, PermissionPolicy::Auto),
+            grant(ToolName::WebFetch, PermissionPolicy::AlwaysAllow),
         ],
         custom_tools: vec![CustomTool {
             name: "t".to_owned(),
@@ -265,7 +266,10 @@ async fn a_living_session_changes_its_tools_only() {
     let read = json!({ "type": "agent_toolset_20260401", "configs": [{ "name": "bash", "enabled": false }] });
     let (runs, shown) = change(&json!({ "tools": [read], "mcp_servers": [] })).unwrap();
     let names: Vec<_> = runs.tools.iter().map(|grant| grant.name.as_str()).collect();
-    assert_eq!((names, runs.custom_tools), (vec!["read", "write", "edit", "glob", "grep"], vec![]));
+    assert_eq!(
+        (names, runs.custom_tools),
+        (vec!["read", "write", "edit", "glob", "grep", "web_fetch", "web_search"], vec![])
+    );
     assert_eq!((runs.effort, shown["mcp_servers"].clone()), (Some(Effort::Low), json!([])));
     assert_eq!(shown["tools"].as_array().map(Vec::len), Some(1));
     for (body, expected) in [
