@@ -395,7 +395,7 @@ impl Config {
     /// If the extra certificates cannot be read.
     pub(super) fn web(&self) -> Result<Web, ConfigError> {
         let trust = self.http()?.trust().expect("the library knows its own protocol versions");
-        Ok(Web::new(self.web.clone(), trust).expect("these settings make a client"))
+        Ok(Web::new(self.web.clone(), &trust).expect("these settings make a client"))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

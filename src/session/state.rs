@@ -467,11 +467,7 @@ impl Session {
         use EventBody as E;
         self.count(at, body);
         match body {
-            E::UserMessage { content } => {
-                self.queue(id, content.iter().cloned().map(Block::Content).collect(), marked);
-                // The user may have changed files since the last turn.
-                self.files.clean = false;
-            }
+            E::UserMessage { content } => self.user_message(id, content, marked),
             E::SystemMessage { content } => {
                 self.queue(id, vec![Block::System { text: text_of(content) }], marked);
             }
@@ -602,6 +598,12 @@ impl Session {
             let said = Vec::new();
             self.interrupts.push(Queued { id: id.clone(), after: self.head, said, marked });
         }
+    }
+
+    fn user_message(&mut self, id: &EventId, content: &[ContentBlock], marked: bool) {
+        self.queue(id, content.iter().cloned().map(Block::Content).collect(), marked);
+        // The user may have changed files since the last turn.
+        self.files.clean = false;
     }
 
     fn queue(&mut self, id: &EventId, said: Vec<Block>, marked: bool) {

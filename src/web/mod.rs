@@ -55,7 +55,7 @@ impl Web {
     ///
     /// # Errors
     /// If no client can be made of `tls`.
-    pub fn new(config: WebConfig, tls: rustls::ClientConfig) -> Result<Self, reqwest::Error> {
+    pub fn new(config: WebConfig, tls: &rustls::ClientConfig) -> Result<Self, reqwest::Error> {
         let client = || {
             Client::builder()
                 .user_agent(USER_AGENT)

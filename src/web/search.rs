@@ -339,7 +339,7 @@ mod tests {
             snippet: snippet.to_owned(),
         };
         let check = |answer: Value, expected: Option<Vec<Hit>>| {
-            assert_eq!(hits(&answer), expected, "{answer}")
+            assert_eq!(hits(&answer), expected, "{answer}");
         };
         let url = "https://a.example/";
         check(

@@ -291,7 +291,10 @@ fn is_test(name: &str) -> bool {
     }
     let Some((module, name)) = name.rsplit_once("::") else { return false };
     let (path, head) = (module.replace("::", "/"), format!("fn {name}() {{"));
-    ["tests/it", "src"].iter().any(|dir| has(format!("{dir}/{path}.rs"), &head))
+    let within = |dir: &str| {
+        has(format!("{dir}/{path}.rs"), &head) || has(format!("{dir}/{path}/mod.rs"), &head)
+    };
+    ["tests/it", "src"].into_iter().any(within)
 }
 
 #[test]

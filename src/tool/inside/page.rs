@@ -91,7 +91,7 @@ fn of_page(bytes: &[u8]) -> Option<&'static Encoding> {
         let label = rest.trim_start_matches(['"', '\'', ' ']);
         let end = label.find(['"', '\'', ' ', ';', '>', '/', '?']).unwrap_or(label.len());
         // A page that can be read so far is in no encoding of two bytes, whatever it says.
-        Encoding::for_label(label[..end].as_bytes()).map(Encoding::output_encoding)
+        Encoding::for_label(&label.as_bytes()[..end]).map(Encoding::output_encoding)
     })
 }
 
