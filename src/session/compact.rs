@@ -88,10 +88,8 @@ pub(super) fn before_answer(session: &Session) -> Option<Remedy> {
             return Some(Remedy::Trim(ids));
         }
     }
-    // What is so short only grows by a text in its place.
-    let said = context.tokens().saturating_sub(context.fixed());
-    let is_short = session.messages().is_empty() || said < COMPACTION_MIN_TOKENS;
-    if reason != CompactionReason::Request && (context.barren || is_short) {
+    let nothing_said = session.messages().is_empty();
+    if reason != CompactionReason::Request && (context.barren || nothing_said) {
         return Some(hopeless(session));
     }
     Some(summary(session, reason))

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::event::{ContentBlock, DocumentSource, Usage, text_of};
-use crate::limits::{COMPACTION_ATTEMPTS, KEPT_FILES, KEPT_INSTRUCTIONS, KEPT_WORDS_BYTES};
+use crate::limits::{
+    COMPACTION_ATTEMPTS, COMPACTION_MIN_TOKENS, KEPT_FILES, KEPT_INSTRUCTIONS, KEPT_WORDS_BYTES,
+};
 use crate::provider::Block;
 
 /// Bytes of a token, where nobody has counted: low, since code has 3 to 4 and an error in this direction only costs room.
@@ -96,6 +98,11 @@ impl Context {
 
     pub(super) fn fixed(&self) -> u64 {
         self.window.map_or(0, |window| window.fixed)
+    }
+
+    /// Whether what was said is so short that a text in its place would be longer.
+    pub(super) fn is_short(&self) -> bool {
+        self.tokens.saturating_sub(self.fixed()) < COMPACTION_MIN_TOKENS
     }
 
     pub(super) fn kept(&self) -> &Kept {

@@ -272,7 +272,8 @@ impl Driver {
     /// The facts of a failed request: its end, and whether the session tries again by itself.
     fn failed(&self, end: Vec<EventBody>, error: &ModelError) -> Performed {
         let too_long = matches!(error, ModelError::ContextTooLong { .. });
-        if too_long && !self.session.context().barren {
+        let context = self.session.context();
+        if too_long && !context.barren && !context.is_short() {
             let message = error.to_string();
             let facts = [end, vec![EventBody::ContextOverflowed { message }]].concat();
             return Performed { facts: self.at_once(facts), pause: None };
@@ -359,9 +360,9 @@ fn way_out(error: &ModelError) -> Option<&'static str> {
         ModelError::Auth { .. } => Some("set the right key, then resume"),
         ModelError::Billing { .. } => Some("resume when the account has credit"),
         ModelError::UnknownModel { .. } => Some("see which models the provider has"),
-        ModelError::ContextTooLong { .. } => {
-            Some("a summary was not enough: say less at once, or use a model with a larger context")
-        }
+        ModelError::ContextTooLong { .. } => Some(
+            "no summary makes room for it: say less at once, or use a model with a larger context",
+        ),
         ModelError::TooLarge { .. } => Some("resume, and ask for less at once"),
         ModelError::MissingKey { .. }
         | ModelError::Status { .. }

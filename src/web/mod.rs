@@ -1,7 +1,7 @@
 //! The web for agents: pages by address, and searches. Asked from the host, never from the sandbox.
 //!
 //! Owns: which address may be fetched ([`Scope`], the agent's domain lists, `robots.txt`), how it is dialled
-//! ([`dial`]), redirects, bounds of time and size, a small cache; the search providers ([`search`]).
+//! (`dial`), redirects, bounds of time and size, a small cache; the search providers ([`search`]).
 //! Does not: look into what a page holds. A page is input from a stranger: the tool inside of the sandbox turns it into
 //! text.
 //! Invariants: no address is dialled that is not public, unless the user's own configuration names it; every hop of a

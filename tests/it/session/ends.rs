@@ -91,7 +91,7 @@ async fn a_conversation_that_fits_no_more_ends_the_session() {
         vault_ids: Vec::new(),
     };
     let spec = lab.spec("  - { errors: [context, context], text: Never. }\n", &[]);
-    let initial = vec![Input::text("go")];
+    let initial = vec![Input::text("go on and on ".repeat(100))];
     let mut session = lab.create(SessionSpec { origin: Some(origin), initial, ..spec }).await;
     let told = story(&session.rested().await);
     assert_eq!(
