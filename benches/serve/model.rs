@@ -26,7 +26,8 @@ pub(crate) fn stamp() -> String {
 pub(crate) fn since(line: &str) -> Option<Duration> {
     let now = BEGAN.get_or_init(Instant::now).elapsed();
     let (_, rest) = line.split_once("\"text\":\"")?;
-    let nanos: u64 = rest.get(..20)?.parse().ok()?;
+    // A space at the end of a word comes with the next one: the message may end there, and would not show it.
+    let nanos: u64 = rest.trim_start().get(..20)?.parse().ok()?;
     Some(now.saturating_sub(Duration::from_nanos(nanos)))
 }
 
