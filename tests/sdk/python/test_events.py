@@ -196,7 +196,8 @@ class Order(Case):
         self.refused(anthropic.BadRequestError, self.send, session, text("more"))
 
     def test_106_a_full_context_is_compacted_and_the_work_goes_on(self):
-        _, events = self.finished({"text": "done", "errors": ["context"]})
+        # What is shorter than a summary is not compacted.
+        _, events = self.finished({"text": "done", "errors": ["context"]}, message="go on and on " * 100)
         self.assertIn("agent.thread_context_compacted", kinds(events))
         self.assertEqual(events[-1].stop_reason.type, "end_turn")
 

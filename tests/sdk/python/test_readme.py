@@ -23,8 +23,10 @@ TOLD = "runs bash\nIt rains in Oslo.\n7 tokens\n"
 
 
 def program(language):
-    """The one block of the README in that language."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    """The one block in that language of the README's section about the SDKs, without what lies below it."""
+    _, section = README.read_text().split("\n## Use it from the official SDKs\n")
+    section = re.split(r"^##", section, maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     assert len(found) == 1, f"{len(found)} blocks of {language}"
     return found[0]
 
