@@ -265,16 +265,17 @@ impl Http {
         Ok(cell.get_or_init(|| client))
     }
 
-    /// The trusted roots are loaded for the first encrypted server only; a plain one reached through an encrypted
-    /// proxy needs them too.
-    /// Whom servers are believed by: the usual roots, and the extra ones.
+    /// Whom to believe that it is a server: the usual roots, and the extra ones.
     ///
-    /// # Errors
-    /// If the library knows no protocol version, which it does.
-    pub fn trust(&self) -> Result<rustls::ClientConfig, rustls::Error> {
-        self.tls(true)
+    /// # Panics
+    /// Never: the library knows its own protocol versions.
+    #[must_use]
+    pub fn trust(&self) -> rustls::ClientConfig {
+        self.tls(true).expect("the library knows its own protocol versions")
     }
 
+    /// The trusted roots are loaded for the first encrypted server only; a plain one reached through an encrypted
+    /// proxy needs them too.
     fn tls(&self, secure: bool) -> Result<rustls::ClientConfig, rustls::Error> {
         let mut roots = rustls::RootCertStore::empty();
         if secure || self.proxies.plain.is_some() {

@@ -394,8 +394,8 @@ impl Config {
     /// # Errors
     /// If the extra certificates cannot be read.
     pub(super) fn web(&self) -> Result<Web, ConfigError> {
-        let trust = self.http()?.trust().expect("the library knows its own protocol versions");
-        Ok(Web::new(self.web.clone(), &trust).expect("these settings make a client"))
+        let http = self.http()?;
+        Ok(Web::new(self.web.clone(), move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

@@ -35,7 +35,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use crate::sandbox::Made;
 pub use crate::sandbox::disk::{Change, ChangeKind, Choice, DiskError, Outcome};
@@ -160,8 +160,7 @@ struct Shared {
     repositories: Repositories,
     /// Held by whoever gives a session something or takes it away: no two find the same place free.
     giving: tokio::sync::Mutex<()>,
-    /// Made when the first session is driven: trusted roots take milliseconds to load.
-    web: OnceLock<Arc<Web>>,
+    web: Arc<Web>,
 }
 
 impl Runtime {
@@ -185,6 +184,7 @@ impl Runtime {
         files::sweep(&config.data_dir, store.reader(), clock.now())?;
         resources::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
+        let web = Arc::new(config.web()?);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
@@ -203,7 +203,7 @@ impl Runtime {
             watcher,
             repositories,
             giving,
-            web: OnceLock::new(),
+            web,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -272,14 +272,6 @@ impl Runtime {
         let route = self.shared.catalog.routes().resolve(id)?;
         let model = self.shared.catalog.model(&route)?;
         Ok((route, model))
-    }
-
-    fn web(&self) -> Result<Arc<Web>, RuntimeError> {
-        if let Some(web) = self.shared.web.get() {
-            return Ok(Arc::clone(web));
-        }
-        let web = Arc::new(self.shared.config.web()?);
-        Ok(Arc::clone(self.shared.web.get_or_init(|| web)))
     }
 
     fn price(&self, route: &Route) -> Option<Price> {
@@ -491,7 +483,7 @@ impl Runtime {
         let attached = self.attached_files(id);
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
         let launcher = self.launcher(id, definition.environment, wanted);
-        let (web, price) = (self.web()?, self.price(&route));
+        let (web, price) = (Arc::clone(&self.shared.web), self.price(&route));
         let server = self.shared.catalog.window_server(&route);
         let window = self.shared.config.windows.of(&route, server);
         self.shared.drivers.start(id, |previews, interrupt| Parts {

@@ -108,11 +108,11 @@ impl Web {
             }
         }
         if self.config.private_hosts.iter().any(|rule| rule.covers(&host, port)) {
-            return Ok(&self.trusted);
+            return Ok(&self.clients().trusted);
         }
         match refuse_literal(&host) {
             Some(kind) => Err(private(&format!("`{host}` is {kind}"))),
-            None => Ok(&self.guarded),
+            None => Ok(&self.clients().guarded),
         }
     }
 

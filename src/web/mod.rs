@@ -17,7 +17,7 @@ pub mod search;
 pub use fetch::{Page, Scope};
 pub use search::{Hit, Provider};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use reqwest::Client;
 use tokio::sync::Mutex;
@@ -39,46 +39,50 @@ pub struct WebConfig {
 }
 
 /// Fetches and searches for all sessions of a process.
-#[derive(Debug)]
 pub struct Web {
     config: WebConfig,
-    /// For pages: dials public addresses only.
-    guarded: Client,
-    /// For what the user's own configuration names.
-    trusted: Client,
+    trust: Box<dyn Fn() -> rustls::ClientConfig + Send + Sync>,
+    clients: OnceLock<Clients>,
     pages: Mutex<Cache>,
     robots: Mutex<Robots>,
 }
 
+struct Clients {
+    /// For pages: dials public addresses only.
+    guarded: Client,
+    /// For what the user's own configuration names.
+    trusted: Client,
+}
+
 impl Web {
-    /// Ready to ask; nothing is opened yet. `tls` says whom to trust.
-    ///
-    /// # Errors
-    /// If no client can be made of `tls`.
-    pub fn new(config: WebConfig, tls: &rustls::ClientConfig) -> Result<Self, reqwest::Error> {
-        let client = || {
-            Client::builder()
-                .user_agent(USER_AGENT)
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(WEB_CONNECT_TIMEOUT)
-                .timeout(WEB_FETCH_TIMEOUT)
-                .no_proxy()
-                .referer(false)
-                .tls_backend_preconfigured(tls.clone())
-        };
-        Ok(Self {
-            config,
-            guarded: client().dns_resolver(Arc::new(dial::PublicOnly)).build()?,
-            trusted: client().build()?,
-            pages: Mutex::default(),
-            robots: Mutex::default(),
-        })
+    /// Ready to ask; nothing is loaded or opened yet. `trust` says whom to believe, and is asked before the first page.
+    pub fn new(
+        config: WebConfig,
+        trust: impl Fn() -> rustls::ClientConfig + Send + Sync + 'static,
+    ) -> Self {
+        let (clients, pages, robots) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { config, trust: Box::new(trust), clients, pages, robots }
     }
 
-    /// Whether searches have a provider.
-    #[must_use]
-    pub fn can_search(&self) -> bool {
-        self.config.search.is_some()
+    fn clients(&self) -> &Clients {
+        self.clients.get_or_init(|| {
+            let tls = (self.trust)();
+            let client = || {
+                Client::builder()
+                    .user_agent(USER_AGENT)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .connect_timeout(WEB_CONNECT_TIMEOUT)
+                    .timeout(WEB_FETCH_TIMEOUT)
+                    .no_proxy()
+                    .referer(false)
+                    .tls_backend_preconfigured(tls.clone())
+            };
+            let made = "these settings make a client";
+            Clients {
+                guarded: client().dns_resolver(Arc::new(dial::PublicOnly)).build().expect(made),
+                trusted: client().build().expect(made),
+            }
+        })
     }
 }
 

@@ -92,8 +92,10 @@ impl Web {
                 "There is no search provider; the user can set one in `[web.search]`.".to_owned()
             );
         };
-        let found =
-            tokio::time::timeout(WEB_SEARCH_TIMEOUT, ask(&self.trusted, provider, query, settings));
+        let found = tokio::time::timeout(
+            WEB_SEARCH_TIMEOUT,
+            ask(&self.clients().trusted, provider, query, settings),
+        );
         let found = found.await.unwrap_or_else(|_| Err(late(provider)))?;
         let mut hits: Vec<_> =
             found.into_iter().filter(|hit| is_wanted(hit, &settings.domains)).collect();
