@@ -166,7 +166,7 @@ fn relay() -> Result<(), AnyError> {
     let heard = |mut stream: Connection<'_>| {
         let one = |_| {
             let (_, data) = stream.event("event_delta")?;
-            model::since(&data).ok_or_else(|| AnyError::from("a word without its moment"))
+            model::since(&data).ok_or_else(|| format!("a word without its moment: {data}").into())
         };
         let heard: Result<Vec<_>, AnyError> = (0..words).map(one).collect();
         stream.event("session.status_idle")?;

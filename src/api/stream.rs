@@ -182,10 +182,10 @@ impl Follow {
         let after = self.last;
         match preview {
             Preview::Message { event: id, at, text } => {
-                let known = self.message.take();
-                let begins = at == 0;
+                let known = self.message.take().filter(|(of, _)| *of == id);
+                let begins = known.is_none() && at == 0;
                 // What is missing cannot be made good: the rest of this message is not shown.
-                let fits = known.is_some_and(|(of, shown)| of == id && shown == at);
+                let fits = known.is_some_and(|(_, shown)| shown == at);
                 if !begins && !fits {
                     return None;
                 }
@@ -194,7 +194,12 @@ impl Follow {
                 if begins {
                     start(&mut bytes, "agent.message", &id);
                 }
-                delta(&mut bytes, &id, &text);
+                if !text.is_empty() {
+                    delta(&mut bytes, &id, &text);
+                }
+                if bytes.is_empty() {
+                    return None;
+                }
                 let bytes = bytes.into();
                 Some(Frame::Preview { after, of: Previewed::Message, id, begins, bytes })
             }

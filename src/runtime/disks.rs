@@ -1,4 +1,4 @@
-//! The sessions' own disks: where they lie, made with a session and gone with it.
+//! The sessions' own disks: where they lie, made with a session or when it first needs one, gone with it.
 
 use std::path::Path;
 

@@ -301,8 +301,8 @@ impl Runtime {
         if !own {
             check_workspace(&spec.environment.workspace)?;
             check_apart(&spec.environment, &self.shared.config.data_dir)?;
+            sandbox::plan_for(&spec.environment, None)?;
         }
-        sandbox::plan_for(&spec.environment, None)?;
         let now = self.shared.clock.now();
         let id = SessionId::mint(now);
         let date = now.to_string();
@@ -337,7 +337,10 @@ impl Runtime {
         };
         let admission = Admission::to_new(self.reader(), &id, &definition, now);
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
-        self.make_disk(&id, &definition.environment).await?;
+        // One that is all its own is made when something is to lie on it: a session without tools needs none.
+        if !own || !spec.resources.is_empty() {
+            self.make_disk(&id, &definition.environment).await?;
+        }
         let given = match self.give(&id, &spec.resources, &spec.initial).await {
             Ok(given) => given,
             Err(error) => {

@@ -245,12 +245,18 @@ impl Runtime {
         }
         let present: Vec<_> = self.resources(id)?.iter().filter_map(Resource::of).collect();
         check_places(&present, std::slice::from_ref(&new))?;
+        let environment = self.environment_of(&row)?;
+        self.disk(id).prepare(environment.workspace_mode, &environment.workspace)?;
         let mut given = Given::default();
         self.materialise(id, &new, &mut given).await?;
         let records = std::mem::take(&mut given.records);
         let commit = self.shared.store.exchange_records(id, Vec::new(), records);
-        let attached = given.commit(commit).await?;
-        let added = attached.into_iter().next_back();
+        let attached = given.commit(commit).await;
+        // A session that was deleted meanwhile leaves no disk.
+        if attached.is_err() && self.reader().session(id)?.is_none() {
+            self.disk(id).remove()?;
+        }
+        let added = attached?.into_iter().next_back();
         Ok(added.expect("the record of a resource is the last of those that are made for it"))
     }
 

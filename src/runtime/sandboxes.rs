@@ -93,7 +93,7 @@ async fn lease(
 async fn launch(recipe: &Recipe, lease: Option<&Lease>) -> Result<Guest, String> {
     let Recipe { environment, disk, variables } = recipe;
     let (mode, workspace) = (environment.workspace_mode, &environment.workspace);
-    // Made with the session; one of an older version has none.
+    // Here it is made, unless something was put on it before.
     disk.prepare(mode, workspace).map_err(|e| format!("failed to {e}"))?;
     let view = lease.map(|lease| &lease.view);
     sandbox::launch(environment, disk, view, variables).await.map_err(|e| e.to_string())

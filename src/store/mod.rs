@@ -130,10 +130,11 @@ impl Store {
         self.0.writer.write(more.bytes(), move |db| log::fork(db, &new, &from, last, more)).await
     }
 
-    /// Makes the caller the session's driver: appends of earlier drivers fail from now on.
+    /// Makes the caller the session's driver: appends of earlier drivers fail from now on. They are of this process: a
+    /// claim that a crash takes back goes with everyone whom it could concern.
     pub async fn claim(&self, session: &SessionId) -> Result<Epoch, StoreError> {
         let session = session.clone();
-        self.0.writer.write(0, move |db| log::claim(db, &session)).await
+        self.0.writer.write_fleeting(move |db| log::claim(db, &session)).await
     }
 
     /// Puts events at the end of the session's log, all or none, and returns them with their positions once they are

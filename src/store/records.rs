@@ -252,8 +252,10 @@ pub(super) fn records(
     filter: &RecordFilter,
     limit: usize,
 ) -> Result<Vec<Record>, StoreError> {
+    // Spelled so that the index by owner is used: it has only those that have one.
+    let owner = if filter.owner.is_some() { "owner = ?2" } else { "?2 IS NULL" };
     let sql = format!(
-        "{RECORD} WHERE kind = ?1 AND (?2 IS NULL OR owner = ?2)
+        "{RECORD} WHERE kind = ?1 AND {owner}
              AND (?3 OR archived_at IS NULL)
              AND (?4 IS NULL OR created_at >= ?4) AND (?5 IS NULL OR created_at <= ?5)
              AND (?6 IS NULL OR key < ?6)

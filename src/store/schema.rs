@@ -207,6 +207,12 @@ impl Database {
         done.map(drop).map_err(self.failed("write"))
     }
 
+    /// When commits wait for the disk. Never prepared: SQLite acts upon it while it reads it, and not again after.
+    pub(super) fn set_synchronous(&self, level: &str) -> Result<(), StoreError> {
+        let done = self.conn.pragma_update(None, "synchronous", level);
+        done.map_err(self.failed("say when to wait for the disk"))
+    }
+
     /// Does `work` all or not at all, within the open transaction.
     pub(super) fn atomically<T>(
         &self,

@@ -1,7 +1,8 @@
 //! The one writer thread: takes what waits, commits it together, answers, wakes.
 //!
 //! It knows transactions and failures, not what is written: a job brings that along. A job that fails takes back what
-//! it did, so that the others are committed without it. Nothing is answered before the commit is on the disk.
+//! it did, so that the others are committed without it. Nothing is answered before the commit is on the disk, except for
+//! what may be lost with the process that wrote it: it gets there with the next commit.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) enum Effect {
 trait Job: Send {
     /// What it writes, roughly.
     fn bytes(&self) -> usize;
+    /// Whether it must be on the disk before it is answered.
+    fn lasts(&self) -> bool;
     /// Does it inside of the open transaction; its failure, if it did nothing.
     fn perform(&mut self, db: &Database) -> Option<&StoreError>;
     /// Answers, now that the transaction is decided.
@@ -44,6 +47,7 @@ trait Job: Send {
 
 struct Ticket<T, F> {
     bytes: usize,
+    lasts: bool,
     work: Option<F>,
     result: Option<Result<Done<T>, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -56,6 +60,10 @@ where
 {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts
     }
 
     fn perform(&mut self, db: &Database) -> Option<&StoreError> {
@@ -110,6 +118,7 @@ impl Writer {
             health: Arc::clone(&health),
             checkpointer,
             commits: 0,
+            synced: true,
         };
         let thread = spawn("store-writer", &path, move || {
             desk.work();
@@ -127,8 +136,25 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Database) -> Result<Done<T>, StoreError> + Send + 'static,
     {
+        self.send(bytes, true, work).await
+    }
+
+    /// The same for what says nothing once the process is gone: it is answered before it is on the disk.
+    pub(super) async fn write_fleeting<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Database) -> Result<Done<T>, StoreError> + Send + 'static,
+    {
+        self.send(0, false, work).await
+    }
+
+    async fn send<T, F>(&self, bytes: usize, lasts: bool, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Database) -> Result<Done<T>, StoreError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Ticket { bytes, work: Some(work), result: None, reply });
+        let job = Box::new(Ticket { bytes, lasts, work: Some(work), result: None, reply });
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
         queue.send(Message::Job(job)).await.map_err(|_| StoreError::Closed)?;
         answer
@@ -177,6 +203,8 @@ struct Desk {
     checkpointer: Checkpointer,
     /// Commits since the store was opened.
     commits: u64,
+    /// Whether commits wait for the disk, as they do from the beginning.
+    synced: bool,
 }
 
 impl Desk {
@@ -219,9 +247,13 @@ impl Desk {
         group
     }
 
-    /// All jobs in one transaction, on the disk when this returns. On an error none of them is.
+    /// All jobs in one transaction, on the disk when this returns if one of them must be. On an error none of them is.
     fn commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        let done = self.db.run("BEGIN IMMEDIATE").and_then(|()| self.perform_and_commit(group));
+        let lasts = group.iter().any(|job| job.lasts());
+        let done = self
+            .sync(lasts)
+            .and_then(|()| self.db.run("BEGIN IMMEDIATE"))
+            .and_then(|()| self.perform_and_commit(group));
         let Err(error) = done else { return Ok(()) };
         if !self.db.conn.is_autocommit()
             && let Err(stuck) = self.db.run("ROLLBACK")
@@ -233,6 +265,15 @@ impl Desk {
             return Err(self.health.fail(&error));
         }
         Err(error)
+    }
+
+    /// Whether the next commit waits for the disk. The one after one that did not takes its pages along.
+    fn sync(&mut self, now: bool) -> Result<(), StoreError> {
+        if self.synced != now {
+            self.db.set_synchronous(if now { "FULL" } else { "NORMAL" })?;
+            self.synced = now;
+        }
+        Ok(())
     }
 
     fn perform_and_commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Server;
 use super::sessions::{ENDLESS, Lab, id, kinds, message};
-use crate::support::until;
+use crate::support::model::{Api, ModelServer, answer, env_for, text};
+use crate::support::{Casemate, until};
 
 /// Nothing here takes a tenth of it, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -220,6 +222,24 @@ fn previews_are_whole_beginnings_of_what_follows() {
     let at = |kind: &str| frames.iter().position(|frame| frame.event == kind).unwrap();
     assert!(at("span.model_request_start") < at("event_start"));
     assert!(frames.iter().rposition(|frame| is_preview(&frame)).unwrap() < at("agent.thinking"));
+}
+
+// 113
+#[test]
+fn a_message_begins_once_although_its_first_piece_is_empty() {
+    let model = ModelServer::start(vec![answer(Api::Anthropic, &[text("hello")], "end_turn")]);
+    let server = Server::with(Casemate::new(), &env_for(&model.url()), &[]);
+    let lab = Lab::on(server, "anthropic/m", &json!([]), &json!({ "type": "cloud" }));
+    let session = lab.session(&[]);
+    let mut stream = Stream::with_previews(&lab, &session);
+    lab.send(&session, &json!([message("go")])).expect(200);
+    let frames = stream.until("session.status_idle");
+    let previews = frames.iter().filter_map(|frame| match &*frame.event {
+        "event_start" => Some("begins"),
+        "event_delta" => frame.data["delta"]["content"]["text"].as_str(),
+        _ => None,
+    });
+    assert_eq!(previews.collect::<Vec<_>>(), ["begins", "he", "llo"]);
 }
 
 // 115
