@@ -364,3 +364,24 @@ fn what_a_client_asked_for_is_done_also_if_it_leaves() {
         lab.once(&session, "session.status_idle");
     }
 }
+
+#[test]
+fn who_rests_for_long_is_let_go_and_goes_on_all_the_same() {
+    let lab = Lab::new("{text: hello, repeat: 2}");
+    let session = lab.session(&["go"]);
+    lab.settled(&session);
+    let driven = |count: u32| {
+        let line = format!("\ncasemate_sessions_driven {count}\n");
+        lab.server.get("/metrics").body.contains(&line)
+    };
+    assert!(driven(1));
+    // Half a minute, and nobody has to watch.
+    until("the driver's end", || driven(0).then_some(()));
+    lab.send(&session, &json!([message("and now?")])).expect(200);
+    until("the second answer", || {
+        let events = lab.events(&session);
+        let answers = kinds(&events).into_iter().filter(|kind| *kind == "agent.message").count();
+        (answers == 2).then_some(())
+    });
+    lab.settled(&session);
+}
