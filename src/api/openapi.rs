@@ -121,7 +121,7 @@ fn responses(endpoint: &Endpoint) -> Value {
         Answer::Json(schema) => ("application/json", schema.reference()),
         Answer::Page(schema) => page(schema, &["next_page"]),
         Answer::TwoWayPage(schema) => page(schema, &["next_page", "prev_page"]),
-        Answer::Stream(schema) => ("text/event-stream", schema.reference()),
+        Answer::Stream(schema) => ("text/event-stream", frame(schema)),
         Answer::Bytes => ("*/*", json!({})),
         Answer::Text(kind) => (kind, schema::string()),
     };
@@ -154,6 +154,17 @@ fn statuses(endpoint: &Endpoint) -> Vec<(&'static str, &'static str)> {
     }
     statuses.sort_unstable();
     statuses
+}
+
+/// A frame of a stream; its data is JSON.
+fn frame(data: Schema) -> Value {
+    let data = json!({
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": data.reference(),
+    });
+    let (event, id) = (schema::string(), schema::pattern("^sevt_"));
+    object([must("event", event), schema::may("id", id), must("data", data)])
 }
 
 fn error() -> Value {

@@ -23,6 +23,8 @@ pub(super) const DELETED: Schema = Schema { name: "DeletedSession", make: delete
 pub(super) const THREAD: Schema = Schema { name: "SessionThread", make: thread };
 /// An event of one.
 pub(super) const EVENT: Schema = Schema { name: "SessionEvent", make: event };
+/// What a stream of them has besides: signs of life, and pieces of what is to come.
+pub(super) const STREAMED: Schema = Schema { name: "StreamedEvent", make: streamed };
 /// What is sent to one.
 pub(super) const SEND: Schema = Schema { name: "SendEvents", make: send };
 /// What comes back.
@@ -158,6 +160,18 @@ fn event() -> Value {
         },
         "required": ["id", "type", "processed_at"],
     })
+}
+
+fn streamed() -> Value {
+    let begun = object([must("type", string()), must("id", pattern("^sevt_"))]);
+    let content = tagged("text", [must("text", string())]);
+    let piece = tagged("content_delta", [must("index", integer(0)), must("content", content)]);
+    any([
+        EVENT.reference(),
+        tagged("ping", []),
+        tagged("event_start", [must("event", begun)]),
+        tagged("event_delta", [must("event_id", pattern("^sevt_")), must("delta", piece)]),
+    ])
 }
 
 fn blocks() -> Value {

@@ -116,7 +116,7 @@ fn below() -> Vec<Endpoint> {
         )
         .about("Streams a session's events from now on.")
         .query([deltas()])
-        .answers(Answer::Stream(describe::EVENT)),
+        .answers(Answer::Stream(describe::STREAMED)),
         Endpoint::get("/v1/sessions/{session_id}/threads", "sessions.threads.list", threads::list)
             .about("Lists a session's threads.")
             .query(Param::page(1000).into_iter().chain([statuses]))
@@ -146,7 +146,7 @@ fn below() -> Vec<Endpoint> {
         )
         .about("Streams a thread's events from now on.")
         .query([deltas()])
-        .answers(Answer::Stream(describe::EVENT)),
+        .answers(Answer::Stream(describe::STREAMED)),
     ]
 }
 
