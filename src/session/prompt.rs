@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::compact;
 use super::context::text_tokens;
+use super::skills::Skills;
 use super::state::Session;
 use crate::environment::networking::Networking;
 use crate::environment::{OUTPUTS, UPLOADS, WorkspaceMode};
@@ -33,11 +34,17 @@ pub struct Facts<'a> {
     pub networking: Option<&'a Networking>,
 }
 
-/// The system prompt: a short rule of conduct, the facts, the agent's own words, then instructions, nearest last.
+/// The system prompt: a short rule of conduct, the facts, the skills, the agent's own words, then instructions, nearest
+/// last.
 ///
 /// It is made once per session, so that the prefix of every request is the same bytes.
 #[must_use]
-pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions]) -> String {
+pub fn system(
+    facts: &Facts<'_>,
+    skills: &Skills,
+    own: Option<&str>,
+    instructions: &[Instructions],
+) -> String {
     let mut text = String::from(
         "You are an agent that completes the user's task by calling tools. Act, then check what you did. \
          When the task is done, answer with a short summary and no tool call.\n",
@@ -64,6 +71,7 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
         )
         .expect("writing to a string cannot fail");
     }
+    text.push_str(&skills.told());
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         write!(text, "\n{own}\n").expect("writing to a string cannot fail");
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::recover::{self, OUTCOME_UNKNOWN};
 use super::state::{CallState, Session, Status};
+use super::skills::Skills;
 use super::step::{Step, intent, next_step};
 use super::{Definition, prompt};
 use crate::agent::Agent;
@@ -31,6 +32,7 @@ fn definition() -> Arc<Definition> {
         max_turns: 3,
         budget: None,
         origin: None,
+        skills: Skills::default(),
     })
 }
 
