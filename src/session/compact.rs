@@ -333,7 +333,8 @@ fn skills(session: &Session, room: usize) -> String {
         .iter()
         .rev()
         .map(|read| {
-            let whole = format!("<skill file=\"{}\">\n{}\n</skill>", read.path, read.text.trim_end());
+            let whole =
+                format!("<skill file=\"{}\">\n{}\n</skill>", read.path, read.text.trim_end());
             match left.checked_sub(whole.len()) {
                 Some(rest) => {
                     left = rest;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::recover::{self, OUTCOME_UNKNOWN};
-use super::state::{CallState, Session, Status};
 use super::skills::Skills;
+use super::state::{CallState, Session, Status};
 use super::step::{Step, intent, next_step};
 use super::{Definition, prompt};
 use crate::agent::Agent;

@@ -59,7 +59,11 @@ fn what_is_wrong_is_named_by_field_with_its_fix() {
     check(&long, true, "fault SKILL.md: compatibility: has more than 500 characters");
     check("name: demo\ndescription: d\nlicense: ''", true, "note SKILL.md: license: is empty");
     check("name: demo\ndescription: d\nmodel: x", true, "note SKILL.md: model: the format has no");
-    check("name: demo\ndescription: d\nallowed-tools: [Read]", true, "note SKILL.md: allowed-tools");
+    check(
+        "name: demo\ndescription: d\nallowed-tools: [Read]",
+        true,
+        "note SKILL.md: allowed-tools",
+    );
     check("name: demo\ndescription: d\nmetadata: {a: [b]}", false, "fatal SKILL.md: metadata: ");
     check("name: demo\ndescription: d\nname: demo", false, "fatal SKILL.md: ");
     check("- name", false, "fatal SKILL.md: ");

@@ -176,11 +176,7 @@ async fn delete(State(app): State<App>, Ids([id]): Ids<1>) -> Answer {
     Ok(json(&json!({ "id": id, "type": "skill_deleted" })))
 }
 
-async fn create_version(
-    State(app): State<App>,
-    Ids([id]): Ids<1>,
-    request: Request,
-) -> Answer {
+async fn create_version(State(app): State<App>, Ids([id]): Ids<1>, request: Request) -> Answer {
     // Before all of it is received in vain.
     library::find(app.runtime().reader(), &id)?;
     let (upload, _) = upload::receive(&app, request, false).await?;

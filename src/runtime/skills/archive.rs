@@ -74,7 +74,10 @@ pub(super) fn unpack(zip: &mut File, tree: &mut Tree) -> Result<(), SkillError> 
         let begins = data_of(zip, entry)?;
         taken.push((entry.offset, begins + entry.packed));
         if begins + entry.packed > end {
-            return Err(SkillError::of(&entry.name, "does not end before the directory of contents"));
+            return Err(SkillError::of(
+                &entry.name,
+                "does not end before the directory of contents",
+            ));
         }
         if let Some(directory) = entry.name.strip_suffix('/') {
             tree.directory(directory)?;
@@ -198,7 +201,8 @@ fn judge(entries: &[Entry]) -> Result<(), SkillError> {
         }
         if entry.size > SKILL_RATIO_FREE_BYTES && entry.size / entry.packed.max(1) > MAX_SKILL_RATIO
         {
-            let problem = format!("would be more than {MAX_SKILL_RATIO} times as large as it is packed");
+            let problem =
+                format!("would be more than {MAX_SKILL_RATIO} times as large as it is packed");
             return refuse(&problem);
         }
         sum += entry.size;
@@ -281,12 +285,7 @@ pub(super) fn pack(root: PathBuf, top: &str) -> impl Iterator<Item = io::Result<
 }
 
 /// A file with its head, and its entry in the directory of contents.
-fn entry_of(
-    root: &Path,
-    below: &Path,
-    top: &str,
-    offset: u32,
-) -> io::Result<(Vec<u8>, Vec<u8>)> {
+fn entry_of(root: &Path, below: &Path, top: &str, offset: u32) -> io::Result<(Vec<u8>, Vec<u8>)> {
     /// The first moment that the format knows: what lies in an archive has no time of its own.
     const THEN: [u8; 4] = [0, 0, 0x21, 0];
     /// Names are UTF-8.

@@ -30,6 +30,18 @@ pub enum Wanted {
     All,
 }
 
+impl Wanted {
+    /// The word on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Trusted => "trusted",
+            Self::All => "all",
+        }
+    }
+}
+
 /// Whose a skill is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {

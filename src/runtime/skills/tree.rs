@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::library::SkillError;
 use crate::environment::repository::check_names;
-use crate::limits::{
-    MAX_SKILL_BYTES, MAX_SKILL_DEPTH, MAX_SKILL_ENTRIES, MAX_SKILL_PATH_BYTES,
-};
+use crate::limits::{MAX_SKILL_BYTES, MAX_SKILL_DEPTH, MAX_SKILL_ENTRIES, MAX_SKILL_PATH_BYTES};
 
 /// A tree that grows. Its files lie below `root` without the top directory that all of them name.
 #[derive(Debug)]
@@ -67,7 +65,8 @@ impl Tree {
         self.end()?;
         let below = self.judge(path)?;
         if below.is_empty() {
-            let problem = "lies in no directory: all files of a skill lie in one, with SKILL.md at its top";
+            let problem =
+                "lies in no directory: all files of a skill lie in one, with SKILL.md at its top";
             return Err(SkillError::of(path, problem));
         }
         self.parents(&below, false).map_err(|problem| SkillError::of(path, problem))?;
