@@ -157,7 +157,7 @@ fn what_was_read_of_a_skill_outlives_trimming_and_compaction() {
         "turns:\n  - {{ {} }}\n  \
          - {{ repeat: 8, tool_calls: [{{ bash: {{ command: 'yes {{n}} | head -c 9000' }} }}] }}\n  \
          - {{ repeat: 12, expect: {{ conversation_contains: WOMBAT }}, \
-         tool_calls: [{{ bash: {{ command: 'true {why}' }} }}] }}\n  \
+         tool_calls: [{{ bash: {{ command: 'echo {{n}} {why} | head -c 20' }} }}] }}\n  \
          - {{ expect: {{ conversation_contains: WOMBAT }}, text: It held. }}\nsummaries:\n  \
          - {{ repeat: 99, text: \"## Task\\nGo on with what the user asked for, whatever it was.\" }}\n",
         read("demo")

@@ -1,7 +1,7 @@
 //! Skills over HTTP (checklist 144–146): stored, versioned, attached to sessions; and uploads that are none.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -71,10 +71,13 @@ fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.zip");
     let script = "import json, sys, zipfile\nz = zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED)\n\
-                  for name, text in json.loads(sys.argv[2]): z.writestr(name, text)\nz.close()";
+                  for name, text in json.load(sys.stdin): z.writestr(name, text)\nz.close()";
+    let mut python = Command::new("python3");
+    let mut python =
+        python.args(["-c", script]).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
     let files = json!(files).to_string();
-    let made = Command::new("python3").args(["-c", script]).arg(&path).arg(files).status();
-    assert!(made.unwrap().success());
+    std::io::Write::write_all(&mut python.stdin.take().unwrap(), files.as_bytes()).unwrap();
+    assert!(python.wait().unwrap().success());
     std::fs::read(path).unwrap()
 }
 
