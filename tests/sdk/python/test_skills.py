@@ -109,7 +109,6 @@ class Skills(Case):
 
     def test_146_a_skill_in_use_can_be_deleted_and_its_sessions_keep_it(self):
         made = self.put("demo")
-        self.addCleanup(lambda: None)
         skills = [{"type": "custom", "skill_id": made.id}]
         fields = {"tools": [TOOLSET], "skills": skills}
         session = self.session(READ, {"text": "done"}, READ, {"text": "done"}, message="go", agent_fields=fields)
