@@ -12,7 +12,7 @@ use super::render::plural;
 use super::terminal::neutralise;
 use crate::environment::Environment;
 use crate::runtime::skills::discover::{check, chosen, discover};
-use crate::runtime::skills::{Chosen, Fate, Found, Wanted, can_be_shown};
+use crate::runtime::skills::{Chosen, Fate, Found, Wanted, check_place};
 use crate::runtime::{Config, resolve_workspace};
 use crate::skill::Diagnostic;
 
@@ -52,8 +52,8 @@ pub(super) fn of_run(
             untrusted.join(", ")
         ));
     }
-    if !chosen.is_empty() && !can_be_shown(environment) {
-        notes.push("no skill is used: only the tier `full` can show them".to_owned());
+    if let (false, Err(reason)) = (chosen.is_empty(), check_place(environment)) {
+        notes.push(format!("no skill is used: {reason}"));
     }
     if !context.quiet() {
         let mut out = Output::of_process();

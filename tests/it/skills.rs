@@ -120,6 +120,8 @@ fn a_session_keeps_its_skills_as_they_were_over_a_crash_and_into_a_fork() {
     let dir = casemate.home().join(".claude/skills/demo");
     write(&dir.join("SKILL.md"), &skill_md("demo", "Something else."));
     let session = casemate.only_session();
+    let shown = casemate.run(&["sessions", "show", &session]).expect(0);
+    assert!(shown.stdout().contains("\n  skills     demo\n"), "{shown:?}");
     casemate.run(&["resume", &session]).expect(0);
     let said = results(&casemate, &session);
     assert!(said[1].contains(BODY) && said[2].contains(BODY), "{said:?}");
@@ -131,6 +133,21 @@ fn a_session_keeps_its_skills_as_they_were_over_a_crash_and_into_a_fork() {
     casemate.run(&["resume", &fork, "again"]).expect(0);
     let said = results(&casemate, &fork);
     assert!(said.last().unwrap().contains(BODY), "{said:?}");
+}
+
+#[test]
+fn where_no_skill_can_be_shown_the_user_is_told_and_the_model_is_not() {
+    let casemate = Casemate::new();
+    put(&casemate, ".agents/skills", "demo", BODY);
+    let outside = tempfile::tempdir().unwrap();
+    let mount = format!("{}:/mnt", outside.path().display());
+    let turns = "  - tool_calls: [{ bash: { command: 'ls -A /mnt' } }]\n  - text: done\n";
+    let ran = run(&casemate, turns, &["--mount", &mount]).expect(0);
+    let note = "no skill is used: a --mount has their place, /mnt/session/skills";
+    assert!(ran.stderr().contains(note), "{ran:?}");
+    let id = casemate.only_session();
+    let shown = casemate.run(&["sessions", "show", &id, "--json"]).expect(0);
+    assert!(!shown.stdout().contains("demo"), "{shown:?}");
 }
 
 #[test]

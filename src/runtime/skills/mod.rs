@@ -6,12 +6,12 @@ pub mod discover;
 pub mod library;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::resources::NewResource;
 use super::{Runtime, RuntimeError, SessionSpec};
 use crate::agent::ToolName;
-use crate::environment::{Environment, Tier};
+use crate::environment::{Environment, SKILLS, Tier};
 use crate::id::{SkillId, SkillVersionId};
 use crate::sandbox::disk::{self, DiskError, Place};
 use crate::session::skills::{ShownSkill, Skills};
@@ -55,17 +55,26 @@ impl Source {
     }
 }
 
-/// Whether the sessions of an environment can have skills: they are shown by a mount, which only one tier has.
-#[must_use]
-pub fn can_be_shown(environment: &Environment) -> bool {
-    environment.tiers().all(|tier| tier == Tier::Full)
+/// Why the sessions of an environment cannot have skills, if they cannot: skills are shown by a mount.
+///
+/// # Errors
+/// Says it.
+pub fn check_place(environment: &Environment) -> Result<(), &'static str> {
+    let holds = |path: &Path| Path::new(SKILLS).starts_with(path);
+    if environment.tiers().any(|tier| tier != Tier::Full) {
+        Err("only the tier `full` can show them")
+    } else if environment.mounts.iter().any(|mount| holds(&mount.target)) {
+        Err("a --mount has their place, /mnt/session/skills")
+    } else {
+        Ok(())
+    }
 }
 
 impl Runtime {
     /// The skills of a new session as its definition says them, before they are there. One that cannot read them has none.
     pub(super) fn announce(&self, spec: &mut SessionSpec) -> Skills {
         let reads = spec.agent.grant(ToolName::Read.as_str()).is_some();
-        if !reads || !can_be_shown(&spec.environment) {
+        if !reads || check_place(&spec.environment).is_err() {
             spec.skills.clear();
             return Skills::default();
         }

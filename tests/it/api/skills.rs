@@ -73,8 +73,7 @@ fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
     let script = "import json, sys, zipfile\nz = zipfile.ZipFile(sys.argv[1], 'w', zipfile.ZIP_DEFLATED)\n\
                   for name, text in json.load(sys.stdin): z.writestr(name, text)\nz.close()";
     let mut python = Command::new("python3");
-    let mut python =
-        python.args(["-c", script]).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
+    let mut python = python.args(["-c", script]).arg(&path).stdin(Stdio::piped()).spawn().unwrap();
     let files = json!(files).to_string();
     std::io::Write::write_all(&mut python.stdin.take().unwrap(), files.as_bytes()).unwrap();
     assert!(python.wait().unwrap().success());
@@ -134,7 +133,7 @@ fn a_skill_is_stored_versioned_downloaded_and_deleted() {
     for path in [one, versions, newest] {
         assert_eq!(server.get(&path).error().0, 404, "{path}");
     }
-    assert_eq!(stored(&server.casemate), [PathBuf::new(); 0]);
+    assert_eq!(stored(&server.casemate), Vec::<PathBuf>::new());
 }
 
 // 144
@@ -164,7 +163,7 @@ fn an_upload_that_is_no_skill_is_refused_and_leaves_nothing() {
         let (found, _, message) = post(&server, "/v1/skills", parts).error();
         assert_eq!(found, status, "{message}");
         assert!(message.contains(expected), "{message}, not {expected}");
-        assert_eq!(stored(&server.casemate), [PathBuf::new(); 0], "{message}");
+        assert_eq!(stored(&server.casemate), Vec::<PathBuf>::new(), "{message}");
     };
     check(&[], 400, "files: Field required");
     check(&[part("demo/readme.md", b"x")], 400, "files: demo/SKILL.md: is not there");
@@ -265,7 +264,7 @@ fn a_session_has_the_version_of_its_creation_and_keeps_it() {
 fn the_model_is_told_and_reads_the_body() {
     let read = json!({ "tool_calls": [{ "name": "read",
         "input": { "file_path": "/mnt/session/skills/demo/SKILL.md" } }] });
-    let mut first = read.clone();
+    let mut first = read;
     first["expect"] = json!({ "system_contains": "\n- demo: Does it.\n" });
     let last = "{expect: {last_tool_result_contains: Do it the demo way.}, text: done}";
     let tools = json!([{ "type": "agent_toolset_20260401" }]);

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import anthropic
+from anthropic.lib import files_from_dir
 
 from harness import BINARY, DEADLINE, TOOLSET, Case, call, only, text
 
@@ -68,6 +69,15 @@ class Skills(Case):
         ):
             message = self.refused(anthropic.BadRequestError, self.beta.skills.create, files=wrong)
             self.assertIn(expected, message)
+
+    def test_a_directory_is_uploaded_by_the_helper_of_the_sdk(self):
+        name = self.name()
+        with tempfile.TemporaryDirectory() as place:
+            directory = Path(place, name)
+            directory.mkdir()
+            (directory / "SKILL.md").write_text(skill_md(name))
+            made = self.beta.skills.create(files=files_from_dir(directory))
+        self.assertEqual(made.display_name, name)
 
     def test_the_stable_alias_reaches_the_same_skills(self):
         made = self.client.skills.create(files=files(self.name()))

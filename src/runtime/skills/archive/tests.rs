@@ -179,7 +179,7 @@ fn a_broken_archive_is_no_worse_than_none() {
         }
     }
     // Two entries of one place.
-    let mut twice = whole.clone();
+    let mut twice = whole;
     let end = twice.len() - END_BYTES;
     let begins = usize::try_from(number(&twice, end + 16, 4)).unwrap();
     let second = begins + CENTRAL_BYTES + "demo/SKILL.md".len();
