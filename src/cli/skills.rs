@@ -52,6 +52,15 @@ pub(super) fn of_run(
             untrusted.join(", ")
         ));
     }
+    let unusable: Vec<_> =
+        found.iter().filter(|found| found.fate == Fate::Unusable).map(name).collect();
+    if !unusable.is_empty() {
+        let count = plural(unusable.len(), "skill");
+        notes.push(format!(
+            "{count} cannot be used: {}; `casemate skills list` says why",
+            unusable.join(", ")
+        ));
+    }
     if let (false, Err(reason)) = (chosen.is_empty(), check_place(environment)) {
         notes.push(format!("no skill is used: {reason}"));
     }

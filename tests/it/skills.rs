@@ -232,6 +232,10 @@ fn list_and_check_say_what_there_is_and_what_is_wrong() {
     assert!(text.stderr().contains("--skills all"), "{text:?}");
     assert!(text.stdout().contains("fatal: "), "{text:?}");
 
+    let ran = run(&casemate, "  - text: done\n", &["--skills", "trusted"]).expect(0);
+    let note = "1 skill cannot be used: bad; `casemate skills list` says why";
+    assert!(ran.stderr().contains(note), "{ran:?}");
+
     let good = theirs.join("theirs").display().to_string();
     let checked = casemate.run(&["skills", "check", &good]).expect(0);
     assert_eq!(checked.stdout(), "");

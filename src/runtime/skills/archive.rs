@@ -66,18 +66,12 @@ fn broken(problem: &str) -> SkillError {
 
 /// Unpacks an archive into a tree.
 pub(super) fn unpack(zip: &mut File, tree: &mut Tree) -> Result<(), SkillError> {
-    let fail = || SkillError::at("read", Path::new("the zip file"));
     let (entries, end) = contents(zip)?;
     judge(&entries)?;
-    let mut taken = Vec::new();
-    for entry in entries.iter().filter(|entry| !entry.name.starts_with(RESOURCE_FORKS)) {
-        let begins = data_of(zip, entry)?;
-        taken.push((entry.offset, begins + entry.packed));
-        if begins + entry.packed > end {
-            return Err(SkillError::of(
-                &entry.name,
-                "does not end before the directory of contents",
-            ));
+    let places = places(zip, &entries, end)?;
+    for (entry, begins) in entries.iter().zip(places) {
+        if entry.name.starts_with(RESOURCE_FORKS) {
+            continue;
         }
         if let Some(directory) = entry.name.strip_suffix('/') {
             tree.directory(directory)?;
@@ -85,15 +79,27 @@ pub(super) fn unpack(zip: &mut File, tree: &mut Tree) -> Result<(), SkillError> 
         }
         let runs = entry.mode.map(|mode| mode & 0o111 != 0);
         tree.begin(&entry.name, runs)?;
-        zip.seek(SeekFrom::Start(begins)).map_err(fail())?;
+        let fail = SkillError::at("read", Path::new("the zip file"));
+        zip.seek(SeekFrom::Start(begins)).map_err(fail)?;
         extract(zip, entry, tree)?;
         tree.end()?;
     }
-    taken.sort_unstable();
-    if taken.windows(2).any(|pair| pair[0].1 > pair[1].0) {
+    Ok(())
+}
+
+/// Where the bytes of each entry begin. No two share any, and none is a part of what describes them.
+fn places(zip: &File, entries: &[Entry], end: u64) -> Result<Vec<u64>, SkillError> {
+    let places = entries.iter().map(|entry| data_of(zip, entry));
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    let spans = entries.iter().zip(&places);
+    let mut spans: Vec<_> =
+        spans.map(|(entry, begins)| (entry.offset, begins + entry.packed)).collect();
+    spans.sort_unstable();
+    spans.push((end, end));
+    if spans.windows(2).any(|pair| pair[0].1 > pair[1].0) {
         return Err(broken("has entries that overlap"));
     }
-    Ok(())
+    Ok(places)
 }
 
 /// The entries, and where what describes them begins.

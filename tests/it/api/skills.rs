@@ -280,13 +280,18 @@ fn the_model_is_told_and_reads_the_body() {
 
 #[test]
 fn a_crash_leaves_a_whole_skill_or_none() {
-    for (at, left) in [("1:before", 0), ("1", 1)] {
+    for (at, left) in [("1:before", 0), ("1", 1), ("2:before", 1), ("2", 0)] {
         let casemate = Casemate::new();
         let crash = [("CASEMATE_CRASH_AT", at.to_owned())];
         let server = Server::with(casemate, &crash, &[]);
         let text = skill_md("demo", "Does it.");
         let parts = [part("demo/SKILL.md", text.as_bytes())];
-        assert_eq!(attempt_form(&server, "/v1/skills", &parts), None, "{at}");
+        let made = attempt_form(&server, "/v1/skills", &parts);
+        if let Some(made) = made {
+            let path = format!("/v1/skills/{}", id(&made.expect(200)));
+            let headers = [("x-api-key", server.key.as_str())];
+            assert_eq!(server.attempt("DELETE", &path, &headers, b""), None, "{at}");
+        }
         let server = Server::of(server.crashed(true), &[]);
         let skills = server.get("/v1/skills").expect(200);
         let skills = skills["data"].as_array().unwrap();

@@ -185,4 +185,14 @@ fn a_broken_archive_is_no_worse_than_none() {
     let second = begins + CENTRAL_BYTES + "demo/SKILL.md".len();
     twice[second + 42..second + 46].copy_from_slice(&[0; 4]);
     assert!(unpacked(&twice).unwrap_err().contains("is not where the directory of contents says"));
+    // One that is said to be longer than it is reaches into the next.
+    let mut item = item("demo/SKILL.md", b"some text");
+    item.method = STORED;
+    let mut longer = zip(&[item.clone(), Item { name: b"demo/other".to_vec(), ..item }]);
+    let end = longer.len() - END_BYTES;
+    let begins = usize::try_from(number(&longer, end + 16, 4)).unwrap();
+    for at in [20, 24] {
+        longer[begins + at..begins + at + 4].copy_from_slice(&10_u32.to_le_bytes());
+    }
+    assert_eq!(unpacked(&longer).unwrap_err(), "the zip file has entries that overlap");
 }
