@@ -81,9 +81,16 @@ fn a_session_reads_its_skills_in_its_sandbox_and_cannot_change_them() {
 #[test]
 fn the_skills_of_a_workspace_are_used_where_they_are_trusted() {
     let casemate = Casemate::new();
-    put_below(&casemate, &casemate.workspace().join(".claude/skills"), "theirs", BODY);
+    put_below(&casemate, &casemate.workspace().join(".agents/skills"), "theirs", BODY);
     let none = "  - tool_calls: [{ bash: { command: 'ls -A /mnt 2>/dev/null | wc -l' } }]\n  - text: done\n";
-    let told = "  - { expect: { system_contains: '- theirs: Does theirs.' }, text: done }\n";
+    let change = "echo more 2>/dev/null >> .agents/skills/theirs/SKILL.md || echo refused; \
+                  mkdir .agents/skills/other 2>/dev/null || echo refused";
+    let told = format!(
+        "  - {{ expect: {{ system_contains: '- theirs: Does theirs.' }}, tool_calls: [{{ bash: {{ command: {} }} }}] }}\n  \
+         - {{ expect: {{ last_tool_result_contains: \"refused\\nrefused\" }}, text: done }}\n",
+        json!(change)
+    );
+    let told = told.as_str();
     let quiet = |finished: Finished| {
         let finished = finished.expect(0);
         assert!(!finished.stderr().contains("not used"), "{finished:?}");
