@@ -79,7 +79,7 @@ impl Skills {
         }
         let mut text = String::new();
         let mut left_out = self.shown.len();
-        for line in lines(0).take_while(|line| line.len() <= SKILLS_PROMPT_BYTES) {
+        for line in lines(0) {
             if text.len() + line.len() > SKILLS_PROMPT_BYTES {
                 break;
             }

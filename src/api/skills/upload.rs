@@ -66,7 +66,8 @@ fn begin(upload: &mut SkillUpload, field: &Field<'_>) -> Result<(), ApiError> {
         return Err(ApiError::field("files", problem));
     };
     let kind = field.content_type().map(|kind| kind.essence_str());
-    let named_so = name.to_ascii_lowercase().ends_with(".zip");
+    let lower = name.to_ascii_lowercase();
+    let named_so = [".zip", ".skill"].iter().any(|ending| lower.ends_with(ending));
     // Within a directory, a zip file is a file of the skill's.
     if !name.contains('/') && (named_so || kind == Some("application/zip")) {
         return Ok(upload.begin_zip(name)?);

@@ -150,7 +150,7 @@ fn a_zip_file_is_a_skill_too() {
     assert_eq!(unzipped(&got), files);
     // What came back is taken again.
     let again = format!("/v1/skills/{}/versions", id(&made));
-    post(&server, &again, &[part("again.zip", &got)]).expect(200);
+    post(&server, &again, &[part("again.skill", &got)]).expect(200);
 }
 
 #[test]
