@@ -103,6 +103,10 @@ ids! {
     ThreadId = "sthr_", "a thread id";
     /// Names an uploaded or harvested file.
     FileId = "file_", "a file id";
+    /// Names a stored skill.
+    SkillId = "skill_", "a skill id";
+    /// Names one version of a stored skill.
+    SkillVersionId = "skillver_", "the id of a skill's version";
     /// Names what a session was given: a file, a repository.
     ResourceId = "sesrsc_", "the id of a session's resource";
     /// Names one event of a session's log.

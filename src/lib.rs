@@ -9,7 +9,7 @@
 //! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
 //! | 2 | [`web`] | egress (`address`), vocabulary | sessions, sandboxes, what a page holds |
 //! | 1 | [`store`], [`provider`], [`sandbox`], [`egress`]: strangers to each other | vocabulary | everything above |
-//! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`] | std, serde | I/O, tokio |
+//! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`], [`skill`] | std, serde | I/O, tokio |
 //!
 //! Imports go strictly down; `tests/it/tidy.rs` checks it. Invariants of the whole: the log is the session; a fact is
 //! committed before it is acted upon; tools see the world only from inside of the sandbox.
@@ -27,6 +27,7 @@ pub mod provider;
 pub mod runtime;
 pub mod sandbox;
 pub mod session;
+pub mod skill;
 pub mod store;
 pub mod tool;
 pub mod web;

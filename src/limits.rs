@@ -355,3 +355,34 @@ pub const EXPIRY_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest file name in characters that is kept: what the usual file systems hold.
 pub const MAX_FILE_NAME_CHARS: usize = 255;
+/// Characters of a skill's name, of its description and of what it says of compatibility (the format's bounds).
+pub const MAX_SKILL_NAME_CHARS: usize = 64;
+/// See [`MAX_SKILL_NAME_CHARS`].
+pub const MAX_SKILL_DESCRIPTION_CHARS: usize = 1024;
+/// See [`MAX_SKILL_NAME_CHARS`].
+pub const MAX_SKILL_COMPATIBILITY_CHARS: usize = 500;
+/// Largest `SKILL.md`: fifty times what the format recommends for one, and more than a model reads at once.
+pub const MAX_SKILL_MD_BYTES: usize = 1024 * 1024;
+/// Largest head of one: all fields at their bounds, in four bytes a character.
+pub const MAX_SKILL_HEAD_BYTES: usize = 32 * 1024;
+/// Bytes of all files of a skill, and of an upload of one: those of the hosted service.
+pub const MAX_SKILL_BYTES: u64 = 30 * 1024 * 1024;
+/// Files and directories of a skill: what a person looks through. Each is a name in every session that has it.
+pub const MAX_SKILL_ENTRIES: usize = 1000;
+/// Directories above one another in a skill.
+pub const MAX_SKILL_DEPTH: usize = 16;
+/// Longest path within a skill: what the kernel takes, less what lies above.
+pub const MAX_SKILL_PATH_BYTES: usize = 1024;
+/// How much smaller a file may be packed than it is. Text reaches 20, and zeros 1000.
+pub const MAX_SKILL_RATIO: u64 = 100;
+/// Up to this size, a file may be packed as small as it likes: it can do no harm.
+pub const SKILL_RATIO_FREE_BYTES: u64 = 1024 * 1024;
+/// Skills of one session (the protocol's bound), and skills that are looked for on this machine.
+pub const MAX_SESSION_SKILLS: usize = 500;
+/// Entries of a directory of skills that are looked at: more is no directory of skills.
+pub const MAX_SKILLS_DIRECTORY: usize = 2000;
+/// Bytes of the system prompt that tell of skills: 20 with whole descriptions, some hundred with short ones.
+pub const SKILLS_PROMPT_BYTES: usize = 24 * 1024;
+/// Bytes of skills that a session keeps in mind word for word, whatever becomes of its conversation: three at the
+/// largest that the format recommends. The ones that were read last stay.
+pub const KEPT_SKILLS_BYTES: usize = 64 * 1024;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::files::FileError;
 use crate::runtime::resources::ResourceError;
+use crate::runtime::skills::SkillError;
 use crate::runtime::{AttachmentError, RuntimeError, StoreError};
 
 /// A refusal, or a failure of our own, as a client sees it.
@@ -190,6 +191,21 @@ impl From<FileError> for ApiError {
     }
 }
 
+impl From<SkillError> for ApiError {
+    fn from(error: SkillError) -> Self {
+        let text = error.to_string();
+        match error {
+            SkillError::Refused(_) => Self::field("files", text),
+            SkillError::TooLarge => Self::too_large(format!("files: {text}")),
+            SkillError::NameTaken { .. } => Self::conflict(text).code("skill_name_taken"),
+            SkillError::OtherName { .. } => Self::field("files", text),
+            SkillError::NoSkill(_) | SkillError::NoVersion { .. } => Self::not_found(text),
+            SkillError::OnlyVersion(_) => Self::invalid(text),
+            SkillError::File(error) => error.into(),
+        }
+    }
+}
+
 impl From<RuntimeError> for ApiError {
     fn from(error: RuntimeError) -> Self {
         match error {
@@ -202,6 +218,7 @@ impl From<RuntimeError> for ApiError {
                 Self::invalid(error.to_string()).code("budget_not_raised")
             }
             RuntimeError::File(error) => error.into(),
+            RuntimeError::Skill(error) => error.into(),
             error @ RuntimeError::Attachment { source: AttachmentError::NoFile(_), .. } => {
                 Self::not_found(error.to_string())
             }

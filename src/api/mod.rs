@@ -29,6 +29,7 @@ mod resources;
 pub mod schema;
 pub mod serve;
 mod sessions;
+mod skills;
 pub mod status;
 mod stream;
 mod threads;
@@ -185,6 +186,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         environments::endpoints(),
         models::endpoints(),
         files::endpoints(),
+        skills::endpoints(),
         sessions::endpoints(),
         resources::endpoints(),
     ];

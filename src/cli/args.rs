@@ -16,6 +16,7 @@ use crate::environment::networking::HostRule;
 use crate::environment::{Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
+use crate::runtime::skills::Wanted;
 
 pub use values::{Deny, Mount, NetworkWord, OnAsk, OutputFormat, Resumed, Route, TaskError, task};
 
@@ -91,6 +92,8 @@ pub enum Command {
     Fork(ForkArgs),
     /// Show what a session reached of the network, and what it was refused
     Net(NetArgs),
+    /// Show which skills sessions have here, or what is wrong with one
+    Skills(SkillsArgs),
     /// Serve the Managed Agents protocol over HTTP, for the official SDKs
     Serve(ServeArgs),
     /// Print the key that clients of the server need
@@ -173,6 +176,9 @@ pub struct RunArgs {
     /// Work on your files, on a layer over them, or on a copy [default: direct]
     #[arg(long, value_name = "MODE", value_parser = values::workspace_mode())]
     pub workspace_mode: Option<WorkspaceMode>,
+    /// Skills to have: none, those that you trust, or all that are found [default: trusted]
+    #[arg(long, value_name = "WHICH", value_parser = values::skills())]
+    pub skills: Option<Wanted>,
     /// Where the agent works.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -493,6 +499,45 @@ pub struct NetArgs {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `casemate skills`.
+#[derive(Debug, Clone, PartialEq, Args)]
+#[command(after_help = "\
+Examples:
+  casemate skills list
+  casemate skills check .agents/skills/release-notes")]
+pub struct SkillsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: SkillsCommand,
+}
+
+/// What to do with skills.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum SkillsCommand {
+    /// List the skills that are found here, and what becomes of each
+    #[command(after_help = "\
+Example:
+  casemate skills list --json | jq -r '.[] | select(.state == \"used\") | .name'
+
+They are looked for in .agents/skills and .claude/skills of the workspace and of each directory above it, up to
+the repository's root, then in the user's configuration and home. Of one name, the first counts.")]
+    List {
+        /// Directory whose skills to list too [default: current]
+        #[arg(long, short = 'C', value_name = "DIR")]
+        workspace: Option<PathBuf>,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what is wrong with a skill; exit code 1 if anything is
+    #[command(after_help = "Example:\n  casemate skills check .agents/skills/*")]
+    Check {
+        /// Directories with a SKILL.md in them
+        #[arg(value_name = "DIR", required = true)]
+        directories: Vec<PathBuf>,
+    },
 }
 
 /// `casemate sandbox`.

@@ -242,6 +242,7 @@ impl From<RuntimeError> for Failure {
             | E::NotBudgetable { .. }
             | E::Resource(_)
             | E::Repository(_)
+            | E::Skill(_)
             | E::Attachment { .. }
             | E::Terminated(_)
             | E::NothingToCompact(_)

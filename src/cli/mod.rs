@@ -23,6 +23,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod sessions;
+mod skills;
 pub mod terminal;
 mod watch;
 
@@ -67,6 +68,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitStatus, Failure> 
         Command::Rewind(args) => block_on(history::rewind(context, args)),
         Command::Fork(args) => block_on(history::fork(context, args)),
         Command::Net(args) => net::run(context, &args),
+        Command::Skills(args) => skills::run(context, args.command),
         Command::Serve(args) => serve::run(context, args),
         Command::Key => serve::key(context),
         Command::Sandbox(args) => sandbox::run(context, args.command),

@@ -9,6 +9,7 @@ use super::failure::{ExitStatus, Failure, allow_all};
 use super::render::plural;
 use super::sandbox;
 use super::sessions::find;
+use super::skills;
 use super::watch::{Presence, watch};
 use crate::agent::{Agent, AgentParams, ModelParams};
 use crate::event::{Confirmation, Seq};
@@ -28,6 +29,7 @@ pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, 
     let mut environment = sandbox::environment(&args.place)?;
     environment.workspace_mode = args.workspace_mode.unwrap_or_default();
     let spec = SessionSpec {
+        skills: skills::of_run(context, &config, &environment, args.skills.unwrap_or_default())?,
         title: Some(args.title.unwrap_or_else(|| title(&task))),
         max_turns: args.max_turns.unwrap_or(DEFAULT_MAX_TURNS),
         initial: vec![Input::text(task)],

@@ -143,6 +143,12 @@ fn show(
         rfc3339(row.created_at),
         rfc3339(row.updated_at),
     );
+    let skills = definition.pointer("/skills/shown").and_then(Value::as_array);
+    let names = skills.into_iter().flatten().filter_map(|skill| skill["name"].as_str());
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        text.push_str(&format!("  skills     {}\n", neutralise(&names.join(", "))));
+    }
     let mut go_on = format!("{} resume {} 'MESSAGE'", context.program(), row.id);
     if let Some(StopReason::RequiresAction { event_ids }) = &row.stop_reason {
         for call in event_ids {

@@ -16,6 +16,8 @@ use packages::Packages;
 pub const UPLOADS: &str = "/mnt/session/uploads";
 /// Where it leaves the files that it hands out, in the mode `own`.
 pub const OUTPUTS: &str = "/mnt/session/outputs";
+/// Where it finds its skills, in every mode.
+pub const SKILLS: &str = "/mnt/session/skills";
 
 /// How much isolation a session demands. A run never gets less than it asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::registries::Registries;
+use super::skills::discover::{FileSkills, SkillsConfig};
 use super::web::FileWeb;
 use crate::agent::rules::{Rules, RulesParams};
 use crate::environment::networking::HostRule;
@@ -173,6 +174,8 @@ pub struct Config {
     pub limits: Option<Budget>,
     /// Pages and searches.
     pub web: WebConfig,
+    /// Where the user's skills lie, and whose others are trusted.
+    pub skills: SkillsConfig,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -199,6 +202,8 @@ struct File {
     permissions: RulesParams,
     #[serde(default)]
     web: FileWeb,
+    #[serde(default)]
+    skills: FileSkills,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -327,6 +332,15 @@ impl Config {
             routes.push(rule.map_err(|e| at(format!("routes[{i}]: {e}")))?);
         }
 
+        let home = env.get("HOME").map(PathBuf::from);
+        let below = |dir: &Option<PathBuf>, name: &str| dir.as_ref().map(|dir| dir.join(name));
+        let skill_directories = [
+            below(&config_dir, "casemate/skills"),
+            below(&home, ".agents/skills"),
+            below(&home, ".claude/skills"),
+        ];
+        let skill_directories = skill_directories.into_iter().flatten().collect();
+        let skills = file.skills.checked(home.as_deref(), skill_directories).map_err(&at)?;
         let global =
             config_dir.map(|dir| dir.join("casemate/AGENTS.md")).filter(|path| path.is_file());
         Ok(Self {
@@ -347,6 +361,7 @@ impl Config {
                 .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
             web: file.web.checked(env).map_err(&at)?,
+            skills,
             providers,
             routes,
         })

@@ -9,6 +9,7 @@ use super::files::FileError;
 use super::packages::BuildError;
 use super::repositories::RepositoryError;
 use super::resources::ResourceError;
+use super::skills::SkillError;
 use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{MAX_INPUTS, MAX_TASK_BYTES};
 use crate::provider::ModelError;
@@ -66,6 +67,9 @@ pub enum RuntimeError {
     /// What a session was to be given, or to lose.
     #[error(transparent)]
     Resource(#[from] ResourceError),
+    /// A skill.
+    #[error(transparent)]
+    Skill(#[from] SkillError),
     /// A repository that cannot be had.
     #[error("the repository cannot be had: {0}")]
     Repository(#[from] RepositoryError),

@@ -51,7 +51,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+    pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { dir: path },

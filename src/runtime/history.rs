@@ -232,6 +232,7 @@ impl Runtime {
         let fork = Fork { mode, last, seal, rewound: moment.position, form: Form::Layer };
         let DiskSeal { home, work } =
             self.fork_disk(still, &self.disk(&id), &definition.environment, fork).await?;
+        self.disk(&id).link_skills_of(&still.place)?;
         let given = self.give_alike(&still.row.id, &id).await?;
         let title =
             title.or_else(|| still.row.title.as_ref().map(|title| format!("{title} (fork)")));

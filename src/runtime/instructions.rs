@@ -35,7 +35,7 @@ pub(super) fn find(workspace: &Path, global: Option<&Path>) -> Vec<Instructions>
 }
 
 /// The nearest directory at or above with a `.git`; the workspace itself if there is none.
-fn repository_root(workspace: &Path) -> PathBuf {
+pub(super) fn repository_root(workspace: &Path) -> PathBuf {
     let root = workspace.ancestors().find(|dir| dir.join(".git").symlink_metadata().is_ok());
     root.unwrap_or(workspace).to_owned()
 }

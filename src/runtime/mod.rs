@@ -27,6 +27,7 @@ pub mod repositories;
 pub mod resources;
 mod sandboxes;
 mod secrets;
+pub mod skills;
 mod update;
 mod warm;
 mod web;
@@ -83,6 +84,7 @@ use packages::{BuildError, Builder, Provided, Watcher, unwatched};
 use repositories::Repositories;
 use resources::NewResource;
 use sandboxes::{check_apart, check_workspace};
+use skills::Chosen;
 use warm::Warm;
 
 /// How a session stands while nobody drives it.
@@ -119,6 +121,8 @@ pub struct SessionSpec {
     pub budget: Option<Budget>,
     /// What it is given.
     pub resources: Vec<NewResource>,
+    /// Its skills, each with another name.
+    pub skills: Vec<Chosen>,
     /// What it is told at once: then it works as soon as it is there.
     pub initial: Vec<Input>,
 }
@@ -136,6 +140,7 @@ impl SessionSpec {
             metadata: BTreeMap::new(),
             budget: None,
             resources: Vec::new(),
+            skills: Vec::new(),
             initial: Vec::new(),
         }
     }
@@ -160,6 +165,8 @@ struct Shared {
     repositories: Repositories,
     /// Held by whoever gives a session something or takes it away: no two find the same place free.
     giving: tokio::sync::Mutex<()>,
+    /// The same for the stored skills.
+    skills: tokio::sync::Mutex<()>,
     web: Arc<Web>,
 }
 
@@ -183,13 +190,14 @@ impl Runtime {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         files::sweep(&config.data_dir, store.reader(), clock.now())?;
         resources::sweep(&config.data_dir, store.reader())?;
+        skills::library::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let web = Arc::new(config.web()?);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
         let (drivers, warm) = (Drivers::default(), Arc::default());
-        let giving = tokio::sync::Mutex::default();
+        let (giving, skills) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
         let repositories = Repositories::new(&config);
         let shared = Shared {
             store,
@@ -203,6 +211,7 @@ impl Runtime {
             watcher,
             repositories,
             giving,
+            skills,
             web,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -313,20 +322,23 @@ impl Runtime {
             let global = self.shared.config.global_instructions.as_deref();
             instructions::find(&spec.environment.workspace, global)
         };
+        let skills = self.announce(&mut spec);
+        let repositories: Vec<_> = spec.resources.iter().filter_map(NewResource::told).collect();
         let facts = Facts {
             workspace: &spec.environment.workspace,
             workspace_mode: spec.environment.workspace_mode,
+            repositories: &repositories,
             date: &date[..10],
             networking: (spec.environment.tier != Tier::None)
                 .then_some(&spec.environment.networking),
         };
-        let system = prompt::system(&facts, spec.agent.system.as_deref(), &instructions);
+        let system = prompt::system(&facts, &skills, spec.agent.system.as_deref(), &instructions);
         let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
         let budget = spec.budget.clone().or_else(by_default);
         budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
         let can_search = self.shared.config.web.search.is_some();
         let of_client = spec.origin.is_some();
-        let definition = Definition {
+        let mut definition = Definition {
             agent: web::offered(spec.agent, &spec.environment, of_client, can_search),
             environment: spec.environment,
             thread: ThreadId::mint(now),
@@ -334,14 +346,21 @@ impl Runtime {
             max_turns: spec.max_turns,
             budget: budget.clone(),
             origin: spec.origin.clone(),
+            skills,
         };
         let admission = Admission::to_new(self.reader(), &id, &definition, now);
         let Admitted { append, .. } = admission.admit(&spec.initial)?;
         // One that is all its own is made when something is to lie on it: a session without tools needs none.
-        if !own || !spec.resources.is_empty() {
+        if !own || !spec.resources.is_empty() || !spec.skills.is_empty() {
             self.make_disk(&id, &definition.environment).await?;
         }
-        let given = match self.give(&id, &spec.resources, &spec.initial).await {
+        let shown = &mut definition.skills.shown;
+        let put = self.put_skills(&self.disk(&id), spec.skills, shown).await;
+        let given = match put {
+            Ok(()) => self.give(&id, &spec.resources, &spec.initial).await,
+            Err(error) => Err(error),
+        };
+        let given = match given {
             Ok(given) => given,
             Err(error) => {
                 self.disk(&id).remove()?;

@@ -51,6 +51,18 @@ pub enum NewResource {
     },
 }
 
+impl NewResource {
+    /// A repository as the model is told of it: where it finds it, and of what address.
+    pub(super) fn told(&self) -> Option<(String, String)> {
+        match self {
+            Self::File { .. } => None,
+            Self::GithubRepository { url, mount_path, .. } => {
+                Some((mount_path.to_string(), url.to_string()))
+            }
+        }
+    }
+}
+
 /// What a session was given: the body of the resource's record, and what clients see of it besides its id and its times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -72,6 +72,7 @@ impl Host {
                 .filter(|_| environment.workspace_mode == WorkspaceMode::Overlay)
                 .and_then(|workspace| submount(workspace)),
             disk: disk.cloned(),
+            skills: disk.is_some_and(|disk| disk.skills().is_dir()),
             base: base_of(environment, disk)?,
             packages: None,
         })

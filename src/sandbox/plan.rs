@@ -12,7 +12,7 @@ use super::protect::{Found, Held, Hold};
 use super::repository::Repository;
 use super::{landlock, seccomp};
 use crate::environment::networking::Networking;
-use crate::environment::{Access, Environment, OUTPUTS, Tier, UPLOADS, WorkspaceMode};
+use crate::environment::{Access, Environment, OUTPUTS, SKILLS, Tier, UPLOADS, WorkspaceMode};
 use crate::limits::PROTECT_MOUNTS;
 
 /// The user id that a session has inside.
@@ -43,6 +43,8 @@ pub struct Host {
     pub submount: Option<PathBuf>,
     /// The session's own disk, if it has one.
     pub disk: Option<Place>,
+    /// Whether there are skills on it.
+    pub skills: bool,
     /// The sealed tree that its layer lies over, if it is a fork of another one's files.
     pub base: Option<PathBuf>,
     /// The environment's packages, if it has any.
@@ -474,6 +476,12 @@ fn mounts(
             kind: PathKind::Directory,
             access: Access::ReadWrite,
         });
+        mounts.extend(host.skills.then(|| Mount {
+            source: disk.skills(),
+            target: SKILLS.into(),
+            kind: PathKind::Directory,
+            access: Access::ReadOnly,
+        }));
     }
     if let Some(repository) = host.repository.as_ref().filter(|_| environment.tier == Tier::Full) {
         // What a session does to a version of its own stays apart; this is the user's.
@@ -640,6 +648,7 @@ pub(super) mod tests {
             repository: None,
             submount: None,
             disk: None,
+            skills: false,
             base: None,
             packages: None,
         }

@@ -129,6 +129,9 @@ fn trimmable(session: &Session, next: u64, limit: u64) -> Vec<EventId> {
             let tokens = tokens_of(std::slice::from_ref(block));
             newer += tokens;
             let Block::ToolResult { tool_use_id, content, .. } = block else { continue };
+            if is_of_skill(session, tool_use_id) {
+                continue;
+            }
             let smaller = content_tokens(&trimmed());
             if newer > limit / 4 && tokens > 2 * smaller && text_of(content) != TRIMMED {
                 saved += tokens - smaller;
@@ -139,6 +142,11 @@ fn trimmable(session: &Session, next: u64, limit: u64) -> Vec<EventId> {
     let enough = next.saturating_sub(saved) <= limit / 3 * 2;
     ids.reverse();
     if enough { ids } else { Vec::new() }
+}
+
+/// Whether that call read a skill: what the model goes by stays.
+fn is_of_skill(session: &Session, call: &str) -> bool {
+    session.context().kept().skills.iter().any(|read| read.call.as_str() == call)
 }
 
 /// The content of a result that is shown no more.
@@ -307,12 +315,38 @@ fn text(session: &Session, summary: &str, room: usize) -> String {
         files = format!("- {path}\n{files}");
     }
     section("Files that you changed", files.trim_end());
+    // In room of their own: half as much as all else may have.
+    section("Skills that you have read, word for word", &skills(session, room / 2));
     section("Your last steps, cut", &last_steps(session, room / 12));
     if kept.last != kept.first {
         section("The user's last message, word for word", &cut(&kept.last, room / 6));
     }
     section("Now", "Go on with the task. Look at a file again before you rely on what it holds.");
     text
+}
+
+/// The skills that the model goes by, whole, those that it read last before others; of the rest, what to read again.
+fn skills(session: &Session, room: usize) -> String {
+    let mut left = room;
+    let read = &session.context().kept().skills;
+    let mut parts: Vec<_> = read
+        .iter()
+        .rev()
+        .map(|read| {
+            let whole =
+                format!("<skill file=\"{}\">\n{}\n</skill>", read.path, read.text.trim_end());
+            match left.checked_sub(whole.len()) {
+                Some(rest) => {
+                    left = rest;
+                    whole
+                }
+                None => format!("{}: there is no room for it here; read it again.", read.path),
+            }
+        })
+        .collect();
+    parts.reverse();
+    parts.dedup();
+    parts.join("\n")
 }
 
 fn last_steps(session: &Session, room: usize) -> String {

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use crate::event::{ContentBlock, DocumentSource, Usage, text_of};
+use crate::id::EventId;
 use crate::limits::{
-    COMPACTION_ATTEMPTS, COMPACTION_MIN_TOKENS, KEPT_FILES, KEPT_INSTRUCTIONS, KEPT_WORDS_BYTES,
+    COMPACTION_ATTEMPTS, COMPACTION_MIN_TOKENS, KEPT_FILES, KEPT_INSTRUCTIONS, KEPT_SKILLS_BYTES,
+    KEPT_WORDS_BYTES,
 };
 use crate::provider::Block;
 
@@ -41,6 +43,21 @@ pub(super) struct Kept {
     pub(super) files: Vec<String>,
     /// What clients instructed the model to do.
     pub(super) instructions: Vec<String>,
+    /// What the model has read of its skills, the last one last.
+    pub(super) skills: Vec<SkillRead>,
+}
+
+/// A part of a skill's body that the model has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SkillRead {
+    /// The call that read it.
+    pub(super) call: EventId,
+    /// The file.
+    pub(super) path: String,
+    /// Which part of it: the arguments of the call.
+    pub(super) part: String,
+    /// What the model was shown.
+    pub(super) text: String,
 }
 
 /// The measures.
@@ -196,6 +213,17 @@ impl Context {
         kept.files.push(cut(path, 500));
         let many = kept.files.len().saturating_sub(KEPT_FILES);
         kept.files.drain(..many);
+    }
+
+    /// A skill's body was read. The same part again takes the place of what it was.
+    pub(super) fn follows(&mut self, read: SkillRead) {
+        let kept = Arc::make_mut(&mut self.kept);
+        kept.skills.retain(|known| known.part != read.part);
+        kept.skills.push(read);
+        let mut bytes: usize = kept.skills.iter().map(|read| read.text.len()).sum();
+        while bytes > KEPT_SKILLS_BYTES {
+            bytes -= kept.skills.remove(0).text.len();
+        }
     }
 }
 

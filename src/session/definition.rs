@@ -8,6 +8,8 @@ use crate::event::Budget;
 use crate::id::ThreadId;
 use crate::store::Origin;
 
+use super::skills::Skills;
+
 /// Everything about a session that its log does not say.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -27,4 +29,7 @@ pub struct Definition {
     /// The stored agent and environment that it was made of, as they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Its skills as they were at creation.
+    #[serde(default, skip_serializing_if = "Skills::is_empty")]
+    pub skills: Skills,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::compact;
 use super::context::text_tokens;
+use super::skills::Skills;
 use super::state::Session;
 use crate::environment::networking::Networking;
 use crate::environment::{OUTPUTS, UPLOADS, WorkspaceMode};
@@ -27,17 +28,25 @@ pub struct Facts<'a> {
     pub workspace: &'a Path,
     /// Whose files those are.
     pub workspace_mode: WorkspaceMode,
+    /// The git repositories in it: where, and of what address.
+    pub repositories: &'a [(String, String)],
     /// Today, as `2026-11-24`.
     pub date: &'a str,
     /// What the sandbox may reach; `None` where it has the host's own network.
     pub networking: Option<&'a Networking>,
 }
 
-/// The system prompt: a short rule of conduct, the facts, the agent's own words, then instructions, nearest last.
+/// The system prompt: a short rule of conduct, the facts, the skills, the agent's own words, then instructions, nearest
+/// last.
 ///
 /// It is made once per session, so that the prefix of every request is the same bytes.
 #[must_use]
-pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions]) -> String {
+pub fn system(
+    facts: &Facts<'_>,
+    skills: &Skills,
+    own: Option<&str>,
+    instructions: &[Instructions],
+) -> String {
     let mut text = String::from(
         "You are an agent that completes the user's task by calling tools. Act, then check what you did. \
          When the task is done, answer with a short summary and no tool call.\n",
@@ -63,6 +72,11 @@ pub fn system(facts: &Facts<'_>, own: Option<&str>, instructions: &[Instructions
              handed to the user when you have finished; nothing else is."
         )
         .expect("writing to a string cannot fail");
+    }
+    text.push_str(&skills.told());
+    for (path, url) in facts.repositories {
+        writeln!(text, "The git repository {url} is checked out at {path}.")
+            .expect("writing to a string cannot fail");
     }
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         write!(text, "\n{own}\n").expect("writing to a string cannot fail");
@@ -174,5 +188,21 @@ mod tests {
         let many: Vec<_> = (0..22).map(|i| format!("h{i}.example")).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         assert!(reach(&limited(&many, false)).ends_with(", h19.example, 2 more."));
+    }
+
+    #[test]
+    fn a_repository_is_named_with_its_place_and_address() {
+        let repository = ("/workspace/hello".to_owned(), "https://git.example/hello".to_owned());
+        let facts = Facts {
+            workspace: Path::new("/workspace"),
+            workspace_mode: WorkspaceMode::Own,
+            repositories: &[repository],
+            date: "2026-01-31",
+            networking: None,
+        };
+        let text = system(&facts, &Skills::default(), None, &[]);
+        let told =
+            "\nThe git repository https://git.example/hello is checked out at /workspace/hello.\n";
+        assert!(text.contains(told), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::context::{Context, tokens_of};
+use super::context::{Context, SkillRead, tokens_of};
 use super::{Definition, compact};
 use crate::agent::{Agent, Effect, ToolName};
 use crate::clock::Timestamp;
@@ -662,9 +662,15 @@ impl Session {
     }
 
     fn tool_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
+        let definition = Arc::clone(&self.definition);
         let call = self.call_mut(id);
         assert!(call.is_open(), "{id} has two results");
         let path = call.input.get("file_path").and_then(Value::as_str);
+        let reads = call.name == ToolName::Read.as_str() && !is_error;
+        let skill = path.filter(|path| reads && definition.skills.is_body(path)).map(|path| {
+            let part = serde_json::to_string(&call.input).expect("a map has string keys only");
+            SkillRead { call: id.clone(), path: path.to_owned(), part, text: text_of(content) }
+        });
         let written = path.filter(|_| call.effect() == Effect::Writes && !is_error);
         let written = written.map(str::to_owned);
         call.state = CallState::Answered { content: content.to_vec(), is_error };
@@ -677,6 +683,7 @@ impl Session {
         self.turn.repeats = if same { self.turn.repeats + 1 } else { 1 };
         self.turn.last_result = hash;
         written.iter().for_each(|path| self.context.touched(path));
+        skill.into_iter().for_each(|read| self.context.follows(read));
     }
 
     fn settle(&mut self, reason: &StopReason) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::recover::{self, OUTCOME_UNKNOWN};
+use super::skills::{ShownSkill, Skills};
 use super::state::{CallState, Session, Status};
 use super::step::{Step, intent, next_step};
 use super::{Definition, prompt};
@@ -31,6 +32,7 @@ fn definition() -> Arc<Definition> {
         max_turns: 3,
         budget: None,
         origin: None,
+        skills: Skills::default(),
     })
 }
 
@@ -492,4 +494,39 @@ fn an_interrupt_stops_the_step_that_did_not_know_of_it_and_no_other() {
     let next = interrupt.step(6);
     interrupt.trip(6);
     assert!(!next.is_cancelled(), "it is told twice, and late");
+}
+
+#[test]
+fn a_compaction_keeps_the_skills_that_were_read_as_far_as_there_is_room() {
+    let shown = ShownSkill {
+        name: "small".to_owned(),
+        description: "d".to_owned(),
+        from: "/somewhere".to_owned(),
+        digest: String::new(),
+    };
+    let skills = Skills { shown: vec![shown], of_repositories: Vec::new() };
+    let definition = Arc::new(Definition { skills, ..(*definition()).clone() });
+    let mut log = Log { definition, events: Vec::new() }
+        .says("go")
+        .then(EventBody::ContextMeasured { window: 8000, fixed: 500 });
+    let large = "x".repeat(20_000);
+    for (call, skill, text) in
+        [("a", "small", "Be kind."), ("b", "large", &large), ("c", "small", "Be brief.")]
+    {
+        let path = json!({ "file_path": format!("/mnt/session/skills/{skill}/SKILL.md") });
+        let read = EventBody::AgentToolUse {
+            name: "read".to_owned(),
+            input: path.as_object().unwrap().clone(),
+            evaluated_permission: Permission::Allow,
+            evaluation: None,
+        };
+        log = log.asks_model().add(call, read).answers("tool_use").results(call, text);
+    }
+    let facts = super::compact::facts(&log.session(), Some("## Task\nGo on."));
+    let EventBody::Compacted { text, after, .. } = &facts[0] else { panic!("{facts:?}") };
+    let small = "<skill file=\"/mnt/session/skills/small/SKILL.md\">\nBe brief.\n</skill>";
+    assert!(text.contains(small) && text.matches("<skill ").count() == 1, "{text}");
+    let gone = "/mnt/session/skills/large/SKILL.md: there is no room for it here; read it again.";
+    assert!(text.contains(gone), "{text}");
+    assert!(*after < 4000, "{after}");
 }

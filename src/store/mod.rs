@@ -161,6 +161,11 @@ impl Store {
         self.0.writer.write(0, move |db| records::put(db, &new)).await
     }
 
+    /// Makes records that belong together: all of them, or none.
+    pub async fn put_records(&self, new: Vec<NewRecord>) -> Result<Vec<Record>, StoreError> {
+        self.0.writer.write(0, move |db| records::put_all(db, &new)).await
+    }
+
     /// Removes records of a session and makes others that go with it, all or nothing: it must be there and not have
     /// ended. What is to go may be gone already.
     pub async fn exchange_records(
@@ -201,6 +206,16 @@ impl Store {
     pub async fn delete_record(&self, kind: &'static str, id: &str) -> Result<(), StoreError> {
         let id = id.to_owned();
         self.0.writer.write(0, move |db| records::delete(db, kind, &id)).await
+    }
+
+    /// Removes a record and all that goes with it.
+    pub async fn delete_record_whole(
+        &self,
+        kind: &'static str,
+        id: &str,
+    ) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.0.writer.write(0, move |db| records::delete_whole(db, kind, &id)).await
     }
 
     /// The position of the session's last committed event, now and from now on: look at the value first, then wait for

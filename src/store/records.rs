@@ -104,6 +104,14 @@ pub(super) fn put(db: &Database, new: &NewRecord) -> Result<Done<Record>, StoreE
     Ok(Done { value, effect: Effect::None })
 }
 
+/// All of them, or none.
+pub(super) fn put_all(db: &Database, new: &[NewRecord]) -> Result<Done<Vec<Record>>, StoreError> {
+    db.atomically(|| {
+        let records = new.iter().map(|new| put(db, new).map(|done| done.value));
+        Ok(Done { value: records.collect::<Result<_, _>>()?, effect: Effect::None })
+    })
+}
+
 pub(super) fn change(
     db: &Database,
     kind: &'static str,
@@ -202,6 +210,15 @@ pub(super) fn delete(db: &Database, kind: &str, id: &str) -> Result<Done<()>, St
         return Err(StoreError::NoRecord { id: id.to_owned() });
     }
     Ok(Done { value: (), effect: Effect::None })
+}
+
+/// With it goes whatever goes with it.
+pub(super) fn delete_whole(db: &Database, kind: &str, id: &str) -> Result<Done<()>, StoreError> {
+    db.atomically(|| {
+        let done = delete(db, kind, id)?;
+        delete_of(db, id)?;
+        Ok(done)
+    })
 }
 
 /// Removes records and makes others, all of it or nothing, for a session that must be there and not have ended. One that is

@@ -15,6 +15,7 @@ mod real_model;
 mod repositories;
 mod sandbox;
 mod session;
+mod skills;
 mod support;
 mod tidy;
 mod tls;

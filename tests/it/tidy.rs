@@ -60,7 +60,8 @@ fn imports(code: &str) -> Vec<&str> {
 }
 
 fn layers() -> BTreeMap<&'static str, Vec<&'static str>> {
-    const VOCABULARY: [&str; 6] = ["id", "clock", "limits", "event", "agent", "environment"];
+    const VOCABULARY: [&str; 7] =
+        ["id", "clock", "limits", "event", "agent", "environment", "skill"];
     // What each may know besides the vocabulary and itself.
     let session = ["store", "provider", "sandbox", "egress", "tool", "web"];
     let runtime = ["store", "provider", "sandbox", "egress", "tool", "web", "session"];

@@ -10,6 +10,7 @@ use crate::api::body::{Node, Object, Tri};
 use crate::api::error::ApiError;
 use crate::id::AgentId;
 use crate::runtime::Reader;
+use crate::runtime::skills::Chosen;
 
 /// What a session is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Resolved {
     pub agent: Agent,
     /// `session.agent`, as clients see it.
     pub snapshot: Value,
+    /// Its skills, each at a version.
+    pub skills: Vec<Chosen>,
 }
 
 /// Reads `agent` of a new session: an id, `{type: agent, id, version?}`, or `{type: agent_with_overrides, …}`. The
@@ -31,7 +34,7 @@ pub struct Resolved {
 /// Names the field that is wrong; an agent that is not there or archived.
 pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
     if node.value().is_string() {
-        return resolved(reader, &find(reader, node, node.string()?, None)?);
+        return resolved(reader, node, find(reader, node, node.string()?, None)?);
     }
     if !node.value().is_object() {
         return Err(node.refuse("must be the id of an agent, or an object"));
@@ -53,7 +56,7 @@ pub fn resolve(reader: &Reader, node: &Node<'_>) -> Result<Resolved, ApiError> {
     if overrides {
         stored.definition.check_whole().map_err(|error| error.below(node.path()))?;
     }
-    resolved(reader, &stored)
+    resolved(reader, node, stored)
 }
 
 /// The agent of a session after `{tools?, mcp_servers?}`: `agent` is what runs now, `snapshot` what is shown now.
@@ -111,12 +114,14 @@ fn override_fields(definition: &mut Definition, object: &mut Object<'_>) -> Resu
     definition.replace_lists(object)
 }
 
-fn resolved(reader: &Reader, stored: &Stored) -> Result<Resolved, ApiError> {
+fn resolved(reader: &Reader, node: &Node<'_>, mut stored: Stored) -> Result<Resolved, ApiError> {
+    let skills = stored.settle_skills(reader, node.path())?;
     let broken = |what: &str| ApiError::internal(format!("the stored agent has no good {what}"));
     Ok(Resolved {
         id: stored.record.id.parse().map_err(|_| broken("id"))?,
         version: stored.record.revision.try_into().map_err(|_| broken("version"))?,
         agent: stored.definition.runnable(),
         snapshot: stored.snapshot(reader)?,
+        skills,
     })
 }

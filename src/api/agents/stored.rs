@@ -10,6 +10,8 @@ use crate::agent::{MAX_NAME_CHARS, MAX_SYSTEM_CHARS};
 use crate::api::body::{Node, Object, Tri, metadata, patched_metadata};
 use crate::api::error::ApiError;
 use crate::event::rfc3339;
+use crate::limits::MAX_SESSION_SKILLS;
+use crate::runtime::skills::{Chosen, Source, library};
 use crate::runtime::{Reader, Record};
 
 /// The kind of its records.
@@ -20,7 +22,6 @@ const MAX_SERVERS: usize = 20;
 const MAX_SERVER_NAME_CHARS: usize = 255;
 const MAX_URL_CHARS: usize = 2048;
 const MAX_ROLE_CHARS: usize = 2048;
-const MAX_SKILLS: usize = 500;
 const MAX_SKILL_CHARS: usize = 255;
 const MAX_DESCRIPTION_CHARS: usize = 10_000;
 
@@ -55,6 +56,26 @@ pub(super) struct Skill {
     version: String,
 }
 
+impl Skill {
+    /// The stored skill that is meant, at one version; from now on it is that one, also where `latest` was said.
+    fn settle(&mut self, reader: &Reader, path: &str) -> Result<Chosen, ApiError> {
+        if self.r#type == "anthropic" {
+            let problem = format!(
+                "`{}` is a skill of the hosted service's own, which this server does not have; upload a skill of your own \
+                 and name it as `custom`",
+                self.skill_id
+            );
+            return Err(ApiError::field(path, problem));
+        }
+        let chosen = library::choose(reader, &self.skill_id, &self.version);
+        let chosen = chosen.map_err(|error| ApiError::from(error).at(path))?;
+        if let Source::Stored { version, .. } = &chosen.source {
+            self.version = version.to_string();
+        }
+        Ok(chosen)
+    }
+}
+
 /// As whom its sessions run, where that means something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -83,6 +104,16 @@ pub(super) fn at(
 }
 
 impl Stored {
+    /// The skills of a session that is made of it now: `path` is where the session names the agent.
+    pub(super) fn settle_skills(
+        &mut self,
+        reader: &Reader,
+        path: &str,
+    ) -> Result<Vec<Chosen>, ApiError> {
+        let skills = self.definition.skills.iter_mut().enumerate();
+        skills.map(|(at, skill)| skill.settle(reader, &format!("{path}.skills[{at}]"))).collect()
+    }
+
     pub(super) fn of(record: Record) -> Result<Self, ApiError> {
         let definition = Definition::deserialize(&record.body).map_err(|error| {
             ApiError::internal(format!("the stored agent {} cannot be read: {error}", record.id))
@@ -373,7 +404,7 @@ fn read_servers(node: &Node<'_>) -> Result<Vec<Server>, ApiError> {
 
 fn read_skills(node: &Node<'_>) -> Result<Vec<Skill>, ApiError> {
     let mut skills: Vec<Skill> = Vec::new();
-    for entry in node.list(MAX_SKILLS)? {
+    for entry in node.list(MAX_SESSION_SKILLS)? {
         let mut object = entry.object()?;
         let kind = object.need("type")?;
         let r#type = kind.string()?.to_owned();

@@ -29,6 +29,16 @@ impl Agents {
         self.runtime.put_record(KIND, id.to_owned(), None, definition.body()).await.unwrap();
     }
 
+    /// A stored skill with one version.
+    async fn put_skill(&self, id: &str, version: &str) {
+        let skill = json!({ "name": "x", "display_name": "x" });
+        let facts = json!({ "name": "x", "description": "d", "digest": "", "size_bytes": 1 });
+        let owner = Some(id.to_owned());
+        self.runtime.put_record("skill", id.to_owned(), None, skill).await.unwrap();
+        let put = self.runtime.put_record("skill_version", version.to_owned(), owner, facts);
+        put.await.unwrap();
+    }
+
     async fn rename(&self, id: &str, name: &str) {
         let record = self.runtime.reader().record(KIND, id).unwrap().unwrap();
         let mut body = record.body.clone();
@@ -129,6 +139,7 @@ async fn a_reference_pins_a_version() {
 #[tokio::test]
 async fn an_override_replaces_the_whole_field_of_this_session() {
     let agents = Agents::new();
+    agents.put_skill("skill_x", "skillver_x").await;
     agents.put("agent_a", &full()).await;
     let plain = agents.resolve(&json!("agent_a")).unwrap();
     let with = |field: &str, value: Value| {
@@ -183,8 +194,47 @@ async fn an_override_replaces_the_whole_field_of_this_session() {
 }
 
 #[tokio::test]
+async fn a_skill_is_one_version_from_the_creation_of_a_session_on() {
+    let agents = Agents::new();
+    agents.put_skill("skill_x", "skillver_x").await;
+    agents.put_skill("skill_y", "skillver_y").await;
+    agents.put("agent_a", &full()).await;
+    let with = |kind: &str, id: &str, version: &str| {
+        let skills = json!([{ "type": kind, "skill_id": id, "version": version }]);
+        agents
+            .resolve(&json!({ "type": "agent_with_overrides", "id": "agent_a", "skills": skills }))
+    };
+    let shown = json!([{ "type": "custom", "skill_id": "skill_x", "version": "skillver_x" }]);
+    for version in ["latest", "skillver_x"] {
+        let found = with("custom", "skill_x", version).unwrap();
+        assert_eq!((&found.snapshot["skills"], found.skills.len()), (&shown, 1), "{version}");
+    }
+    assert_eq!(agents.resolve(&json!("agent_a")).unwrap().snapshot["skills"], shown);
+    for (kind, id, version, expected) in [
+        ("custom", "skill_z", "latest", "404 agent.skills[0]: there is no skill `skill_z`"),
+        ("custom", "x", "latest", "404 agent.skills[0]: there is no skill `x`"),
+        (
+            "custom",
+            "skill_x",
+            "skillver_y",
+            "404 agent.skills[0]: the skill `skill_x` has no version `skillver_y`",
+        ),
+        (
+            "anthropic",
+            "xlsx",
+            "latest",
+            "400 agent.skills[0]: `xlsx` is a skill of the hosted service's own, which this server does not have; upload \
+             a skill of your own and name it as `custom`",
+        ),
+    ] {
+        assert_eq!(with(kind, id, version).unwrap_err(), expected);
+    }
+}
+
+#[tokio::test]
 async fn what_runs_is_what_can_run() {
     let agents = Agents::new();
+    agents.put_skill("skill_x", "skillver_x").await;
     agents.put("agent_a", &full()).await;
     let grant = |name, permission_policy| ToolGrant { name, permission_policy };
     let expected = Agent {
@@ -254,6 +304,7 @@ async fn a_snapshot_holds_a_roster_in_full() {
 #[tokio::test]
 async fn a_living_session_changes_its_tools_only() {
     let agents = Agents::new();
+    agents.put_skill("skill_x", "skillver_x").await;
     agents.put("agent_a", &full()).await;
     let Resolved { agent, snapshot, .. } = agents.resolve(&json!("agent_a")).unwrap();
     let change = |body: &Value| {

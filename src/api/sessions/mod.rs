@@ -282,6 +282,7 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         metadata: pairs.into_iter().map(|(key, value)| (key, text(&value))).collect(),
         budget,
         resources: given.unwrap_or_default(),
+        skills: agent.skills,
         initial: initial.unwrap_or_default(),
         ..SessionSpec::new(agent.agent, place)
     })

@@ -217,7 +217,7 @@ fn help(words: &[&str]) -> String {
 
 #[test]
 fn every_help_is_pinned_and_fits() {
-    let paths: [&[&str]; 26] = [
+    let paths: [&[&str]; 29] = [
         &[],
         &["run"],
         &["resume"],
@@ -241,6 +241,9 @@ fn every_help_is_pinned_and_fits() {
         &["env", "rm"],
         &["doctor"],
         &["net"],
+        &["skills"],
+        &["skills", "list"],
+        &["skills", "check"],
         &["demo"],
         &["completions"],
         &["man"],

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::environment::{Access, Tier, WorkspaceMode};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TASK_BYTES;
+use crate::runtime::skills::Wanted;
 
 /// What a run prints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,6 +116,11 @@ pub(super) fn network() -> impl TypedValueParser<Value = NetworkWord> {
 /// `--sandbox`, from most to least.
 pub(super) fn tier() -> impl TypedValueParser<Value = Tier> {
     one_of([Tier::Full, Tier::Landlock, Tier::None], Tier::as_str)
+}
+
+/// `--skills`.
+pub(super) fn skills() -> impl TypedValueParser<Value = Wanted> {
+    one_of([Wanted::None, Wanted::Trusted, Wanted::All], Wanted::as_str)
 }
 
 /// `--require-tier`: a number, or the tier's name.

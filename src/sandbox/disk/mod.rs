@@ -20,6 +20,7 @@ mod restore;
 mod seal;
 mod session;
 mod shared;
+mod skills;
 mod tree;
 mod uploads;
 
@@ -36,6 +37,7 @@ pub use place::Place;
 pub(super) use restore::remove_all;
 pub use seal::{SealNumber, Sealed};
 pub use session::{Disk, DiskSeal, Fork, Form, SealReport};
+pub use skills::digest;
 pub use uploads::{Shown, link_or_copy};
 
 use crate::limits::{SEAL_DIRECT_BYTES, SEAL_DIRECT_FILES};

@@ -8,6 +8,7 @@
 //! sealed           holds what is sealed of it, which lies with that of the others: see `shared.rs`
 //! own/workspace    the same in the mode `own`; `own/outputs` is what it hands out
 //! uploads/         what it was given in that mode; it is shown that, and cannot change it
+//! skills/          its skills, in every mode; the same
 //! repositories/    what is known of those that it was given: see `repositories.rs`
 //! made             an empty file that is as old as the disk
 //! applied          which of the user's files were written by an `apply`, and when
@@ -140,6 +141,12 @@ impl Place {
     #[must_use]
     pub fn uploads(&self) -> PathBuf {
         self.root.join("uploads")
+    }
+
+    /// The session's skills, a directory each.
+    #[must_use]
+    pub fn skills(&self) -> PathBuf {
+        self.root.join("skills")
     }
 
     pub(super) fn repositories(&self) -> PathBuf {

@@ -38,9 +38,14 @@ pub(super) fn upload(server: &Server, parts: &[Part<'_>]) -> Reply {
 
 /// The same of a server that may be gone, or go meanwhile.
 pub(super) fn attempt_upload(server: &Server, parts: &[Part<'_>]) -> Option<Reply> {
+    attempt_form(server, "/v1/files", parts)
+}
+
+/// A form to any path.
+pub(super) fn attempt_form(server: &Server, path: &str, parts: &[Part<'_>]) -> Option<Reply> {
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
     let headers = [("x-api-key", server.key.as_str()), ("content-type", kind.as_str())];
-    server.attempt("POST", "/v1/files", &headers, &form(parts))
+    server.attempt("POST", path, &headers, &form(parts))
 }
 
 pub(super) fn file<'a>(name: &'a str, bytes: &'a [u8]) -> Part<'a> {

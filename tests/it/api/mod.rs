@@ -12,6 +12,7 @@ mod outputs;
 mod resources;
 pub(crate) mod server;
 pub(crate) mod sessions;
+mod skills;
 mod stream;
 mod threads;
 mod transport;
