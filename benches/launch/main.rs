@@ -4,20 +4,22 @@
 //! `cargo bench --bench launch`, as root and as an ordinary user: root also maps the owner of the workspace, and has control
 //! groups. The floor is `floor.c`, built with `cc`; without one, or without bubblewrap, that contestant is left out.
 //!
-//! On two cores, run before everything else (`chrt -f 10`), medians as root:
+//! On two cores that other builds kept busy (load 25 to 36), run before everything else (`chrt -f 10`), medians:
 //!
-//! | | before | now | goal |
-//! |---|---|---|---|
-//! | launch until ready / bubblewrap | 0.89 | 0.71 | 0.6 |
-//! | the same / floor | 2.5 | 2.0 | 1.3 |
-//! | taken from those that are warm | 0.52 ms | 0.23 ms | 0.1 ms |
-//! | 100 at once | 359 ms | 243 ms | 250 ms |
-//! | memory of one that waits (Pss) | 0.62 MB | 0.64 MB | 1 MB |
+//! | | at first, root | root | ordinary user | goal |
+//! |---|---|---|---|---|
+//! | launch until ready / bubblewrap | 0.89 | 0.79 (least times: 0.71) | 0.68 (0.66) | 0.6 |
+//! | the same / floor | 2.5 | 2.0 | 1.6 | 1.3 |
+//! | taken from those that are warm | 0.52 ms | 0.30 ms (0.23) | 0.22 ms (0.20) | 0.1 ms |
+//! | 100 at once | 359 ms | 290 ms (261) | 233 ms (229) | 250 ms |
+//! | `sandbox exec -- true` / bubblewrap | 2.9 | 2.2 | 2.2 | |
+//! | memory of one that waits (Pss) | 0.62 MB | 0.61 MB | 0.28 MB | 1 MB |
 //!
-//! The first column was measured beside more load than the second; what the ratios compare was not. The first three goals
-//! are not met. Of a launch traced at 3.6 ms, the namespaces take 0.64 (half a millisecond is the network's), the filter
-//! 0.19, three forks 0.25, 45 mounts with their places about 1.0, the self-test 0.12. Of a take, half is the plan that is
-//! made anew.
+//! The first three goals are not met. Of a guest's own 4 ms (each system call traced, which costs a fifth of them), leaving
+//! the old root takes 0.44 (the kernel waits for all processors), 22 mounts 0.36, 49 directories 0.25, the filter 0.17, and
+//! 1.4 are spent in the process itself, page faults of a fork among them; of its outer
+//! process's 2.4 ms, namespaces take 0.85 (half of it the network's), taking 25 directories 0.28. Of a take, half is the
+//! plan that is made anew.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -52,8 +52,8 @@ impl Context {
             config_file: self.global.config.clone(),
             routes: Vec::new(),
         };
-        match Config::load(&self.env, &flags) {
-            Ok(config) => Ok(Some(config.data_dir)),
+        match Config::place(&self.env, &flags) {
+            Ok(place) => Ok(Some(place)),
             Err(ConfigError::NoHome) => Ok(None),
             Err(e) => Err(e.into()),
         }

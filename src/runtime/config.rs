@@ -367,6 +367,16 @@ impl Config {
         })
     }
 
+    /// Where sessions are kept, by the same flags, environment and file, without the rest of the settings.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn place(env: &Env, flags: &Overrides) -> Result<PathBuf, ConfigError> {
+        let config_dir = directory(env, "XDG_CONFIG_HOME", ".config")?;
+        let (_, file) = read_file(flags, config_dir.as_deref())?;
+        data_dir(env, flags, file.data_dir)
+    }
+
     /// The model of a run that names none: the file's, or that of the first key that is set.
     #[must_use]
     pub fn default_model(&self) -> Option<String> {

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::config::Env;
 use crate::environment::networking::HostRule;
 
-/// Variables that hold the URL of a registry, or several.
-const VARIABLES: [&str; 9] = [
+/// Variables that hold the URL of a registry, or several, or what goes with one.
+const VARIABLES: [&str; 10] = [
     "PIP_INDEX_URL",
     "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
     "UV_INDEX_URL",
     "UV_DEFAULT_INDEX",
     "UV_INDEX",

@@ -57,6 +57,8 @@ pub struct Bounds {
     pub processes: Option<u64>,
     /// Bytes by which one command may fill the workspace's file system.
     pub disk: Option<u64>,
+    /// Bytes that one file may have.
+    pub file: Option<u64>,
     /// Bytes that one command may print.
     pub output: Option<u64>,
     /// Seconds that one command may pass without output and without processor time.
@@ -85,6 +87,7 @@ impl Bounds {
             memory: plan.limit(Resource::Memory).filter(|_| own || oom.is_some()),
             processes: plan.limit(Resource::Nproc).filter(|_| own),
             disk: plan.limit(Resource::Disk),
+            file: plan.limit(Resource::Fsize),
             output: plan.limit(Resource::Output),
             idle: plan.limit(Resource::Idle),
             oom: oom.map(Arc::new),

@@ -49,13 +49,11 @@ pub(super) enum Mechanism {
     SealedProgram,
     /// A layer over a directory, without privileges.
     Overlay,
-    /// More user ids than one.
-    SubordinateIds,
 }
 
 impl Mechanism {
     /// All of them, those that others rest on first.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::UserNamespace,
         Self::Namespaces,
         Self::Loopback,
@@ -67,7 +65,6 @@ impl Mechanism {
         Self::IdmappedMount,
         Self::SealedProgram,
         Self::Overlay,
-        Self::SubordinateIds,
     ];
 
     fn word(self) -> String {
@@ -150,7 +147,6 @@ fn attempt(mechanism: Mechanism) -> Outcome {
         Mechanism::IdmappedMount => idmapped_mount(),
         Mechanism::SealedProgram => sealed_program(),
         Mechanism::Overlay => overlay(),
-        Mechanism::SubordinateIds => subordinate_ids(),
     };
     match attempt {
         Ok(seen) => Outcome::Works(seen),
@@ -298,7 +294,7 @@ fn sealed_program() -> Attempt {
     let copy = program::sealed_copy().map_err(|e| ("copying", e))?;
     let status = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()))
         .arg0(PROBE_NAME)
-        .arg(Mechanism::SubordinateIds.word())
+        .arg(Mechanism::Landlock.word())
         .stdout(Stdio::null())
         .status();
     match status.map_err(|e| ("starting it", e))?.success() {
@@ -320,28 +316,4 @@ fn overlay() -> Attempt {
         .map_err(of("mounting the layer"))?;
     File::create("/tmp/m/file").map_err(|e| ("writing to the layer", e))?;
     Ok("a file was written to a layer".to_owned())
-}
-
-fn subordinate_ids() -> Attempt {
-    let doing = "looking for them";
-    let uid = nix::unistd::geteuid().to_string();
-    let users = std::fs::read_to_string("/etc/passwd").map_err(|e| (doing, e))?;
-    let name = users.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        (fields.get(2) == Some(&uid.as_str())).then(|| fields[0].to_owned())
-    });
-    let ranges = std::fs::read_to_string("/etc/subuid").map_err(|e| (doing, e))?;
-    let range = ranges.lines().find_map(|line| {
-        let (owner, range) = line.split_once(':')?;
-        (owner == uid || Some(owner) == name.as_deref()).then_some(range)
-    });
-    let Some(range) = range else {
-        return Err((doing, io::Error::other("/etc/subuid gives this user none")));
-    };
-    let tools = ["/usr/bin/newuidmap", "/bin/newuidmap"];
-    let runs = |tool: &&str| nix::unistd::access(*tool, nix::unistd::AccessFlags::X_OK).is_ok();
-    match tools.iter().find(|tool| runs(tool)) {
-        Some(_) => Ok(format!("range {range}")),
-        None => Err((doing, io::Error::other("the program newuidmap is missing"))),
-    }
 }

@@ -197,8 +197,8 @@ fn memory(at_path: &Path, options: &str, flags: MsFlags) -> Result<(), Failure> 
 
 /// What the root has of its own: directories, links, and an `/etc` that names nobody of the host.
 fn skeleton(plan: &Plan) -> io::Result<()> {
-    for dir in ["etc", "proc", "sys", "dev/pts", "dev/shm", "tmp", "var", "run", "home"] {
-        std::fs::create_dir_all(dir)?;
+    for dir in ["etc", "proc", "sys", "dev", "dev/pts", "dev/shm", "tmp", "var", "run", "home"] {
+        std::fs::create_dir(dir)?;
     }
     symlink("/run", "var/run")?;
     symlink("/proc/self/fd", "dev/fd")?;
@@ -320,7 +320,7 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
         let stage = |e: io::Error| at("mount", &path.display(), &e);
         match item {
             Item::Memory(path, mib) => {
-                std::fs::create_dir_all(&spot).map_err(stage)?;
+                make_spot(&spot, &PathKind::Directory).map_err(stage)?;
                 let mode = if path.starts_with("/home") { "0700" } else { "1777" };
                 let options = format!("size={mib}m,nr_inodes=512k,mode={mode}");
                 let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -328,8 +328,7 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
                 memory(&spot, &options, flags)?;
             }
             Item::Link(to) => {
-                make_parent(&spot).map_err(stage)?;
-                symlink(to, &spot).map_err(stage)?;
+                with_parent(&spot, || symlink(to, &spot)).map_err(stage)?;
             }
             Item::Tree(tree) => {
                 make_spot(&spot, &tree.kind).map_err(stage)?;
@@ -384,8 +383,14 @@ fn stack(
     Ok(())
 }
 
-fn make_parent(spot: &Path) -> io::Result<()> {
-    spot.parent().map_or(Ok(()), std::fs::create_dir_all)
+/// Makes something, and the directory that it is to be in if that is not there: most are.
+fn with_parent(spot: &Path, make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match (make(), spot.parent()) {
+        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(parent).and_then(|()| make())
+        }
+        (made, _) => made,
+    }
 }
 
 /// Something to mount upon, unless an outer mount has it already.
@@ -394,11 +399,7 @@ fn make_spot(spot: &Path, kind: &PathKind) -> io::Result<()> {
         PathKind::Directory => std::fs::create_dir(spot),
         PathKind::File | PathKind::Link(_) => std::fs::File::create_new(spot).map(drop),
     };
-    let made = match make() {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => make_parent(spot).and_then(|()| make()),
-        other => other,
-    };
-    match made {
+    match with_parent(spot, make) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     }

@@ -92,7 +92,6 @@ fn about(mechanism: Mechanism) -> (&'static str, bool, &'static str) {
         Mechanism::IdmappedMount => ("mapped owners", false, "workspace owner"),
         Mechanism::SealedProgram => ("sealed program", false, "sealed program"),
         Mechanism::Overlay => ("overlay", false, "overlay"),
-        Mechanism::SubordinateIds => ("subordinate ids", false, "subordinate ids"),
     }
 }
 

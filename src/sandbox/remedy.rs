@@ -90,9 +90,6 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
              copy instead"
             .to_owned(),
         "overlay" => "Layers without privileges need Linux 5.11 or newer with the module: `sudo modprobe overlay`".to_owned(),
-        "subordinate ids" => "Give this user some: `sudo apt install uidmap && sudo usermod --add-subuids 100000-165535 \
-             --add-subgids 100000-165535 $USER`"
-            .to_owned(),
         "start" if errno == libc::EMFILE || errno == libc::ENFILE => {
             "Too many files are open: raise `ulimit -n`".to_owned()
         }

@@ -12,11 +12,13 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::hint;
 use super::output::Spool;
 use super::processes::{self, Ticks};
 use super::shell::{Ended, Shell};
 use super::watch::Watch;
 use super::{Refusal, input};
+use crate::event::ContentBlock;
 use crate::limits::{BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS, IDLE_LOOK};
 use crate::sandbox::wire::ToolReply;
 use crate::sandbox::{GuestContext, size};
@@ -202,7 +204,11 @@ impl State {
             let limit = self.context.bounds.output.filter(|_| output.total() > limit);
             limit.map(|limit| format!("output limit {}", size(limit)))
         };
-        let passed = passed.or_else(too_much).or_else(|| idle.limit_passed());
+        let too_large = || match ended {
+            Ok(Ended::Done(code)) => self.watch.limit_of(code),
+            _ => None,
+        };
+        let passed = passed.or_else(too_much).or_else(|| idle.limit_passed()).or_else(too_large);
         self.directory = shell.directory().to_owned();
         let ended = ended.map_err(|e| {
             self.end();
@@ -218,7 +224,11 @@ impl State {
             None if cancelled.load(Ordering::Relaxed) => Why::Cancelled,
             None => Why::Late(timeout),
         };
-        Ok(report(overheard, output, ended, &why, &self.directory))
+        let mut reply = report(overheard, output, ended, &why, &self.directory);
+        if let Some(hint) = hint::of(command, &reply) {
+            reply.content.push(ContentBlock::text(hint));
+        }
+        Ok(reply)
     }
 
     /// Ends the shell with all that it started.

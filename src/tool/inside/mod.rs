@@ -8,6 +8,7 @@ mod edit;
 mod files;
 mod glob;
 mod grep;
+mod hint;
 mod input;
 mod media;
 mod names;

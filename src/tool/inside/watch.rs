@@ -100,6 +100,12 @@ impl Watch {
     pub(super) fn processes_limit(&self) -> Option<u64> {
         self.0.bounds.processes
     }
+
+    /// The limit whose signal ended a command with this exit code, if one did.
+    pub(super) fn limit_of(&self, code: i32) -> Option<String> {
+        let limit = self.0.bounds.file.filter(|_| code == 128 + Signal::SIGXFSZ as i32)?;
+        Some(format!("file size limit {}", size(limit)))
+    }
 }
 
 impl Shared {
@@ -151,7 +157,15 @@ impl Shared {
         if self.bounds.oom.is_none() && memory.is_some_and(usage::is_over) {
             return Some(self.memory_limit());
         }
-        let (before, now) = self.call().free.zip(self.free())?;
+        let (before, killed) = {
+            let call = self.call();
+            (call.free?, call.killed)
+        };
+        // The kernel ends one process at a time, and the next of many hogs takes what that one had.
+        if self.killed() > killed {
+            return Some(self.memory_limit());
+        }
+        let now = self.free()?;
         let disks = before.into_iter().zip(now);
         disks.map(|(before, now)| (before.saturating_sub(now), now)).find_map(|(filled, now)| {
             if let Some(limit) = disk.filter(|limit| filled > *limit) {

@@ -3,6 +3,7 @@
 mod api;
 mod builds;
 mod failures;
+mod installs;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
