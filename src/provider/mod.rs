@@ -9,8 +9,12 @@
 
 pub mod anthropic;
 pub mod assemble;
+#[cfg(test)]
+mod corpus;
 mod failure;
 pub mod http;
+mod literal;
+mod offered;
 pub mod openai;
 pub mod prices;
 pub mod repair;

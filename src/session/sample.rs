@@ -136,6 +136,7 @@ impl Driver {
         mut shown: Option<&mut Shown>,
     ) -> Result<Outcome, DriveError> {
         let model = Arc::clone(&self.parts.model);
+        let tools = Arc::clone(&request.tools);
         let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
@@ -169,7 +170,7 @@ impl Driver {
         let usage = assembler.usage();
         Ok(match assembler.finish() {
             Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer, usage),
-            Ok(answer) => Outcome::Answered(answer),
+            Ok(answer) => Outcome::Answered(answer.fitted(&tools)),
             Err(error) => Outcome::Failed(error, usage),
         })
     }

@@ -39,7 +39,7 @@ pub enum CallState {
     /// It waits for the user.
     Waiting,
     /// It must not run; the model is told why.
-    Denied(Option<String>),
+    Denied(Denial),
     /// It may have had an effect.
     Started,
     /// It has its one result.
