@@ -66,7 +66,8 @@ impl Case {
         }
         if let Some(arguments) = &self.arguments {
             let name = self.name.as_deref().unwrap_or("bash");
-            let begun = json!({"index": 0, "id": "call_1", "function": {"name": name, "arguments": ""}});
+            let begun =
+                json!({"index": 0, "id": "call_1", "function": {"name": name, "arguments": ""}});
             deltas.push(json!({"tool_calls": [begun]}));
             for piece in pieces(arguments, piece) {
                 let more = json!({"index": 0, "function": {"arguments": piece}});
@@ -143,7 +144,8 @@ fn broken_answers_are_repaired_or_refused_and_never_guessed() {
         broken - repaired
     );
     println!("{figures}");
-    let written = include_str!("../../docs/figures.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    let written =
+        include_str!("../../docs/figures.md").split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(written.contains(&figures), "docs/figures.md says otherwise: {figures}");
 }
 

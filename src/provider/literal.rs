@@ -196,8 +196,8 @@ fn unicode(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     if !(0xd800..0xe000).contains(&first) {
         return char::from_u32(first.into());
     }
-    let begins = chars.next().is_some_and(|(_, c)| c == '\\')
-        && chars.next().is_some_and(|(_, c)| c == 'u');
+    let begins =
+        chars.next().is_some_and(|(_, c)| c == '\\') && chars.next().is_some_and(|(_, c)| c == 'u');
     let digits: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
     let second = u16::from_str_radix(&digits, 16).ok().filter(|_| begins)?;
     char::decode_utf16([first, second]).next()?.ok()

@@ -69,6 +69,11 @@ pub enum Purpose {
         /// Those before it.
         nth: usize,
     },
+    /// Whether a call may run.
+    Judgement {
+        /// Those before it.
+        nth: usize,
+    },
 }
 
 /// A tool as the model sees it.

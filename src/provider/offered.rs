@@ -75,7 +75,9 @@ fn unwrapped(input: Map<String, Value>, tool: &ToolSpec) -> Map<String, Value> {
     };
     let is_own = |key: &String| property(tool, key).is_some();
     let wrapper = input.iter().find(|(key, _)| WRAPPERS.contains(&key.as_str()));
-    let Some((wrapper, inner)) = wrapper.filter(|_| !input.keys().any(is_own)) else { return input };
+    let Some((wrapper, inner)) = wrapper.filter(|_| !input.keys().any(is_own)) else {
+        return input;
+    };
     let rest = || input.iter().filter(|(key, _)| *key != wrapper);
     if !rest().all(|(key, value)| says_name(key, value)) {
         return input;
@@ -174,7 +176,10 @@ mod tests {
         };
         let same = |given: Value| check(given.clone(), given);
         check(json!({"arguments": {"file_path": "a"}}), json!({"file_path": "a"}));
-        check(json!({"name": "Read", "input": "{\"file_path\": \"a\"}"}), json!({"file_path": "a"}));
+        check(
+            json!({"name": "Read", "input": "{\"file_path\": \"a\"}"}),
+            json!({"file_path": "a"}),
+        );
         check(json!({"filePath": "a"}), json!({"file_path": "a"}));
         check(
             json!({"file_path": "a", "lines": "[1, 2]", "limit": "5", "deep": "True", "ratio": "0.5"}),

@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
-use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
+use crate::provider::routes::{self, Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::provider::windows::{WindowRule, Windows};
 use crate::store::{CommitHook, CommitPhase};
 use crate::web::{Web, WebConfig};
@@ -169,6 +169,8 @@ pub struct Config {
     pub windows: Windows,
     /// Which calls of every agent are denied, asked about and allowed, besides its own rules.
     pub permissions: Rules,
+    /// The model that judges calls under the policy `auto`, if there is one.
+    pub judge: Option<String>,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
     /// Pages and searches.
@@ -196,9 +198,18 @@ struct File {
     windows: Vec<WindowRule>,
     limits: Option<Budget>,
     #[serde(default)]
-    permissions: RulesParams,
+    permissions: FilePermissions,
     #[serde(default)]
     web: FileWeb,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FilePermissions {
+    deny: Vec<String>,
+    ask: Vec<String>,
+    allow: Vec<String>,
+    judge: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -327,6 +338,8 @@ impl Config {
             routes.push(rule.map_err(|e| at(format!("routes[{i}]: {e}")))?);
         }
 
+        let FilePermissions { deny, ask, allow, judge } = file.permissions;
+        let rules = RulesParams { deny, ask, allow };
         let global =
             config_dir.map(|dir| dir.join("casemate/AGENTS.md")).filter(|path| path.is_file());
         Ok(Self {
@@ -341,8 +354,8 @@ impl Config {
             proxies: proxies(env),
             prices: Prices::new(file.prices),
             windows: Windows::new(file.windows),
-            permissions: file
-                .permissions
+            judge: judge.map(|judge| routes::settled(&judge)),
+            permissions: rules
                 .validate()
                 .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,

@@ -161,6 +161,14 @@ impl Task {
         let mut driver = Driver::start(self.parts.clone(), self.id.clone()).await?;
         loop {
             driver.run().await?;
+            let questions = driver.questions();
+            if !questions.is_empty() {
+                tokio::select! {
+                    replies = driver.replies(questions) => driver.answer(replies).await?,
+                    () = self.wake.notified() => {}
+                }
+                continue;
+            }
             if driver.has_sandbox() {
                 self.wake.notified().await;
             } else if tokio::time::timeout(DRIVER_REST, self.wake.notified()).await.is_err()

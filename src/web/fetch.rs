@@ -38,6 +38,9 @@ pub enum Scope<'a> {
     Hosts(&'a [HostRule]),
 }
 
+/// Whether the caller's own rules allow an address, asked for each on the way; or why they do not.
+pub type Permits<'a> = &'a (dyn Fn(&Url) -> Result<(), String> + Sync);
+
 /// What the model is told when a rule closes an address: the protocol's word, then the reason.
 fn not_allowed(reason: &str) -> String {
     format!("url_not_allowed: {reason}")
@@ -53,9 +56,11 @@ impl Web {
         given: &str,
         settings: &FetchSettings,
         scope: Scope<'_>,
+        permits: Permits<'_>,
     ) -> Result<Arc<Page>, String> {
         let url = parse(given)?;
-        let fetched = tokio::time::timeout(WEB_FETCH_TIMEOUT, self.follow(url, settings, scope));
+        let followed = self.follow(url, settings, scope, permits);
+        let fetched = tokio::time::timeout(WEB_FETCH_TIMEOUT, followed);
         fetched.await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -64,8 +69,10 @@ impl Web {
         mut url: Url,
         settings: &FetchSettings,
         scope: Scope<'_>,
+        permits: Permits<'_>,
     ) -> Result<Arc<Page>, String> {
         for _ in 0..=WEB_REDIRECTS {
+            permits(&url).map_err(|reason| not_allowed(&reason))?;
             let client = self.judge(&url, settings, scope)?;
             if let Some(page) = self.pages.lock().await.get(url.as_str(), Instant::now()) {
                 return Ok(page);

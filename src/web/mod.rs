@@ -14,7 +14,7 @@ mod fetch;
 mod robots;
 pub mod search;
 
-pub use fetch::{Page, Scope};
+pub use fetch::{Page, Permits, Scope};
 pub use search::{Hit, Provider};
 
 use std::sync::{Arc, OnceLock};

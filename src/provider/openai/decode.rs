@@ -315,20 +315,17 @@ impl OpenAiDecoder {
             return Err(self.asked.broken("it ended within a tool call"));
         }
         let refusal = std::mem::take(&mut self.refusal);
-        let stop = match self.finish.take() {
-            _ if !refusal.is_empty() => {
-                Stop::Refusal { category: None, explanation: Some(refusal) }
-            }
-            // Many servers say `stop` although they sent calls, and some say `tool_calls` without any.
-            Some(Stop::EndTurn | Stop::ToolUse) | None => {
-                if self.calls.is_empty() && !self.spoke {
-                    Stop::EndTurn
-                } else {
-                    Stop::ToolUse
+        let stop =
+            match self.finish.take() {
+                _ if !refusal.is_empty() => {
+                    Stop::Refusal { category: None, explanation: Some(refusal) }
                 }
-            }
-            Some(stop) => stop,
-        };
+                // Many servers say `stop` although they sent calls, and some say `tool_calls` without any.
+                Some(Stop::EndTurn | Stop::ToolUse) | None => {
+                    if self.calls.is_empty() && !self.spoke { Stop::EndTurn } else { Stop::ToolUse }
+                }
+                Some(stop) => stop,
+            };
         out.push(Delta::Stop(stop));
         self.done = true;
         Ok(())

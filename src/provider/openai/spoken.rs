@@ -246,7 +246,8 @@ fn parameters(mut text: &str, tool: &ToolSpec) -> Option<Map<String, Value>> {
 fn unfenced(text: &str) -> Option<&str> {
     let Some(inner) = text.strip_prefix("```") else { return Some(text) };
     let inner = inner.strip_suffix("```")?;
-    let inner = ["json", "tool_call"].iter().find_map(|word| inner.strip_prefix(word)).unwrap_or(inner);
+    let inner =
+        ["json", "tool_call"].iter().find_map(|word| inner.strip_prefix(word)).unwrap_or(inner);
     (!inner.contains("```")).then(|| inner.trim())
 }
 
@@ -257,12 +258,10 @@ mod tests {
     use super::*;
 
     fn listener() -> Listener {
-        let schema = json!({"properties": {"command": {"type": "string"}, "n": {"type": "integer"}}});
-        let spec = ToolSpec {
-            name: "bash".to_owned(),
-            description: String::new(),
-            input_schema: schema,
-        };
+        let schema =
+            json!({"properties": {"command": {"type": "string"}, "n": {"type": "integer"}}});
+        let spec =
+            ToolSpec { name: "bash".to_owned(), description: String::new(), input_schema: schema };
         Listener::new([spec].into())
     }
 
