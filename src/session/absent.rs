@@ -42,6 +42,9 @@ pub type Asker = Arc<
         + Sync,
 >;
 
+/// The answers to come.
+pub type Replies = Pin<Box<dyn Future<Output = Vec<Reply>> + Send>>;
+
 impl Driver {
     /// The calls that wait, in a session that does not leave them to its clients.
     #[must_use]
@@ -63,24 +66,32 @@ impl Driver {
     }
 
     /// Waits until the questions have their answers. Dropping it leaves them open.
-    pub async fn replies(&self, questions: Vec<Question>) -> Vec<Reply> {
-        let failed = match (&self.session.definition().on_ask, &self.parts.asker) {
-            (Some(OnAsk::Webhook(_)), Some(asker)) => match asker(questions.clone()).await {
-                Ok(replies) => return replies,
-                Err(why) => format!("whoever should have been asked did not answer ({why})"),
-            },
-            (Some(OnAsk::Wait(time)), _) => {
-                tokio::time::sleep(self.left_of(*time)).await;
-                format!("nobody answered within {} s", time.as_secs())
-            }
-            _ => "nobody is there who could be asked".to_owned(),
+    pub fn replies(&self, questions: Vec<Question>) -> Replies {
+        let on_ask = self.session.definition().on_ask.clone();
+        let asker = self.parts.asker.clone();
+        let left = match on_ask {
+            Some(OnAsk::Wait(time)) => self.left_of(time),
+            _ => Duration::ZERO,
         };
-        let deny = |question: Question| Reply {
-            call: question.call,
-            result: Confirmation::Deny,
-            message: Some(format!("{failed}; go on without this call")),
-        };
-        questions.into_iter().map(deny).collect()
+        Box::pin(async move {
+            let failed = match (on_ask, asker) {
+                (Some(OnAsk::Webhook(_)), Some(asker)) => match asker(questions.clone()).await {
+                    Ok(replies) => return replies,
+                    Err(why) => format!("whoever should have been asked did not answer ({why})"),
+                },
+                (Some(OnAsk::Wait(time)), _) => {
+                    tokio::time::sleep(left).await;
+                    format!("nobody answered within {} s", time.as_secs())
+                }
+                _ => "nobody is there who could be asked".to_owned(),
+            };
+            let deny = |question: Question| Reply {
+                call: question.call,
+                result: Confirmation::Deny,
+                message: Some(format!("{failed}; go on without this call")),
+            };
+            questions.into_iter().map(deny).collect()
+        })
     }
 
     /// What is left of a time that began with the last fact: a restart does not begin it anew.

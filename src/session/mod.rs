@@ -48,7 +48,7 @@ mod web;
 #[cfg(test)]
 mod tests;
 
-pub use absent::{Asker, Question, Reply};
+pub use absent::{Asker, Question, Replies, Reply};
 pub use attached::{Attached, AttachedFiles};
 pub use definition::Definition;
 pub use driver::{

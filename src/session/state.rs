@@ -548,21 +548,16 @@ impl Session {
             | E::WebUsed { .. }
             | E::Resumed {}
             | E::SessionUsage { .. } => {}
-            E::Judged { tool_use_id, decision: Permission::Deny, reason, .. } => {
-                self.call_mut(tool_use_id).state = CallState::Denied(Denial::Judge(reason.clone()));
+            E::Judged { tool_use_id: id, decision, reason, .. } => {
+                self.judge(id, *decision, reason)
             }
-            E::Judged { .. } => {}
             E::Noted { about, text } => self.noted(*about, text),
             E::ThreadStatusIdle { stop_reason, .. } => {
                 self.thread_stop = Some(stop_reason.clone());
             }
             E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
             E::AgentToolUse { name, input, evaluated_permission, .. } => {
-                let nobody = self.definition.on_ask == Some(OnAsk::Deny);
-                let state = match CallState::of(*evaluated_permission) {
-                    CallState::Waiting if nobody => CallState::Denied(Denial::Nobody),
-                    state => state,
-                };
+                let state = self.state_of(*evaluated_permission);
                 self.tool_use(id, name, input, Runner::Sandbox, state);
             }
             E::AgentCustomToolUse { name, input } => {
@@ -688,6 +683,21 @@ impl Session {
                 Confirmation::Allow => CallState::Ready,
                 Confirmation::Deny => CallState::Denied(Denial::User(message)),
             };
+        }
+    }
+
+    /// What a new call may do. Where nobody is asked, nothing waits.
+    fn state_of(&self, permission: Permission) -> CallState {
+        let nobody = self.definition.on_ask == Some(OnAsk::Deny);
+        match CallState::of(permission) {
+            CallState::Waiting if nobody => CallState::Denied(Denial::Nobody),
+            state => state,
+        }
+    }
+
+    fn judge(&mut self, id: &EventId, decision: Permission, reason: &str) {
+        if decision == Permission::Deny {
+            self.call_mut(id).state = CallState::Denied(Denial::Judge(reason.to_owned()));
         }
     }
 

@@ -76,7 +76,7 @@ fn a_client_has_so_long_to_answer_and_a_restart_gives_it_no_more() {
     let allow = json!({ "type": "user.tool_confirmation", "tool_use_id": call, "result": "allow" });
     lab.send(&session, &json!([allow])).expect(200);
     ended(&lab, &session, "end_turn");
-    assert_eq!(result(&lab, &session), (false, "ran\n".to_owned()));
+    assert_eq!(result(&lab, &session), (false, "ran".to_owned()));
 
     let session = go(&lab, "wait=3s");
     ended(&lab, &session, "requires_action");
@@ -98,7 +98,7 @@ fn a_webhook_answers_for_a_client_and_denies_if_it_does_not() {
     });
     let session = go(&lab, &format!("webhook={url}"));
     ended(&lab, &session, "end_turn");
-    assert_eq!(result(&lab, &session), (false, "ran\n".to_owned()));
+    assert_eq!(result(&lab, &session), (false, "ran".to_owned()));
     assert_eq!(asked.join().unwrap()["session_id"], session.as_str());
 
     let (url, asked) = webhook(|_| json!({"answers": []}));
