@@ -158,7 +158,10 @@ impl Escapes {
         let plain = match c {
             // To a shell this is a quote too, and another one: it is not guessed which was meant.
             '\'' if quote == '"' => return None,
-            '"' | '\'' => return Some(out.push(c)),
+            '"' | '\'' => {
+                out.push(c);
+                return Some(());
+            }
             '\\' | '/' => Some(c),
             'n' => Some('\n'),
             't' => Some('\t'),

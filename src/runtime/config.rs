@@ -111,6 +111,9 @@ pub enum ConfigError {
     /// The certificates that were named.
     #[error("SSL_CERT_FILE: {0}")]
     Certificates(#[from] HttpOptionsError),
+    /// The proxy that pages are to be fetched through.
+    #[error("web.proxy: {0}")]
+    Proxy(String),
     /// `CASEMATE_CRASH_AT` is not `N` or `N:before`.
     #[error("CASEMATE_CRASH_AT must be a number of a commit, or that and `:before`; it is `{0}`")]
     CrashAt(String),
@@ -405,10 +408,14 @@ impl Config {
     /// The web as these settings have it.
     ///
     /// # Errors
-    /// If the extra certificates cannot be read.
+    /// If the extra certificates cannot be read, or a proxy that is to be used speaks no HTTP.
     pub(super) fn web(&self) -> Result<Web, ConfigError> {
         let http = self.http()?;
-        Ok(Web::new(self.web.clone(), move || http.trust()))
+        let proxies = match self.web.through_proxy {
+            true => http.proxies().map_err(ConfigError::Proxy)?,
+            false => Vec::new(),
+        };
+        Ok(Web::new(self.web.clone(), proxies, move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

@@ -20,11 +20,11 @@ pub struct Repetition {
 
 impl Repetition {
     /// One more call has its result.
-    pub(super) fn add(&mut self, call: String, content: &[ContentBlock]) {
+    pub(super) fn add(&mut self, call: &str, content: &[ContentBlock]) {
         let mut hasher = DefaultHasher::new();
         call.hash(&mut hasher);
         serde_json::to_string(content).expect("content is JSON").hash(&mut hasher);
-        self.last.push_back((hasher.finish(), excerpt(&call, REPETITION_CHARS)));
+        self.last.push_back((hasher.finish(), excerpt(call, REPETITION_CHARS)));
         if self.last.len() > REPETITION_CALLS * (NO_PROGRESS_REPEATS + 1) {
             self.last.pop_front();
         }
@@ -88,7 +88,7 @@ mod tests {
         let mut repetition = Repetition::default();
         for (n, call) in calls.chars().enumerate() {
             let result = if call.is_uppercase() { n.to_string() } else { "same".to_owned() };
-            repetition.add(format!("bash {call}"), &[ContentBlock::text(result)]);
+            repetition.add(&format!("bash {call}"), &[ContentBlock::text(result)]);
         }
         repetition
     }
@@ -122,11 +122,11 @@ mod tests {
         for _ in 0..2 {
             assert!(!repetition.is_to_be_told() && !repetition.is_hopeless());
             for call in ["bash a", "bash b"] {
-                repetition.add(call.to_owned(), &[ContentBlock::text("same")]);
+                repetition.add(call, &[ContentBlock::text("same")]);
             }
         }
         assert!(repetition.is_hopeless());
-        repetition.add("bash c".to_owned(), &[]);
+        repetition.add("bash c", &[]);
         assert!(!repetition.is_hopeless() && !repetition.told);
     }
 

@@ -522,8 +522,7 @@ impl Session {
                 self.confirm(tool_use_id, *result, deny_message.clone());
             }
             E::UserCustomToolResult { custom_tool_use_id, content, is_error } => {
-                let content = content.as_deref().unwrap_or_default();
-                self.custom_result(custom_tool_use_id, content, is_error.unwrap_or(false));
+                self.custom_result(custom_tool_use_id, content.as_deref(), *is_error);
             }
             E::TakenUp { event_ids } => self.take_up(event_ids),
             E::Flushed { event_ids } => self.queue.retain(|queued| !event_ids.contains(&queued.id)),
@@ -549,16 +548,15 @@ impl Session {
             | E::Resumed {}
             | E::SessionUsage { .. } => {}
             E::Judged { tool_use_id: id, decision, reason, .. } => {
-                self.judge(id, *decision, reason)
+                self.judge(id, *decision, reason);
             }
             E::Noted { about, text } => self.noted(*about, text),
             E::ThreadStatusIdle { stop_reason, .. } => {
                 self.thread_stop = Some(stop_reason.clone());
             }
             E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
-            E::AgentToolUse { name, input, evaluated_permission, .. } => {
-                let state = self.state_of(*evaluated_permission);
-                self.tool_use(id, name, input, Runner::Sandbox, state);
+            E::AgentToolUse { name, input, evaluated_permission: asked, .. } => {
+                self.tool_use(id, name, input, Runner::Sandbox, self.state_of(*asked));
             }
             E::AgentCustomToolUse { name, input } => {
                 self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
@@ -709,11 +707,16 @@ impl Session {
         self.notes.push(Block::System { text: text.to_owned() });
     }
 
-    fn custom_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
+    fn custom_result(
+        &mut self,
+        id: &EventId,
+        content: Option<&[ContentBlock]>,
+        is_error: Option<bool>,
+    ) {
         // Of two clients that answer the same call, the first wins.
         let open = |call: &Call| call.id == *id && call.runner == Runner::Client && call.is_open();
         if self.calls.iter().any(open) {
-            self.tool_result(id, content, is_error);
+            self.tool_result(id, content.unwrap_or_default(), is_error.unwrap_or(false));
         }
     }
 
@@ -743,7 +746,7 @@ impl Session {
         call.state = CallState::Answered { content: content.to_vec(), is_error };
         let said =
             format!("{} {}", call.name, serde_json::to_string(&call.input).expect("JSON is JSON"));
-        self.turn.repetition.add(said, content);
+        self.turn.repetition.add(&said, content);
         written.iter().for_each(|path| self.context.touched(path));
     }
 

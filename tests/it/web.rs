@@ -266,6 +266,33 @@ fn the_rules_of_calls_hold_where_a_page_leads() {
     assert_eq!(asked, 2, "what a rule closes is not asked");
 }
 
+/// Answers as a proxy that fetches a page for whoever asks it.
+fn proxy(to: &mut TcpStream, target: &str, _: u16) -> std::io::Result<()> {
+    respond(to, "200 OK", "content-type: text/plain\r\n", format!("asked for {target}").as_bytes())
+}
+
+/// What the environment names is used where the configuration says so; what is private stays closed.
+#[test]
+fn pages_come_through_the_user_s_proxy() {
+    let check = |proxied: bool, url: &str, expected: &str| {
+        let site = Site::start(proxy);
+        let casemate = Casemate::new();
+        configure(&casemate, if proxied { "[web]\nproxy = 'environment'\n" } else { "" });
+        let model = casemate.script(&script(&[("web_fetch", "url", url)]));
+        let env = [("HTTP_PROXY", &*site.url("/"))];
+        let args = ["run", "--model", &model, "--network", "unrestricted", "go"];
+        casemate.run_with(&env, &args).expect(0);
+        let (_, said) = results(&casemate.log()).remove(0);
+        assert!(said.contains(expected), "{url}: {said}");
+        site.asked().len()
+    };
+    let elsewhere = "http://pages.invalid/a";
+    assert_eq!(check(true, elsewhere, "asked for http://pages.invalid/a"), 1);
+    assert_eq!(check(false, elsewhere, "could not be fetched"), 0);
+    assert_eq!(check(true, "http://10.0.0.1/", "a private address"), 0);
+    assert_eq!(check(true, "http://localhost:9/", "`localhost` leads to a loopback address"), 0);
+}
+
 /// An agent's own lists, bounds and sources.
 #[test]
 fn an_agent_s_settings_hold() {
