@@ -2,8 +2,11 @@
 //!
 //! Field names and bounds are those of the Managed Agents `agent` object.
 
+mod on_ask;
 pub mod rules;
 pub mod web;
+
+pub use on_ask::OnAsk;
 
 use rules::{Rules, RulesParams};
 use web::WebSettings;

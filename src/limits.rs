@@ -68,6 +68,28 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub const DEFAULT_MAX_TURNS: u32 = 200;
 /// The same call with the same result this many times in a row is no progress.
 pub const NO_PROGRESS_REPEATS: usize = 5;
+/// Of them the model is told after as many, once, before its turn is stopped.
+pub const REPETITION_TOLD: usize = 3;
+/// Calls that may take turns in a repetition: longer circles are not told from work.
+pub const REPETITION_CALLS: usize = 3;
+/// Characters of a call that repeats which the model is shown again.
+pub const REPETITION_CHARS: usize = 160;
+/// The model is told of its budget when less than one part of so many is left, and again.
+pub const BUDGET_TOLD: [u64; 2] = [4, 10];
+/// Tokens of a context in which the descriptions of tools and the instructions of files are cut to what fits.
+pub const SMALL_WINDOW: u64 = 16_384;
+/// Characters that the description of a client's tool keeps where it is cut.
+pub const SHORT_DESCRIPTION: usize = 160;
+/// Time that a judge has for one call: longer than a small model takes, shorter than a person waits.
+pub const JUDGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest call that is put to a judge; a larger one asks.
+pub const JUDGED_CALL_BYTES: usize = 16 * 1024;
+/// Largest answer of a judge that is read: a sentence, and the thoughts that some cannot be told to leave out.
+pub const JUDGEMENT_BYTES: usize = 64 * 1024;
+/// Calls that are judged at the same time.
+pub const JUDGED_TOGETHER: usize = 4;
+/// Tokens that a judge may answer with: it may think first.
+pub const JUDGE_TOKENS: u32 = 2048;
 /// Requests for one summary of a full conversation, before it is made without the model.
 pub const COMPACTION_ATTEMPTS: u32 = 3;
 /// Least room for what takes the place of a conversation: fewer tokens cannot hold a task.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, ColorChoice, CommandFactory, Parser, Subcommand, value_parser};
 
+use crate::agent::OnAsk;
 use crate::api::serve::Address;
 use crate::environment::networking::HostRule;
 use crate::environment::{Tier, WorkspaceMode};
@@ -18,7 +19,7 @@ use crate::id::{EventId, SessionId};
 use crate::limits::MAX_TURNS;
 use crate::runtime::skills::Wanted;
 
-pub use values::{Deny, Mount, NetworkWord, OnAsk, OutputFormat, Resumed, Route, TaskError, task};
+pub use values::{Deny, Mount, NetworkWord, OutputFormat, Resumed, Route, TaskError, task};
 
 /// Runs AI agents on your own machine, with their tools in a sandbox.
 #[derive(Debug, Clone, PartialEq, Parser)]

@@ -109,7 +109,7 @@ pub(super) async fn follow(
     allow_all: bool,
 ) -> Result<ExitStatus, Failure> {
     let since = context.clock().now();
-    let on_ask = flags.on_ask.clone().unwrap_or_default();
+    let on_ask = flags.on_ask.clone();
     let presence = Presence { interactive: context.interactive(flags.output), allow_all, on_ask };
     let answered = presence.answers();
     let mut renderer = context.renderer(flags.output, row, answered);

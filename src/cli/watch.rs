@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::args::OnAsk;
 use super::context::Context;
 use super::failure::{ExitStatus, Failure};
 use super::render::Renderer;
+use crate::agent::OnAsk;
 use crate::event::{Confirmation, Event, EventBody, Seq, StopReason};
 use crate::id::{EventId, SessionId};
 use crate::runtime::{FeedItem, Input, Runtime};
@@ -30,17 +30,17 @@ pub(super) struct Presence {
     pub(super) interactive: bool,
     /// Every tool that asks is allowed.
     pub(super) allow_all: bool,
-    /// What becomes of the others.
-    pub(super) on_ask: OnAsk,
+    /// What becomes of the others; they are put to whoever sits at the terminal if it says nothing.
+    pub(super) on_ask: Option<OnAsk>,
 }
 
 impl Presence {
     /// Whether a call that asks gets its answer here, as far as it is known before.
     pub(super) fn answers(&self) -> bool {
-        let by_person = match self.on_ask {
-            OnAsk::Terminal | OnAsk::Wait(_) => self.interactive,
-            OnAsk::Deny => true,
-            OnAsk::Fail | OnAsk::Webhook(_) => false,
+        let by_person = match &self.on_ask {
+            None | Some(OnAsk::Wait(_)) => self.interactive,
+            Some(OnAsk::Deny) => true,
+            Some(OnAsk::Fail | OnAsk::Webhook(_)) => false,
         };
         self.allow_all || by_person
     }
@@ -172,22 +172,22 @@ impl Watcher<'_> {
             return Ok(false);
         }
         match &self.presence.on_ask {
-            OnAsk::Deny => {
+            Some(OnAsk::Deny) => {
                 let reason = || Some(NOBODY.to_owned());
                 let deny = |call: &EventId| confirm(call.clone(), Confirmation::Deny, reason());
                 let answers: Vec<_> = calls.iter().map(deny).collect();
                 self.runtime.submit_all(self.id, &answers).await?;
                 return Ok(false);
             }
-            OnAsk::Webhook(url) => {
+            Some(OnAsk::Webhook(url)) => {
                 let answers = self.runtime.ask_webhook(url, self.id, calls).await?;
                 self.runtime.submit_all(self.id, &answers).await?;
                 return Ok(false);
             }
-            OnAsk::Fail => return Ok(true),
-            OnAsk::Terminal | OnAsk::Wait(_) if !self.presence.interactive => return Ok(true),
-            OnAsk::Terminal => {}
-            OnAsk::Wait(time) => self.asked_until = Some(Instant::now() + *time),
+            Some(OnAsk::Fail) => return Ok(true),
+            None | Some(OnAsk::Wait(_)) if !self.presence.interactive => return Ok(true),
+            None => {}
+            Some(OnAsk::Wait(time)) => self.asked_until = Some(Instant::now() + *time),
         }
         self.asking = calls.to_vec();
         self.answers.clear();

@@ -256,6 +256,30 @@ pub enum EventBody {
         #[serde(flatten)]
         used: ServerToolUse,
     },
+    /// What a judge was asked of a call under the policy `auto`; committed together with the call.
+    #[serde(rename = "internal.judged")]
+    Judged {
+        /// The `agent.tool_use` event.
+        tool_use_id: EventId,
+        /// What it said; to ask, where it said nothing that counts.
+        decision: Permission,
+        /// Why, in its words or ours.
+        reason: String,
+        /// Who judged, as `PROVIDER/MODEL`.
+        model: String,
+        /// What it took.
+        usage: Usage,
+        /// What that costs by the prices in force.
+        cost: Cost,
+    },
+    /// The model is told something by the session itself, after results and messages; committed together with the request.
+    #[serde(rename = "internal.noted")]
+    Noted {
+        /// What it is about.
+        about: NoteSubject,
+        /// The words.
+        text: String,
+    },
     /// The agent is another one from the next turn on; committed together with `session.updated`.
     #[serde(rename = "internal.agent_replaced")]
     AgentReplaced {
@@ -509,6 +533,8 @@ impl EventBody {
             | E::Flushed { .. }
             | E::Metered { .. }
             | E::WebUsed { .. }
+            | E::Judged { .. }
+            | E::Noted { .. }
             | E::AgentReplaced { .. }
             | E::Archived {}
             | E::Resumed {}
@@ -573,6 +599,8 @@ impl EventBody {
             E::Flushed { .. } => "internal.flushed",
             E::Metered { .. } => "internal.metered",
             E::WebUsed { .. } => "internal.web_used",
+            E::Judged { .. } => "internal.judged",
+            E::Noted { .. } => "internal.noted",
             E::AgentReplaced { .. } => "internal.agent_replaced",
             E::Archived {} => "internal.archived",
             E::Resumed {} => "internal.resumed",
@@ -677,6 +705,19 @@ pub enum CompactionReason {
     Overflow,
     /// The user asked for it.
     Request,
+}
+
+/// What the model is told of its own session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum NoteSubject {
+    /// It does the same again and again.
+    Repetition,
+    /// Little of the budget is left.
+    Budget {
+        /// How little: the second time it is told, nearly nothing.
+        level: u8,
+    },
 }
 
 /// Who wrote a summary.

@@ -105,6 +105,9 @@ pub struct Budget {
     /// Time in which its tools run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tool_seconds: Option<u64>,
+    /// Bytes that its programs send to the network and receive from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_egress_bytes: Option<u64>,
 }
 
 /// The one kind of budget.
@@ -127,6 +130,8 @@ pub struct Used {
     pub active_ms: u64,
     /// Time in which its tools ran.
     pub tool_ms: u64,
+    /// Bytes that went to and from the network.
+    pub egress_bytes: u64,
 }
 
 impl Budget {
@@ -139,5 +144,55 @@ impl Budget {
             || over(self.max_tokens, used.tokens)
             || over(millis(self.max_active_seconds), used.active_ms)
             || over(millis(self.max_tool_seconds), used.tool_ms)
+            || over(self.max_egress_bytes, used.egress_bytes)
+    }
+
+    /// Of each limit: what is used of it and what there is, in units of which there are the same in both, and in words.
+    #[must_use]
+    pub fn shares(&self, used: &Used) -> Vec<Share> {
+        let share = |used: u64, limit: u64, words: String| Share { used, limit, words };
+        let time = |ms: u64, seconds: u64, what: &str| {
+            let words = format!("{} s of {seconds} s of {what}", ms / 1000);
+            share(ms, seconds.saturating_mul(1000), words)
+        };
+        let money = |limit: Money| {
+            let (now, all) = (used.cost.rounded().cents, limit.cents);
+            let dollars = |cents: u64| format!("${}.{:02}", cents / 100, cents % 100);
+            let words = format!("{} of {}", dollars(now), dollars(all));
+            share(used.cost.as_picodollars(), limit.cost().as_picodollars(), words)
+        };
+        let tokens =
+            |limit| share(used.tokens, limit, format!("{} of {limit} tokens", used.tokens));
+        let bytes = |limit| {
+            let words = format!("{} of {limit} bytes to and from the network", used.egress_bytes);
+            share(used.egress_bytes, limit, words)
+        };
+        let shares = [
+            self.max_list_cost.map(money),
+            self.max_tokens.map(tokens),
+            self.max_active_seconds.map(|s| time(used.active_ms, s, "working time")),
+            self.max_tool_seconds.map(|s| time(used.tool_ms, s, "tool time")),
+            self.max_egress_bytes.map(bytes),
+        ];
+        shares.into_iter().flatten().collect()
+    }
+}
+
+/// One limit of a budget, and what is used of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// What is used.
+    pub used: u64,
+    /// What there is.
+    pub limit: u64,
+    /// Both in words.
+    pub words: String,
+}
+
+impl Share {
+    /// Whether less than one part of so many is left.
+    #[must_use]
+    pub fn leaves_less_than(&self, part: u64) -> bool {
+        self.limit.saturating_sub(self.used).saturating_mul(part) < self.limit
     }
 }

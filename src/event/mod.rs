@@ -15,9 +15,10 @@ mod usage;
 
 pub use body::{
     Audience, CompactionReason, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody,
-    Judgement, Permission, ReasonCode, RefusalDetails, RetryStatus, StopReason, Summarised,
+    Judgement, NoteSubject, Permission, ReasonCode, RefusalDetails, RetryStatus, StopReason,
+    Summarised,
 };
-pub use budget::{Budget, BudgetKind, Cost, Money, Used};
+pub use budget::{Budget, BudgetKind, Cost, Money, Share, Used};
 pub use content::{
     Citations, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind, text_of,
 };

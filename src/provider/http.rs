@@ -265,6 +265,15 @@ impl Http {
         Ok(cell.get_or_init(|| client))
     }
 
+    /// The proxies for plain and for encrypted servers, as far as there are any.
+    ///
+    /// # Errors
+    /// That one of them cannot be used, in words.
+    pub fn proxies(&self) -> Result<Vec<reqwest::Proxy>, String> {
+        let both = [self.proxies.of(false)?, self.proxies.of(true)?];
+        Ok(both.into_iter().flatten().collect())
+    }
+
     /// Whom to believe that it is a server: the usual roots, and the extra ones.
     ///
     /// # Panics

@@ -9,8 +9,12 @@
 
 pub mod anthropic;
 pub mod assemble;
+#[cfg(test)]
+mod corpus;
 mod failure;
 pub mod http;
+mod literal;
+mod offered;
 pub mod openai;
 pub mod prices;
 pub mod repair;
@@ -62,6 +66,11 @@ pub enum Purpose {
     },
     /// A summary that takes the place of a conversation.
     Summary {
+        /// Those before it.
+        nth: usize,
+    },
+    /// Whether a call may run.
+    Judgement {
         /// Those before it.
         nth: usize,
     },

@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::literal;
+
 /// Arguments that must not run. Its display is meant for the model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}. The arguments were: {raw_excerpt}")]
@@ -43,17 +45,18 @@ pub enum Ending {
 /// Reads arguments. Nothing at all, and `null`, mean no arguments.
 ///
 /// The repairs, and why each is safe:
-/// * a code fence around the object is markup, not content;
-/// * a JSON string that holds an object is that object, quoted once too often;
+/// * a code fence around the object is markup, not content, and so are the marks with which models end a call;
+/// * a JSON string that holds an object is that object, quoted once too often, or twice;
 /// * a raw newline, tab or other control character within a string can only mean itself;
 /// * a comma before a closing bracket adds no value;
 /// * missing closing brackets at the very end, when the model ended by itself, outside of any string and not within a
-///   number or word: every key and value that it wrote is whole.
+///   number or word: every key and value that it wrote is whole;
+/// * what [`literal`] reads is written as other languages write the same object.
 ///
 /// # Errors
 /// When the text is no JSON object even so.
 pub fn arguments(raw: &str, ending: Ending) -> Result<Map<String, Value>, BadInput> {
-    let text = unfence(raw.trim());
+    let text = unfence(unmarked(raw));
     if text.is_empty() {
         return Ok(Map::new());
     }
@@ -68,6 +71,9 @@ pub fn arguments(raw: &str, ending: Ending) -> Result<Map<String, Value>, BadInp
             return object(value, raw);
         }
     }
+    if let Some(map) = literal::object(text) {
+        return Ok(map);
+    }
     Err(BadInput::new(format!("The arguments are not valid JSON: {first}"), raw))
 }
 
@@ -79,15 +85,50 @@ fn object(value: Value, raw: &str) -> Result<Map<String, Value>, BadInput> {
     let kind = match value {
         Value::Object(map) => return Ok(map),
         Value::Null => return Ok(Map::new()),
-        Value::String(inner) => match parse(inner.trim()) {
-            Ok(Value::Object(map)) => return Ok(map),
-            _ => "a string",
+        Value::String(inner) => match quoted_again(inner) {
+            Some(map) => return Ok(map),
+            None => "a string",
         },
         Value::Array(_) => "an array",
         Value::Number(_) => "a number",
         Value::Bool(_) => "a boolean",
     };
     Err(BadInput::new(format!("The arguments must be a JSON object, not {kind}"), raw))
+}
+
+/// The object within a string, and within a string in that.
+fn quoted_again(mut text: String) -> Option<Map<String, Value>> {
+    for _ in 0..2 {
+        match parse(text.trim()).ok()? {
+            Value::Object(map) => return Some(map),
+            Value::String(inner) => text = inner,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// How chat templates end a call or an answer; outside of any string this is never a part of arguments.
+const END_MARKS: [&str; 9] = [
+    "</tool_call>",
+    "</s>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|call|>",
+    "<|return|>",
+    "<end_of_turn>",
+];
+
+/// Without space and marks around it.
+pub(crate) fn unmarked(text: &str) -> &str {
+    let space = |c: char| c.is_whitespace() || c == '\u{feff}' || c == '\u{200b}';
+    let mut text = text.trim_matches(space);
+    while let Some(shorter) = END_MARKS.iter().find_map(|mark| text.strip_suffix(mark)) {
+        text = shorter.trim_end_matches(space);
+    }
+    text
 }
 
 fn unfence(text: &str) -> &str {
@@ -237,7 +278,10 @@ mod tests {
             ("[1]", Whole, None),
             ("\"ls\"", Whole, None),
             ("ls -la", Whole, None),
-            ("{'a':1}", Whole, None),
+            ("{'a':1}", Unsure, a()),
+            ("{\"a\":1}\n</tool_call><|im_end|>", Unsure, a()),
+            (r#""\"{\\\"a\\\":1}\"""#, Unsure, a()),
+            ("{'a':'b'", Whole, None),
             (r#"{"a":]"#, Whole, None),
         ] {
             check(raw, ending, expected.as_ref());

@@ -329,8 +329,8 @@ impl Catalog {
     }
 
     /// The connections.
-    pub(crate) fn http(&self) -> &Http {
-        &self.http
+    pub(crate) fn http(&self) -> Arc<Http> {
+        Arc::clone(&self.http)
     }
 
     /// The model of a route, for one conversation. Connects to nothing yet; reads a script's file.

@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
-use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
+use crate::provider::routes::{self, Api, Catalog, ProviderConfig, Routes, Rule};
 use crate::provider::windows::{WindowRule, Windows};
 use crate::store::{CommitHook, CommitPhase};
 use crate::web::{Web, WebConfig};
@@ -112,6 +112,9 @@ pub enum ConfigError {
     /// The certificates that were named.
     #[error("SSL_CERT_FILE: {0}")]
     Certificates(#[from] HttpOptionsError),
+    /// The proxy that pages are to be fetched through.
+    #[error("web.proxy: {0}")]
+    Proxy(String),
     /// `CASEMATE_CRASH_AT` is not `N` or `N:before`.
     #[error("CASEMATE_CRASH_AT must be a number of a commit, or that and `:before`; it is `{0}`")]
     CrashAt(String),
@@ -170,6 +173,8 @@ pub struct Config {
     pub windows: Windows,
     /// Which calls of every agent are denied, asked about and allowed, besides its own rules.
     pub permissions: Rules,
+    /// The model that judges calls under the policy `auto`, if there is one.
+    pub judge: Option<String>,
     /// What a session may use unless it or its agent says otherwise.
     pub limits: Option<Budget>,
     /// Pages and searches.
@@ -199,11 +204,20 @@ struct File {
     windows: Vec<WindowRule>,
     limits: Option<Budget>,
     #[serde(default)]
-    permissions: RulesParams,
+    permissions: FilePermissions,
     #[serde(default)]
     web: FileWeb,
     #[serde(default)]
     skills: FileSkills,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FilePermissions {
+    deny: Vec<String>,
+    ask: Vec<String>,
+    allow: Vec<String>,
+    judge: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -341,6 +355,8 @@ impl Config {
         ];
         let skill_directories = skill_directories.into_iter().flatten().collect();
         let skills = file.skills.checked(home.as_deref(), skill_directories).map_err(&at)?;
+        let FilePermissions { deny, ask, allow, judge } = file.permissions;
+        let rules = RulesParams { deny, ask, allow };
         let global =
             config_dir.map(|dir| dir.join("casemate/AGENTS.md")).filter(|path| path.is_file());
         Ok(Self {
@@ -355,8 +371,8 @@ impl Config {
             proxies: proxies(env),
             prices: Prices::new(file.prices),
             windows: Windows::new(file.windows),
-            permissions: file
-                .permissions
+            judge: judge.map(|judge| routes::settled(&judge)),
+            permissions: rules
                 .validate()
                 .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
@@ -417,10 +433,14 @@ impl Config {
     /// The web as these settings have it.
     ///
     /// # Errors
-    /// If the extra certificates cannot be read.
+    /// If the extra certificates cannot be read, or a proxy that is to be used speaks no HTTP.
     pub(super) fn web(&self) -> Result<Web, ConfigError> {
         let http = self.http()?;
-        Ok(Web::new(self.web.clone(), move || http.trust()))
+        let proxies = match self.web.through_proxy {
+            true => http.proxies().map_err(ConfigError::Proxy)?,
+            false => Vec::new(),
+        };
+        Ok(Web::new(self.web.clone(), proxies, move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::event::Seq;
 use crate::id::SessionId;
 use crate::limits::DRIVER_REST;
-use crate::session::{DriveError, Driver, Interrupt, Parts, Previews};
+use crate::session::{DriveError, Driver, Interrupt, Parts, Previews, Question, Replies};
 
 /// Why a driver stopped before its session was done; `None` while all is well.
 pub(super) type Fault = Option<Arc<DriveError>>;
@@ -159,8 +159,25 @@ impl Task {
     /// Works whenever there is something to do, until the session has rested for long.
     async fn drive(&self) -> Result<(), DriveError> {
         let mut driver = Driver::start(self.parts.clone(), self.id.clone()).await?;
+        let mut asked: Option<(Vec<Question>, Replies)> = None;
         loop {
             driver.run().await?;
+            let questions = driver.questions();
+            // Whoever is asked is not asked again because something else happened.
+            if asked.as_ref().is_none_or(|(about, _)| *about != questions) {
+                let replies = (!questions.is_empty()).then(|| driver.replies(questions.clone()));
+                asked = replies.map(|replies| (questions, replies));
+            }
+            if let Some((_, replies)) = &mut asked {
+                tokio::select! {
+                    replies = replies => {
+                        asked = None;
+                        driver.answer(replies).await?;
+                    }
+                    () = self.wake.notified() => {}
+                }
+                continue;
+            }
             if driver.has_sandbox() {
                 self.wake.notified().await;
             } else if tokio::time::timeout(DRIVER_REST, self.wake.notified()).await.is_err()

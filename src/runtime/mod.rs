@@ -55,7 +55,7 @@ pub use registries::Registries;
 pub use sandboxes::{Executed, resolve_workspace, sandbox_exec, sandbox_view};
 pub use update::SessionPatch;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, OnAsk, PermissionPolicy};
 use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::egress::Report;
 use crate::environment::{Environment, ProfileSource, Tier, WorkspaceMode};
@@ -73,7 +73,7 @@ use crate::sandbox::{self};
 use crate::session::lineage::{Lineage, Rewind};
 use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
-use crate::session::{DriveError, Parts, Session};
+use crate::session::{DriveError, Judge, JudgeModel, Parts, Session};
 use crate::store::{self, Author, NewSession, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 pub use crate::tool::policy::narrowest;
@@ -119,6 +119,8 @@ pub struct SessionSpec {
     pub metadata: BTreeMap<String, String>,
     /// What it may use; what its agent says if absent.
     pub budget: Option<Budget>,
+    /// What becomes of calls that ask; absent, they wait for a client.
+    pub on_ask: Option<OnAsk>,
     /// What it is given.
     pub resources: Vec<NewResource>,
     /// Its skills, each with another name.
@@ -139,6 +141,7 @@ impl SessionSpec {
             origin: None,
             metadata: BTreeMap::new(),
             budget: None,
+            on_ask: None,
             resources: Vec::new(),
             skills: Vec::new(),
             initial: Vec::new(),
@@ -288,6 +291,27 @@ impl Runtime {
         self.shared.config.prices.of(route, is_local)
     }
 
+    /// An agent whose calls are to be judged takes a judge that can be asked, where one is configured.
+    fn check_judge(&self, agent: &Agent) -> Result<(), RuntimeError> {
+        let auto = agent.tools.iter().any(|t| t.permission_policy == PermissionPolicy::Auto);
+        let judge = self.shared.config.judge.as_deref().filter(|_| auto);
+        judge.map_or(Ok(()), |judge| self.check_model(judge).map(drop))
+    }
+
+    /// The agent without the tools of the web that its session could not use.
+    fn offered(&self, agent: Agent, environment: &Environment, of_client: bool) -> Agent {
+        web::offered(agent, environment, of_client, self.shared.config.web.search.is_some())
+    }
+
+    fn judge(&self) -> Option<Judge> {
+        let name = self.shared.config.judge.clone()?;
+        let model = self.model(&name).map(|(route, model)| {
+            let price = self.price(&route);
+            JudgeModel { model, id: route.model, price }
+        });
+        Some(Judge { name, model: model.map_err(|error| error.to_string()) })
+    }
+
     /// A budget of money takes a model whose price is known.
     fn check_budgetable(&self, model: &str, budget: &Budget) -> Result<(), RuntimeError> {
         let route = self.shared.catalog.routes().resolve(model)?;
@@ -305,6 +329,7 @@ impl Runtime {
     pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
         spec.agent.model = routes::settled(&spec.agent.model);
         self.check_model(&spec.agent.model)?;
+        self.check_judge(&spec.agent)?;
         spec.agent.permissions = spec.agent.permissions.and(&self.shared.config.permissions);
         let own = spec.environment.workspace_mode == WorkspaceMode::Own;
         if !own {
@@ -336,15 +361,15 @@ impl Runtime {
         let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
         let budget = spec.budget.clone().or_else(by_default);
         budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
-        let can_search = self.shared.config.web.search.is_some();
         let of_client = spec.origin.is_some();
         let mut definition = Definition {
-            agent: web::offered(spec.agent, &spec.environment, of_client, can_search),
+            agent: self.offered(spec.agent, &spec.environment, of_client),
             environment: spec.environment,
             thread: ThreadId::mint(now),
             system,
             max_turns: spec.max_turns,
             budget: budget.clone(),
+            on_ask: spec.on_ask,
             origin: spec.origin.clone(),
             skills,
         };
@@ -503,6 +528,13 @@ impl Runtime {
         let wanted = self.repositories_of(id)?;
         let hand_out = self.hand_out(id, &definition.environment);
         let attached = self.attached_files(id);
+        let asker = match &definition.on_ask {
+            Some(OnAsk::Webhook(url)) => {
+                Some(webhook::asker(self.shared.catalog.http(), url.clone(), id.clone()))
+            }
+            None | Some(OnAsk::Deny | OnAsk::Fail | OnAsk::Wait(_)) => None,
+        };
+        let judge = self.judge();
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
         let launcher = self.launcher(id, definition.environment, wanted);
         let (web, price) = (Arc::clone(&self.shared.web), self.price(&route));
@@ -515,6 +547,8 @@ impl Runtime {
             model_name: route.to_string(),
             price,
             window,
+            asker,
+            judge,
             model_id: route.model,
             opened_at: self.shared.opened_at,
             hand_out,

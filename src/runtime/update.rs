@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Json, Runtime, RuntimeError, SessionRow, SessionStatus, definition, has_work};
 use crate::agent::Agent;
-use crate::event::{Budget, EventBody, NewEvent};
+use crate::event::{Budget, EventBody, NewEvent, StopReason};
 use crate::id::SessionId;
 use crate::limits::{ADMISSION_ATTEMPTS, SCAN_PAGE};
 use crate::session::Session;
@@ -34,6 +34,12 @@ impl Runtime {
         id: &SessionId,
         patch: SessionPatch,
     ) -> Result<SessionRow, RuntimeError> {
+        let mut patch = patch;
+        if let Some((agent, _)) = &mut patch.agent {
+            let row = self.row(id)?;
+            *agent =
+                self.offered(agent.clone(), &definition(&row)?.environment, row.agent_id.is_some());
+        }
         let change = |row: &SessionRow| {
             if let Some(Some(budget)) = &patch.budget {
                 self.check_budgetable(&definition(row)?.agent.model, budget)?;
@@ -134,6 +140,8 @@ impl Runtime {
             for row in page {
                 let resumed = match self.would_go_on(&row) {
                     Ok(true) => self.drive(&row.id),
+                    // Its questions are not left to clients.
+                    Ok(false) if asks_others(&row) => self.drive(&row.id),
                     Ok(false) => Ok(()),
                     Err(error) => Err(error),
                 };
@@ -157,6 +165,12 @@ impl Runtime {
             }
         }
     }
+}
+
+/// Whether calls of the session wait, and not for a client.
+fn asks_others(row: &SessionRow) -> bool {
+    matches!(row.stop_reason, Some(StopReason::RequiresAction { .. }))
+        && definition(row).is_ok_and(|definition| definition.on_ask.is_some())
 }
 
 fn changes(row: &SessionRow, patch: &SessionPatch) -> Result<Vec<EventBody>, RuntimeError> {

@@ -19,7 +19,19 @@ pub(super) struct FileWeb {
     private_hosts: Vec<HostRule>,
     #[serde(default)]
     robots: FileRobots,
+    #[serde(default)]
+    proxy: FileProxy,
     search: Option<FileSearch>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FileProxy {
+    /// Addresses are found and judged here.
+    #[default]
+    None,
+    /// Those that the environment names.
+    Environment,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -72,6 +84,7 @@ impl FileWeb {
             private_hosts: self.private_hosts,
             obeys_robots: self.robots == FileRobots::Obey,
             search,
+            through_proxy: self.proxy == FileProxy::Environment,
         })
     }
 }

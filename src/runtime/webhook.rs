@@ -1,10 +1,12 @@
-//! Who is asked over HTTP whether calls may run: `--on-ask webhook=URL`. One question, one answer, both JSON, within a
-//! bound of time.
+//! Who is asked over HTTP whether calls may run: `--on-ask webhook=URL`, and `on_ask` of a session. One question, one
+//! answer, both JSON, within a bound of time.
 //!
 //! ```text
 //! ──▶ {"type": "permission_request", "session_id": …, "calls": [{"event_id", "name", "input", "rules"}]}
 //! ◀── {"answers": [{"event_id": …, "result": "allow" | "deny", "message": …}]}
 //! ```
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -13,6 +15,8 @@ use super::{Input, Runtime, RuntimeError};
 use crate::event::{Confirmation, EventBody};
 use crate::id::{EventId, SessionId};
 use crate::limits::{MAX_ERROR_BODY_BYTES, WEBHOOK_TIMEOUT};
+use crate::provider::http::Http;
+use crate::session::{Asker, Question, Reply};
 use crate::tool::policy;
 
 #[derive(Deserialize)]
@@ -29,6 +33,42 @@ struct Answer {
     message: Option<String>,
 }
 
+/// Puts the questions to that URL. Every one of them has its answer, or there is none.
+async fn ask(
+    http: &Http,
+    url: &str,
+    id: &SessionId,
+    questions: &[Question],
+) -> Result<Vec<Reply>, String> {
+    let asked = questions.iter().map(|Question { call, name, input }| {
+        let rules = policy::narrowest(name, input);
+        json!({"event_id": call, "name": name, "input": input, "rules": rules})
+    });
+    let calls: Vec<_> = asked.collect();
+    let question = json!({"type": "permission_request", "session_id": id, "calls": calls});
+    let answer = http.post_json(url, question.to_string(), MAX_ERROR_BODY_BYTES);
+    let answer = tokio::time::timeout(WEBHOOK_TIMEOUT, answer).await;
+    let late = |_| format!("no answer within {} s", WEBHOOK_TIMEOUT.as_secs());
+    let Answers { answers } = serde_json::from_slice(&answer.map_err(late)??)
+        .map_err(|error| format!("its answer: {error}"))?;
+    let reply = |Question { call, .. }: &Question| {
+        let answer = answers.iter().find(|answer| answer.event_id == *call);
+        let Answer { result, message, .. } =
+            answer.ok_or_else(|| format!("its answer says nothing of {call}"))?;
+        let message = message.clone().filter(|_| *result == Confirmation::Deny);
+        Ok(Reply { call: call.clone(), result: *result, message })
+    };
+    questions.iter().map(reply).collect()
+}
+
+/// Asks at that URL whenever calls of the session wait.
+pub(super) fn asker(http: Arc<Http>, url: String, id: SessionId) -> Asker {
+    Arc::new(move |questions| {
+        let (http, url, id) = (Arc::clone(&http), url.clone(), id.clone());
+        Box::pin(async move { ask(&http, &url, &id, &questions).await })
+    })
+}
+
 impl Runtime {
     /// Asks whether these calls may run. Every one of them has its answer, or there is none.
     ///
@@ -40,32 +80,18 @@ impl Runtime {
         id: &SessionId,
         calls: &[EventId],
     ) -> Result<Vec<Input>, RuntimeError> {
-        let wrong = |reason: String| RuntimeError::Webhook { url: url.to_owned(), reason };
-        let mut asked = Vec::new();
+        let mut questions = Vec::new();
         for call in calls {
             if let Some(EventBody::AgentToolUse { name, input, .. }) =
                 self.reader().event(id, call)?.map(|event| event.body)
             {
-                let rules = policy::narrowest(&name, &input);
-                asked.push(json!({"event_id": call, "name": name, "input": input, "rules": rules}));
+                questions.push(Question { call: call.clone(), name, input });
             }
         }
-        let question =
-            json!({"type": "permission_request", "session_id": id, "calls": asked}).to_string();
         let http = self.shared.catalog.http();
-        let answer = http.post_json(url, question, MAX_ERROR_BODY_BYTES);
-        let answer = tokio::time::timeout(WEBHOOK_TIMEOUT, answer).await;
-        let late = |_| wrong(format!("no answer within {} s", WEBHOOK_TIMEOUT.as_secs()));
-        let answer = answer.map_err(late)?.map_err(wrong)?;
-        let Answers { answers } =
-            serde_json::from_slice(&answer).map_err(|e| wrong(format!("its answer: {e}")))?;
-        let of = |call: &EventId| answers.iter().find(|answer| answer.event_id == *call);
-        let confirm = |call: &EventId| {
-            let Answer { result, message, .. } =
-                of(call).ok_or_else(|| wrong(format!("its answer says nothing of {call}")))?;
-            let message = message.clone().filter(|_| *result == Confirmation::Deny);
-            Ok(Input::Confirm { call: call.clone(), result: *result, message })
-        };
-        calls.iter().map(confirm).collect()
+        let wrong = |reason: String| RuntimeError::Webhook { url: url.to_owned(), reason };
+        let replies = ask(&http, url, id, &questions).await.map_err(wrong)?;
+        let confirm = |Reply { call, result, message }| Input::Confirm { call, result, message };
+        Ok(replies.into_iter().map(confirm).collect())
     }
 }

@@ -122,6 +122,11 @@ impl Context {
         self.tokens.saturating_sub(self.fixed()) < COMPACTION_MIN_TOKENS
     }
 
+    /// What the user said first and last.
+    pub(super) fn task(&self) -> (&str, &str) {
+        (&self.kept.first, &self.kept.last)
+    }
+
     pub(super) fn kept(&self) -> &Kept {
         &self.kept
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, OnAsk};
 use crate::environment::Environment;
 use crate::event::Budget;
 use crate::id::ThreadId;
@@ -26,6 +26,9 @@ pub struct Definition {
     /// What it may use, until `session.updated` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// What becomes of calls that ask; absent, they wait for a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_ask: Option<OnAsk>,
     /// The stored agent and environment that it was made of, as they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,

@@ -1,10 +1,11 @@
 //! Performs `Run`: calls that were allowed go to the guest, the others get their refusal. One result for each.
 
 use futures_util::future::join_all;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
-use super::state::{Call, CallState};
+use super::state::{Call, CallState, Denial};
 use super::step::error_result;
 use super::{links, network, web};
 use crate::agent::{Effect, ToolName};
@@ -12,7 +13,11 @@ use crate::event::{EventBody, Permission};
 use crate::id::EventId;
 use crate::sandbox::wire::{ToolCall, ToolReply};
 use crate::sandbox::{Guest, GuestError};
-use crate::tool::policy;
+use crate::tool::policy::{self, Verdict};
+
+/// What the model is told of a call that asks in a session that has nobody to ask.
+const NOBODY: &str =
+    "This call was not allowed: nobody is there who could be asked. Go on without it.";
 
 impl Driver {
     pub(super) async fn dispatch(
@@ -46,8 +51,8 @@ impl Driver {
         guest: Option<&Guest>,
         token: &CancellationToken,
     ) -> EventBody {
-        if let CallState::Denied(message) = &call.state {
-            return error_result(&call.id, &self.refusal_text(call, message.as_deref()));
+        if let CallState::Denied(denial) = &call.state {
+            return error_result(&call.id, &self.refusal_text(call, denial));
         }
         if let Some(tool) = ToolName::parse(&call.name).filter(|tool| tool.asks_web()) {
             return web::body(call, self.ask_web(call, tool, guest, token).await);
@@ -62,23 +67,37 @@ impl Driver {
         }
     }
 
-    fn refusal_text(&self, call: &Call, message: Option<&str>) -> String {
+    /// What the policy says of a call.
+    pub(super) fn verdict(&self, name: &str, input: &Map<String, Value>) -> Verdict<'_> {
+        let definition = self.session.definition();
+        let environment = &definition.environment;
+        let asked = policy::Asked {
+            name,
+            input,
+            workspace: &environment.workspace,
+            resolve: &|path| links::resolve(environment, path),
+        };
+        policy::evaluate(&definition.agent, &asked)
+    }
+
+    fn refusal_text(&self, call: &Call, denial: &Denial) -> String {
         let agent = &self.session.definition().agent;
         if agent.grant(&call.name).is_some() {
-            let environment = &self.session.definition().environment;
-            let asked = policy::Asked {
-                name: &call.name,
-                input: &call.input,
-                workspace: &environment.workspace,
-                resolve: &|path| links::resolve(environment, path),
-            };
-            let verdict = policy::evaluate(agent, &asked);
+            let verdict = self.verdict(&call.name, &call.input);
             if let (Permission::Deny, Some(rule)) = (verdict.permission, verdict.rule) {
                 return format!("The rule `{rule}` denies this call. Do not try it another way.");
             }
-            return match message {
-                Some(message) => format!("The user did not allow this call: {message}"),
-                None => "The user did not allow this call.".to_owned(),
+            return match denial {
+                Denial::User(Some(message)) => {
+                    format!("The user did not allow this call: {message}")
+                }
+                Denial::User(None) | Denial::Policy => {
+                    "The user did not allow this call.".to_owned()
+                }
+                Denial::Judge(reason) => {
+                    format!("Permission to use {} has been denied. {reason}", call.name)
+                }
+                Denial::Nobody => NOBODY.to_owned(),
             };
         }
         let names: Vec<_> = agent.tool_names().collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::absent::Asker;
 use super::attached::{AttachedFiles, Resolver};
 use super::disk::DiskSlot;
 use super::guest::GuestSlot;
@@ -16,7 +17,7 @@ use super::network::Attempts;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
-use super::{Definition, Session, context, prompt, recover};
+use super::{Definition, Session, context, fit, prompt, recover};
 use crate::agent::{Agent, Effect, ToolName};
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
@@ -31,6 +32,7 @@ use crate::store::{Append, Author, Epoch, Store, StoreError};
 use crate::web::Web;
 
 pub use super::guest::{Launched, Launcher, Sandboxed};
+pub use super::judge::{Judge, JudgeModel};
 
 /// What a driver works with. All of it is shared with the runtime.
 #[derive(Clone)]
@@ -49,6 +51,10 @@ pub struct Parts {
     pub price: Option<Price>,
     /// How much it can read, if anybody knows.
     pub window: Window,
+    /// Asks somebody else than clients whether calls may run, where the session has such a one.
+    pub asker: Option<Asker>,
+    /// Who judges calls under the policy `auto`.
+    pub judge: Option<Judge>,
     /// When this process took the log over.
     pub opened_at: Timestamp,
     /// The web.
@@ -451,7 +457,8 @@ impl Driver {
         };
         *of = Some(definition);
         let tools = self.tools();
-        let fixed = prompt::fixed_tokens(&self.system, &tools);
+        let (system, tools) = fit::to_window(&self.system, &tools, Some(tokens));
+        let fixed = prompt::fixed_tokens(&system, &tools);
         let known = self.session.context().window();
         if known == Some(context::Window { tokens, fixed }) {
             return None;
@@ -547,7 +554,7 @@ impl Driver {
     }
 
     /// Appends the facts only if nobody said anything meanwhile; otherwise listens, and is to decide again.
-    async fn commit_here(&mut self, facts: Vec<NewEvent>) -> Result<bool, DriveError> {
+    pub(super) async fn commit_here(&mut self, facts: Vec<NewEvent>) -> Result<bool, DriveError> {
         match self.append(facts, Some(self.session.head())).await {
             Ok(()) => Ok(true),
             Err(DriveError::Store(StoreError::Moved { .. })) => {

@@ -15,10 +15,12 @@
 //! Owns: the fold ([`state`]), the policy of the loop ([`step`]), the prompt ([`prompt`]), repair after a crash
 //! ([`recover`]), the driver.
 //! Does not: serve clients (`runtime`), know SQL, vendor JSON or namespaces.
-//! Invariants: `state`, `context`, `compact`, `step`, `prompt`, `skills`, `recover`, `lineage` and `rewind` are pure; nothing is done before its intent is committed; state
+//! Invariants: `state`, `context`, `compact`, `step`, `notes`, `repetition`, `prompt`, `fit`, `skills`, `recover`, `lineage` and
+//! `rewind` are pure; nothing is done before its intent is committed; state
 //! changes only by [`Session::apply`], in log order.
 //! How to add a step: a variant of [`step::Step`], its arm in `intent`, its performer in the driver, a crash-sweep case.
 
+mod absent;
 mod attached;
 pub(crate) mod compact;
 pub mod context;
@@ -26,14 +28,18 @@ mod definition;
 mod disk;
 mod dispatch;
 mod driver;
+mod fit;
 mod guest;
+mod judge;
 pub mod lineage;
 mod links;
 mod made;
 mod network;
+mod notes;
 mod previews;
 pub mod prompt;
 pub mod recover;
+mod repetition;
 pub mod rewind;
 mod sample;
 pub mod skills;
@@ -44,8 +50,11 @@ mod web;
 #[cfg(test)]
 mod tests;
 
+pub use absent::{Asker, Question, Replies, Reply};
 pub use attached::{Attached, AttachedFiles};
 pub use definition::Definition;
-pub use driver::{DriveError, Driver, HandOut, Interrupt, Launched, Launcher, Parts, Sandboxed};
+pub use driver::{
+    DriveError, Driver, HandOut, Interrupt, Judge, JudgeModel, Launched, Launcher, Parts, Sandboxed,
+};
 pub use previews::{Placed, Preview, Previews};
 pub use state::Session;

@@ -21,6 +21,9 @@ pub struct Instructions {
     pub text: String,
 }
 
+/// How a file of instructions begins.
+pub(super) const INSTRUCTIONS: &str = "\n<instructions file=\"";
+
 /// The facts of the environment that a model needs in order to act in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -73,17 +76,17 @@ pub fn system(
         )
         .expect("writing to a string cannot fail");
     }
-    text.push_str(&skills.told());
     for (path, url) in facts.repositories {
         writeln!(text, "The git repository {url} is checked out at {path}.")
             .expect("writing to a string cannot fail");
     }
+    text.push_str(&skills.told());
     if let Some(own) = own.map(str::trim).filter(|own| !own.is_empty()) {
         write!(text, "\n{own}\n").expect("writing to a string cannot fail");
     }
     for file in instructions {
         let (path, body) = (&file.path, file.text.trim());
-        write!(text, "\n<instructions file=\"{path}\">\n{body}\n</instructions>\n")
+        write!(text, "{INSTRUCTIONS}{path}\">\n{body}\n</instructions>\n")
             .expect("writing to a string cannot fail");
     }
     text
@@ -153,11 +156,13 @@ pub fn summary_request(session: &Session, model: &str) -> Request {
 /// Tokens that system prompt and tools take of every request, about.
 #[must_use]
 pub fn fixed_tokens(system: &str, tools: &[ToolSpec]) -> u64 {
-    let of = |tool: &ToolSpec| {
-        let schema = serde_json::to_string(&tool.input_schema).expect("a schema is JSON");
-        [&tool.name, &tool.description, &schema].map(|text| text_tokens(text)).iter().sum::<u64>()
-    };
-    text_tokens(system) + tools.iter().map(of).sum::<u64>()
+    text_tokens(system) + tools.iter().map(tool_tokens).sum::<u64>()
+}
+
+/// Those of one tool.
+pub(super) fn tool_tokens(tool: &ToolSpec) -> u64 {
+    let schema = serde_json::to_string(&tool.input_schema).expect("a schema is JSON");
+    [&tool.name, &tool.description, &schema].map(|text| text_tokens(text)).iter().sum()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::driver::{DriveError, Driver, Performed};
 use super::guest::Disturbance;
 use super::previews::Preview;
 use super::step::error_result;
-use super::{compact, links, prompt};
+use super::{compact, fit, prompt};
 use crate::event::{
     ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
 };
@@ -45,8 +45,9 @@ impl Driver {
     ) -> Result<Performed, DriveError> {
         let end = self.end_of_request();
         let tools = self.tools();
-        let mut request =
-            prompt::request(&self.session, &self.parts.model_id, &self.system, &tools);
+        let window = self.session.context().window().map(|window| window.tokens);
+        let (system, tools) = fit::to_window(&self.system, &tools, window);
+        let mut request = prompt::request(&self.session, &self.parts.model_id, &system, &tools);
         request.messages = self.attached.resolve(request.messages).await;
         let mut shown = Shown::default();
         let outcome = self.stream(request, token, Some(&mut shown)).await?;
@@ -57,6 +58,7 @@ impl Driver {
             Outcome::Answered(answer) => {
                 let usage = answer.usage;
                 let mut facts = self.facts_of(answer, shown);
+                self.judge(&mut facts, token).await;
                 facts.extend(self.at_once(end(false, usage)));
                 Performed { facts, pause: None }
             }
@@ -136,6 +138,7 @@ impl Driver {
         mut shown: Option<&mut Shown>,
     ) -> Result<Outcome, DriveError> {
         let model = Arc::clone(&self.parts.model);
+        let tools = Arc::clone(&request.tools);
         let mut deltas = model.stream(request);
         let mut assembler = Assembler::new(&self.parts.model_name);
         loop {
@@ -169,7 +172,7 @@ impl Driver {
         let usage = assembler.usage();
         Ok(match assembler.finish() {
             Ok(answer) if says_nothing(&answer) => Outcome::Failed(ModelError::EmptyAnswer, usage),
-            Ok(answer) => Outcome::Answered(answer),
+            Ok(answer) => Outcome::Answered(answer.fitted(&tools)),
             Err(error) => Outcome::Failed(error, usage),
         })
     }
@@ -258,14 +261,7 @@ impl Driver {
         if agent.custom_tool(&name).is_some() && !is_bad {
             return EventBody::AgentCustomToolUse { name, input };
         }
-        let environment = &self.session.definition().environment;
-        let asked = policy::Asked {
-            name: &name,
-            input: &input,
-            workspace: &environment.workspace,
-            resolve: &|path| links::resolve(environment, path),
-        };
-        let policy::Verdict { permission, evaluation, .. } = policy::evaluate(agent, &asked);
+        let policy::Verdict { permission, evaluation, .. } = self.verdict(&name, &input);
         EventBody::AgentToolUse { name, input, evaluated_permission: permission, evaluation }
     }
 

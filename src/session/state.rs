@@ -1,19 +1,19 @@
 //! The fold: a session's state as a function of its log. No other mutation exists.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::context::{Context, SkillRead, tokens_of};
+use super::repetition::Repetition;
 use super::{Definition, compact};
-use crate::agent::{Agent, Effect, ToolName};
+use crate::agent::{Agent, Effect, OnAsk, ToolName};
 use crate::clock::Timestamp;
 use crate::event::{
-    Activity, Budget, Confirmation, ContentBlock, Cost, ErrorDetail, Event, EventBody, Permission,
-    RefusalDetails, RetryStatus, Seq, ServerToolUse, StopReason, Usage, UsageSnapshot, Used,
-    millis_between, text_of,
+    Activity, Budget, Confirmation, ContentBlock, Cost, ErrorDetail, Event, EventBody, NoteSubject,
+    Permission, RefusalDetails, RetryStatus, Seq, ServerToolUse, StopReason, Usage, UsageSnapshot,
+    Used, millis_between, text_of,
 };
 use crate::id::EventId;
 use crate::provider::{Block, Message, Role, Stop};
@@ -39,7 +39,7 @@ pub enum CallState {
     /// It waits for the user.
     Waiting,
     /// It must not run; the model is told why.
-    Denied(Option<String>),
+    Denied(Denial),
     /// It may have had an effect.
     Started,
     /// It has its one result.
@@ -49,6 +49,19 @@ pub enum CallState {
         /// Whether it failed.
         is_error: bool,
     },
+}
+
+/// Why a call must not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// The policy refuses it, or there is no such tool.
+    Policy,
+    /// The user does, perhaps with a reason.
+    User(Option<String>),
+    /// A judge does, with its reason.
+    Judge(String),
+    /// It asks, and the session has nobody who could answer.
+    Nobody,
 }
 
 /// Who runs a tool.
@@ -104,9 +117,8 @@ pub struct Turn {
     pub wrote: bool,
     /// Why the model stopped last, in the Messages API's words.
     pub stop: Option<String>,
-    /// The same call had the same result this many times in a row.
-    pub repeats: usize,
-    last_result: u64,
+    /// What it does again and again.
+    pub repetition: Repetition,
 }
 
 /// An input that waits to be taken up.
@@ -144,7 +156,7 @@ impl CallState {
         match permission {
             Permission::Allow => Self::Ready,
             Permission::Ask => Self::Waiting,
-            Permission::Deny => Self::Denied(None),
+            Permission::Deny => Self::Denied(Denial::Policy),
         }
     }
 }
@@ -192,8 +204,14 @@ pub struct Session {
     cost: Cost,
     web: ServerToolUse,
     tool_ms: u64,
+    egress_bytes: u64,
+    judged: usize,
     activity: Activity,
     budget: Option<Budget>,
+    /// How often the model was told of it.
+    budget_told: u8,
+    /// What it is told with the next request.
+    notes: Vec<Block>,
     archived: bool,
     files: Files,
     context: Context,
@@ -223,6 +241,10 @@ impl Session {
             cost: Cost::default(),
             web: ServerToolUse::default(),
             tool_ms: 0,
+            egress_bytes: 0,
+            judged: 0,
+            budget_told: 0,
+            notes: Vec::new(),
             activity: Activity::default(),
             archived: false,
             files: Files::default(),
@@ -360,7 +382,19 @@ impl Session {
             tokens: self.usage.total(),
             active_ms: self.activity.total_ms(now),
             tool_ms: self.tool_ms,
+            egress_bytes: self.egress_bytes,
         }
+    }
+
+    /// How often the model was told of its budget.
+    pub(super) fn budget_told(&self) -> u8 {
+        self.budget_told
+    }
+
+    /// How often a judge was asked.
+    #[must_use]
+    pub fn judged(&self) -> usize {
+        self.judged
     }
 
     /// Whether nothing more may be asked of the model.
@@ -448,12 +482,24 @@ impl Session {
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
             E::Metered { cost, .. } => self.cost += *cost,
             E::WebUsed { used, .. } => self.web += *used,
+            E::Judged { usage, cost, .. } => {
+                self.usage += *usage;
+                self.cost += *cost;
+                self.judged += 1;
+            }
+            E::EgressUsage { sent, received, .. } => {
+                let bytes = sent.saturating_add(*received);
+                self.egress_bytes = self.egress_bytes.saturating_add(bytes);
+            }
             // What lies between a result and the fact before it is the time of the tool.
             E::AgentToolResult { .. } => {
                 let since = self.activity.last_fact_at.unwrap_or(at);
                 self.tool_ms = self.tool_ms.saturating_add(millis_between(since, at));
             }
-            E::SessionUpdated { budget: Some(budget), .. } => self.budget.clone_from(budget),
+            E::SessionUpdated { budget: Some(budget), .. } => {
+                self.budget.clone_from(budget);
+                self.budget_told = 0;
+            }
             E::AgentReplaced { agent } => {
                 let agent = Agent::clone(agent);
                 self.definition = Arc::new(Definition { agent, ..(*self.definition).clone() });
@@ -476,8 +522,7 @@ impl Session {
                 self.confirm(tool_use_id, *result, deny_message.clone());
             }
             E::UserCustomToolResult { custom_tool_use_id, content, is_error } => {
-                let content = content.as_deref().unwrap_or_default();
-                self.custom_result(custom_tool_use_id, content, is_error.unwrap_or(false));
+                self.custom_result(custom_tool_use_id, content.as_deref(), *is_error);
             }
             E::TakenUp { event_ids } => self.take_up(event_ids),
             E::Flushed { event_ids } => self.queue.retain(|queued| !event_ids.contains(&queued.id)),
@@ -502,13 +547,16 @@ impl Session {
             | E::WebUsed { .. }
             | E::Resumed {}
             | E::SessionUsage { .. } => {}
+            E::Judged { tool_use_id: id, decision, reason, .. } => {
+                self.judge(id, *decision, reason);
+            }
+            E::Noted { about, text } => self.noted(*about, text),
             E::ThreadStatusIdle { stop_reason, .. } => {
                 self.thread_stop = Some(stop_reason.clone());
             }
             E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
-            E::AgentToolUse { name, input, evaluated_permission, .. } => {
-                let state = CallState::of(*evaluated_permission);
-                self.tool_use(id, name, input, Runner::Sandbox, state);
+            E::AgentToolUse { name, input, evaluated_permission: asked, .. } => {
+                self.tool_use(id, name, input, Runner::Sandbox, self.state_of(*asked));
             }
             E::AgentCustomToolUse { name, input } => {
                 self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
@@ -631,16 +679,44 @@ impl Session {
         if let Some(call) = self.calls.iter_mut().find(waiting) {
             call.state = match result {
                 Confirmation::Allow => CallState::Ready,
-                Confirmation::Deny => CallState::Denied(message),
+                Confirmation::Deny => CallState::Denied(Denial::User(message)),
             };
         }
     }
 
-    fn custom_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {
+    /// What a new call may do. Where nobody is asked, nothing waits.
+    fn state_of(&self, permission: Permission) -> CallState {
+        let nobody = self.definition.on_ask == Some(OnAsk::Deny);
+        match CallState::of(permission) {
+            CallState::Waiting if nobody => CallState::Denied(Denial::Nobody),
+            state => state,
+        }
+    }
+
+    fn judge(&mut self, id: &EventId, decision: Permission, reason: &str) {
+        if decision == Permission::Deny {
+            self.call_mut(id).state = CallState::Denied(Denial::Judge(reason.to_owned()));
+        }
+    }
+
+    fn noted(&mut self, about: NoteSubject, text: &str) {
+        match about {
+            NoteSubject::Repetition => self.turn.repetition.told = true,
+            NoteSubject::Budget { level } => self.budget_told = level,
+        }
+        self.notes.push(Block::System { text: text.to_owned() });
+    }
+
+    fn custom_result(
+        &mut self,
+        id: &EventId,
+        content: Option<&[ContentBlock]>,
+        is_error: Option<bool>,
+    ) {
         // Of two clients that answer the same call, the first wins.
         let open = |call: &Call| call.id == *id && call.runner == Runner::Client && call.is_open();
         if self.calls.iter().any(open) {
-            self.tool_result(id, content, is_error);
+            self.tool_result(id, content.unwrap_or_default(), is_error.unwrap_or(false));
         }
     }
 
@@ -674,14 +750,9 @@ impl Session {
         let written = path.filter(|_| call.effect() == Effect::Writes && !is_error);
         let written = written.map(str::to_owned);
         call.state = CallState::Answered { content: content.to_vec(), is_error };
-        let mut hasher = DefaultHasher::new();
-        call.name.hash(&mut hasher);
-        serde_json::to_string(&call.input).expect("JSON is JSON").hash(&mut hasher);
-        serde_json::to_string(content).expect("content is JSON").hash(&mut hasher);
-        let hash = hasher.finish();
-        let same = self.turn.repeats > 0 && self.turn.last_result == hash;
-        self.turn.repeats = if same { self.turn.repeats + 1 } else { 1 };
-        self.turn.last_result = hash;
+        let said =
+            format!("{} {}", call.name, serde_json::to_string(&call.input).expect("JSON is JSON"));
+        self.turn.repetition.add(&said, content);
         written.iter().for_each(|path| self.context.touched(path));
         skill.into_iter().for_each(|read| self.context.follows(read));
     }
@@ -713,6 +784,7 @@ impl Session {
             blocks.push(Block::ToolResult { tool_use_id, content, is_error });
         }
         blocks.append(&mut self.taken_up);
+        blocks.append(&mut self.notes);
         self.context.said(&blocks);
         self.push(Role::User, blocks);
         self.turn.requests += 1;
@@ -768,6 +840,8 @@ impl Session {
     /// The conversation becomes one text. Results that were not sent yet are in it.
     fn compact(&mut self, text: &str, summary: &str, instructions: &[String]) {
         let blocks = compact::blocks(text, instructions);
+        // It knows nothing of what it was told.
+        self.budget_told = 0;
         let answers = self.messages.iter().filter(|message| message.role == Role::Assistant);
         self.context.compacted(&blocks, answers.count(), summary);
         self.messages = Arc::new(vec![Arc::new(Message { role: Role::User, blocks })]);

@@ -2,12 +2,14 @@
 
 use super::Definition;
 use super::compact::{self, Remedy};
+use super::notes;
 use super::state::{Call, CallState, Runner, Session, Status};
-use crate::agent::Effect;
+use crate::agent::{Effect, OnAsk};
 use crate::clock::Timestamp;
 use crate::event::{CompactionReason, ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};
 use crate::id::EventId;
-use crate::limits::{GUEST_PARALLEL_CALLS, NO_PROGRESS_REPEATS};
+use crate::limits::{GUEST_PARALLEL_CALLS, REPETITION_CHARS};
+use crate::provider::repair::excerpt;
 
 /// What the model is told of a call that the user stopped.
 const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
@@ -128,12 +130,30 @@ fn next_call(session: &Session) -> Step {
 
 fn wait_for_user(session: &Session) -> Step {
     let waiting = session.calls().iter().filter(|call| call.state == CallState::Waiting);
+    let mut asks = waiting.clone().filter(|call| call.runner == Runner::Sandbox);
+    if session.definition().on_ask == Some(OnAsk::Fail)
+        && let Some(call) = asks.next()
+    {
+        return unanswered(call);
+    }
     let reason =
         StopReason::RequiresAction { event_ids: waiting.map(|call| call.id.clone()).collect() };
     if session.status() == Status::Idle && session.stop_reason() == Some(&reason) {
         return Step::Rest;
     }
     Step::Settle(reason)
+}
+
+/// A question that the session was told to fail on.
+fn unanswered(call: &Call) -> Step {
+    let input = serde_json::to_string(&call.input).expect("JSON is JSON");
+    let call = excerpt(&format!("{} {input}", call.name), REPETITION_CHARS);
+    Step::GiveUp(ErrorDetail {
+        r#type: ErrorKind::UnknownError,
+        message: format!("a call asks whether it may run, and `on_ask` is `fail`: {call}"),
+        retry_status: RetryStatus::Exhausted,
+        repository_url: None,
+    })
 }
 
 /// Whether the model owes an answer: there is input, there are results, or its last request failed or was paused.
@@ -168,10 +188,10 @@ fn sample_or_give_up(session: &Session) -> Step {
              or raise --max-turns"
         ));
     }
-    if !fresh && turn.repeats >= NO_PROGRESS_REPEATS {
+    if !fresh && turn.repetition.is_hopeless() {
         return give_up(format!(
-            "no progress: the same tool call had the same result {NO_PROGRESS_REPEATS} times in a row; \
-             send a message that says what to do instead"
+            "no progress: {}; send a message that says what to do instead",
+            turn.repetition.words()
         ));
     }
     compact::before_answer(session).map_or(Step::Sample, remedied)
@@ -228,6 +248,7 @@ pub fn intent(session: &Session, step: &Step, now: Timestamp) -> Vec<EventBody> 
         Step::Sample => {
             let mut facts = wake(session);
             facts.extend(taken_up(session.queued()));
+            facts.extend(notes::due(session));
             facts.push(EventBody::ModelRequestStart {});
             facts
         }

@@ -31,6 +31,7 @@ fn definition() -> Arc<Definition> {
         system: "system".to_owned(),
         max_turns: 3,
         budget: None,
+        on_ask: None,
         origin: None,
         skills: Skills::default(),
     })
@@ -329,6 +330,14 @@ fn the_same_call_with_the_same_result_is_no_progress() {
         };
         log = log.add(&name, body).answers("tool_use").starts(&name).results(&name, "failed");
     }
+    // The model has not heard of it yet.
+    check(&log, &Step::Sample);
+    let session = log.session();
+    let facts = intent(&session, &next_step(&session), from_millis(0));
+    let [EventBody::Noted { about, text }, EventBody::ModelRequestStart {}] = &facts[..] else {
+        panic!("{facts:?}")
+    };
+    let log = log.then(EventBody::Noted { about: *about, text: text.clone() });
     assert!(
         matches!(next_step(&log.session()), Step::GiveUp(error) if error.message.contains("no progress"))
     );
@@ -480,6 +489,54 @@ fn time_and_tools_count_toward_a_budget() {
         log.session().used()
     };
     assert_eq!((used.active_ms, used.tool_ms, used.tokens), (8500, 8500, 1));
+}
+
+#[test]
+fn bytes_of_the_network_count_toward_a_budget() {
+    let budget = Budget { max_egress_bytes: Some(1000), ..Budget::default() };
+    let definition = Arc::new(Definition { budget: Some(budget), ..(*definition()).clone() });
+    let log = Log { definition, events: Vec::new() }.says("go");
+    let log = log.asks_model().calls("a", "bash", Permission::Allow).answers("tool_use");
+    let used = |log: &Log, received| {
+        let target = "a.example:443".to_owned();
+        let usage = EventBody::EgressUsage {
+            tool_use_id: id("a"),
+            target,
+            connections: 1,
+            sent: 100,
+            received,
+        };
+        log_of(log).starts("a").then(usage).results("a", "ok")
+    };
+    check(&used(&log, 899), &Step::Sample);
+    check(&used(&log, 900), &Step::Settle(StopReason::BudgetReached));
+    let told = |received| {
+        let session = used(&log, received).session();
+        let facts = intent(&session, &next_step(&session), from_millis(0));
+        facts.into_iter().find_map(|fact| match fact {
+            EventBody::Noted { text, .. } => Some(text),
+            _ => None,
+        })
+    };
+    assert_eq!(told(100), None);
+    assert!(told(700).unwrap().contains("800 of 1000 bytes to and from the network are used"));
+}
+
+#[test]
+fn a_call_that_nobody_is_to_be_asked_about_ends_its_turn_or_is_refused() {
+    let asks = |on_ask: &str| {
+        let on_ask = Some(on_ask.parse().unwrap());
+        let definition = Arc::new(Definition { on_ask, ..(*definition()).clone() });
+        let log = Log { definition, events: Vec::new() }.says("go").asks_model();
+        log.calls("a", "bash", Permission::Ask).answers("tool_use")
+    };
+    check(&asks("deny"), &run(&["a"]));
+    let waits = Step::Settle(StopReason::RequiresAction { event_ids: vec![id("a")] });
+    check(&asks("wait=1h"), &waits);
+    check(&asks("webhook=http://a.example/"), &waits);
+    let Step::GiveUp(error) = next_step(&asks("fail").session()) else { panic!("it goes on") };
+    assert!(error.message.ends_with(r#"`fail`: bash {"command":"a"}"#), "{}", error.message);
+    check(&asks("fail").settles().says("again"), &Step::Sample);
 }
 
 #[test]

@@ -14,10 +14,11 @@ use super::state::{Call, CallState};
 use crate::agent::ToolName;
 use crate::agent::web::{Source, UrlSources};
 use crate::environment::networking::Networking;
-use crate::event::{ContentBlock, Event, EventBody, ServerToolUse, text_of};
+use crate::event::{ContentBlock, Event, EventBody, Permission, ServerToolUse, text_of};
 use crate::limits::SCAN_PAGE;
 use crate::sandbox::Guest;
 use crate::sandbox::wire::{FetchedPage, ToolCall, ToolReply};
+use crate::tool::policy;
 use crate::web::{Hit, Scope};
 
 /// Where the session's pages may come from. A session that a client made of stored definitions asks as the hosted
@@ -76,7 +77,9 @@ impl Driver {
                     .to_owned(),
             );
         }
-        let page = self.parts.web.fetch(url, settings, scope(definition)).await?;
+        let judged = policy::host(url);
+        let permits = |hop: &Url| self.permits(hop, judged.as_deref());
+        let page = self.parts.web.fetch(url, settings, scope(definition), &permits).await?;
         let input = FetchedPage {
             url: page.url.clone(),
             content_type: page.content_type.clone(),
@@ -90,6 +93,22 @@ impl Driver {
         let guest = guest.expect("the driver made a sandbox before it committed the intent");
         let wire = ToolCall { name: call.name.clone(), input };
         guest.call(wire, token).await.map_err(|failure| format!("The sandbox broke: {failure}."))
+    }
+
+    /// Whether the rules allow a page that another leads to. Those of the host that was judged with the call were.
+    fn permits(&self, hop: &Url, judged: Option<&str>) -> Result<(), String> {
+        if hop.host_str().is_some_and(|host| Some(host) == judged) {
+            return Ok(());
+        }
+        let input = Map::from_iter([("url".to_owned(), hop.as_str().into())]);
+        let verdict = self.verdict(ToolName::WebFetch.as_str(), &input);
+        match (verdict.permission, verdict.rule) {
+            (Permission::Allow, _) => Ok(()),
+            (Permission::Deny, Some(rule)) => Err(format!("the rule `{rule}` denies {hop}.")),
+            (Permission::Ask | Permission::Deny, _) => Err(format!(
+                "the page leads to {hop}, which no rule allows; fetch that one if it is right."
+            )),
+        }
     }
 
     /// Whether one of the sources has named the page, anywhere in the log: a compaction takes nothing back.

@@ -357,6 +357,10 @@ impl Projection {
             E::ModelRequestEnd { model_usage, .. } => self.usage += *model_usage,
             E::Metered { cost, .. } => self.cost += *cost,
             E::WebUsed { used, .. } => self.web += *used,
+            E::Judged { usage, cost, .. } => {
+                self.usage += *usage;
+                self.cost += *cost;
+            }
             E::UserMessage { .. }
             | E::UserInterrupt { .. }
             | E::UserToolConfirmation { .. }
@@ -381,6 +385,7 @@ impl Projection {
             | E::TakenUp { .. }
             | E::Flushed { .. }
             | E::AgentReplaced { .. }
+            | E::Noted { .. }
             | E::Resumed {}
             | E::ContextMeasured { .. }
             | E::ContextOverflowed { .. }

@@ -34,6 +34,8 @@ pub struct Verdict<'r> {
     pub evaluation: Option<Evaluation>,
     /// The rule that decided, if one did.
     pub rule: Option<&'r Rule>,
+    /// No rule is about the call and its tool's policy is to judge each: a judge may, if there is one.
+    pub is_for_judge: bool,
 }
 
 /// Whether a rule is about a call.
@@ -55,12 +57,15 @@ impl From<bool> for Match {
 #[must_use]
 pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
     let Some(grant) = agent.grant(asked.name) else {
-        return Verdict { permission: Permission::Deny, evaluation: None, rule: None };
+        let (permission, evaluation) = (Permission::Deny, None);
+        return Verdict { permission, evaluation, rule: None, is_for_judge: false };
     };
     let auto = |evaluated_permission| Some(Evaluation::Auto { evaluated_permission });
     let unclear = Judgement::Ask { reason_code: ReasonCode::Indeterminate };
     let call = Call::of(asked);
-    let (permission, evaluation, rule) = match judge(&agent.permissions, &call) {
+    let ruled = judge(&agent.permissions, &call);
+    let is_for_judge = ruled.is_none() && grant.permission_policy == PermissionPolicy::Auto;
+    let (permission, evaluation, rule) = match ruled {
         Some((Permission::Deny, rule)) => {
             let refused = Judgement::Deny { reason_code: ReasonCode::HighRisk };
             (Permission::Deny, auto(refused), rule)
@@ -82,11 +87,11 @@ pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
                 (Permission::Allow, Some(Evaluation::AlwaysAllow), None)
             }
             PermissionPolicy::AlwaysAsk => (Permission::Ask, Some(Evaluation::AlwaysAsk), None),
-            // A judge would be asked here; without one nobody can tell, so the user decides.
+            // Until a judge has said more, nobody can tell, so the user decides.
             PermissionPolicy::Auto => (Permission::Ask, auto(unclear), None),
         },
     };
-    Verdict { permission, evaluation, rule }
+    Verdict { permission, evaluation, rule, is_for_judge }
 }
 
 /// What the rules say, and which of them; nothing if none is about the call.
@@ -290,7 +295,9 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-fn host(url: &str) -> Option<String> {
+/// The host of an address as rules compare it; `None` where it may be read in two ways.
+#[must_use]
+pub fn host(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     if !["http", "https"].contains(&scheme) || authority.contains('@') {

@@ -50,6 +50,18 @@ fn public(
     }
 }
 
+/// Judges a name that somebody else is to resolve, as far as this machine knows it. One that it does not know is left to
+/// the other's judgement.
+pub(super) async fn judge_name(host: &Host) -> Result<(), NotPublic> {
+    let Host::Name(name) = host else { return Ok(()) };
+    let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else { return Ok(()) };
+    let kinds: Vec<_> = found.map(|address| not_public(address.ip())).collect();
+    match kinds.iter().copied().collect::<Option<Vec<_>>>().as_deref() {
+        Some([kind, ..]) => Err(NotPublic { name: name.to_string(), kind }),
+        Some([]) | None => Ok(()),
+    }
+}
+
 /// Why a host that is written as an address is not dialled; names are judged when they are resolved.
 pub(super) fn refuse_literal(host: &Host) -> Option<&'static str> {
     match host {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::dial::{NotPublic, refuse_literal};
+use super::dial::{self, NotPublic, refuse_literal};
 use super::robots::Rules;
 use super::{PRODUCT, Web};
 use crate::agent::web::FetchSettings;
@@ -38,6 +38,9 @@ pub enum Scope<'a> {
     Hosts(&'a [HostRule]),
 }
 
+/// Whether the caller's own rules allow an address, asked for each on the way; or why they do not.
+pub type Permits<'a> = &'a (dyn Fn(&Url) -> Result<(), String> + Sync);
+
 /// What the model is told when a rule closes an address: the protocol's word, then the reason.
 fn not_allowed(reason: &str) -> String {
     format!("url_not_allowed: {reason}")
@@ -53,9 +56,11 @@ impl Web {
         given: &str,
         settings: &FetchSettings,
         scope: Scope<'_>,
+        permits: Permits<'_>,
     ) -> Result<Arc<Page>, String> {
         let url = parse(given)?;
-        let fetched = tokio::time::timeout(WEB_FETCH_TIMEOUT, self.follow(url, settings, scope));
+        let followed = self.follow(url, settings, scope, permits);
+        let fetched = tokio::time::timeout(WEB_FETCH_TIMEOUT, followed);
         fetched.await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -64,9 +69,15 @@ impl Web {
         mut url: Url,
         settings: &FetchSettings,
         scope: Scope<'_>,
+        permits: Permits<'_>,
     ) -> Result<Arc<Page>, String> {
         for _ in 0..=WEB_REDIRECTS {
+            permits(&url).map_err(|reason| not_allowed(&reason))?;
             let client = self.judge(&url, settings, scope)?;
+            if !self.proxies.is_empty() && !self.is_private(&url)? {
+                let name = dial::judge_name(&host_of(&url)?).await;
+                name.map_err(|refused| private(&refused.to_string()))?;
+            }
             if let Some(page) = self.pages.lock().await.get(url.as_str(), Instant::now()) {
                 return Ok(page);
             }
@@ -107,13 +118,20 @@ impl Web {
                 return Err(not_allowed(&reason));
             }
         }
-        if self.config.private_hosts.iter().any(|rule| rule.covers(&host, port)) {
+        if self.is_private(url)? {
             return Ok(&self.clients().trusted);
         }
         match refuse_literal(&host) {
             Some(kind) => Err(private(&format!("`{host}` is {kind}"))),
             None => Ok(&self.clients().guarded),
         }
+    }
+
+    /// Whether the user's configuration opens the address, public or not.
+    fn is_private(&self, url: &Url) -> Result<bool, String> {
+        let host = host_of(url)?;
+        let port = url.port_or_known_default().unwrap_or_default();
+        Ok(self.config.private_hosts.iter().any(|rule| rule.covers(&host, port)))
     }
 
     async fn ask_robots(&self, client: &Client, url: &Url) -> Result<(), String> {

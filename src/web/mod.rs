@@ -14,12 +14,12 @@ mod fetch;
 mod robots;
 pub mod search;
 
-pub use fetch::{Page, Scope};
+pub use fetch::{Page, Permits, Scope};
 pub use search::{Hit, Provider};
 
 use std::sync::{Arc, OnceLock};
 
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use tokio::sync::Mutex;
 
 use crate::environment::networking::HostRule;
@@ -36,12 +36,15 @@ pub struct WebConfig {
     pub obeys_robots: bool,
     /// Who is asked for searches, if anybody is.
     pub search: Option<Provider>,
+    /// Whether the user's proxies are used.
+    pub through_proxy: bool,
 }
 
 /// Fetches and searches for all sessions of a process.
 pub struct Web {
     config: WebConfig,
     trust: Box<dyn Fn() -> rustls::ClientConfig + Send + Sync>,
+    proxies: Vec<reqwest::Proxy>,
     clients: OnceLock<Clients>,
     pages: Mutex<Cache>,
     robots: Mutex<Robots>,
@@ -52,16 +55,20 @@ struct Clients {
     guarded: Client,
     /// For what the user's own configuration names.
     trusted: Client,
+    /// For search providers.
+    searching: Client,
 }
 
 impl Web {
-    /// Ready to ask; nothing is loaded or opened yet. `trust` says whom to believe, and is asked before the first page.
+    /// Ready to ask; nothing is loaded or opened yet. `trust` says whom to believe, and is asked before the first page;
+    /// `proxies` are those to go through.
     pub fn new(
         config: WebConfig,
+        proxies: Vec<reqwest::Proxy>,
         trust: impl Fn() -> rustls::ClientConfig + Send + Sync + 'static,
     ) -> Self {
         let (clients, pages, robots) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Self { config, trust: Box::new(trust), clients, pages, robots }
+        Self { config, trust: Box::new(trust), proxies, clients, pages, robots }
     }
 
     fn clients(&self) -> &Clients {
@@ -78,9 +85,16 @@ impl Web {
                     .tls_backend_preconfigured(tls.clone())
             };
             let made = "these settings make a client";
+            let proxied = || self.proxies.iter().cloned().fold(client(), ClientBuilder::proxy);
+            // A proxy finds the addresses itself, and may have a private one: names are judged before it is asked.
+            let guarded = match self.proxies[..] {
+                [] => client().dns_resolver(Arc::new(dial::PublicOnly)),
+                [..] => proxied(),
+            };
             Clients {
-                guarded: client().dns_resolver(Arc::new(dial::PublicOnly)).build().expect(made),
+                guarded: guarded.build().expect(made),
                 trusted: client().build().expect(made),
+                searching: proxied().build().expect(made),
             }
         })
     }

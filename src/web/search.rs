@@ -94,7 +94,7 @@ impl Web {
         };
         let found = tokio::time::timeout(
             WEB_SEARCH_TIMEOUT,
-            ask(&self.clients().trusted, provider, query, settings),
+            ask(&self.clients().searching, provider, query, settings),
         );
         let found = found.await.unwrap_or_else(|_| Err(late(provider)))?;
         let mut hits: Vec<_> =

@@ -143,6 +143,87 @@ fn stopped_at_every_commit_the_story_is_the_same() {
     assert!(unknown > 0, "no call was ever cut: the sweep does not reach them");
 }
 
+/// Calls that a judge decides about, one way and the other.
+const JUDGED: &str = r#"
+turns:
+  - tool_calls:
+      - bash: { command: "echo first >> marks" }
+      - bash: { command: "echo never >> marks" }
+  - tool_calls: [{ bash: { command: "echo second >> marks" } }]
+  - text: All done.
+judgements:
+  - text: '{"decision": "allow", "reason": "fine"}'
+  - text: '{"decision": "deny", "reason": "no"}'
+  - text: '{"decision": "allow", "reason": "fine too"}'
+"#;
+
+#[test]
+fn stopped_at_every_commit_a_judgement_stands_beside_its_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script.yaml");
+    crate::support::write(&script, JUDGED);
+    let installed = || {
+        let casemate = Casemate::new();
+        let config = casemate.home().join(".config/casemate");
+        std::fs::create_dir_all(&config).unwrap();
+        let judge = format!("[permissions]\njudge = 'scripted:{}'\n", script.display());
+        crate::support::write(&config.join("config.toml"), &judge);
+        let auto = "tools: [{ type: agent_toolset_20260401, default_config: { permission_policy: { type: auto } } }]";
+        casemate.put("agent.yaml", auto);
+        casemate
+    };
+    let go = |casemate: &Casemate, crash_at: Option<&str>| {
+        let model = format!("scripted:{}", script.display());
+        let env: Vec<_> = crash_at.map(|at| ("CASEMATE_CRASH_AT", at)).into_iter().collect();
+        casemate.run_with(&env, &["run", "--model", &model, "--agent", "agent.yaml", "do it"])
+    };
+    let judged = |log: &[Value]| -> Vec<(String, String)> {
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let fact = |call: &Value| {
+            let about = |event: &&Value| {
+                event["type"] == "internal.judged" && event["tool_use_id"] == call["id"]
+            };
+            let facts: Vec<_> = log.iter().filter(about).collect();
+            assert_eq!(facts.len(), 1, "each call is judged once: {call}");
+            assert_eq!(facts[0]["decision"], call["evaluated_permission"]);
+            (word(&facts[0]["decision"]), word(&facts[0]["reason"]))
+        };
+        log.iter().filter(|event| event["type"] == "agent.tool_use").map(fact).collect()
+    };
+    let whole = installed();
+    go(&whole, None).expect(0);
+    let expected = (story(&events(&whole)).said, judged(&events(&whole)));
+    assert_eq!(expected.1.len(), 3);
+    assert_eq!(marks(&whole.workspace()), ["first", "second"]);
+    let mut stops = 0;
+    for commit in 1.. {
+        let mut crashed = false;
+        for at in [format!("{commit}:before"), commit.to_string()] {
+            let casemate = installed();
+            let first = go(&casemate, Some(&at));
+            if first.code() == Some(0) {
+                continue;
+            }
+            assert!(first.was_aborted(), "at {at}: {first:?}");
+            (crashed, stops) = (true, stops + 1);
+            if casemate.sessions().is_empty() {
+                continue; // Nothing was acknowledged yet.
+            }
+            finish(&casemate, &at);
+            let log = events(&casemate);
+            check_log(&log);
+            assert_eq!((story(&log).said, judged(&log)), expected, "at {at}");
+            let marks = marks(&casemate.workspace());
+            assert!(!marks.contains(&"never".to_owned()), "at {at}: {marks:?}");
+        }
+        if !crashed {
+            break;
+        }
+        assert!(commit < 200, "the sweep does not end");
+    }
+    assert!(stops > 10, "only {stops} stops: the hook does not work");
+}
+
 /// A context in which a few results are too much: they are taken out, a summary fails, one comes, and one is made from the
 /// log.
 const FULL: &str = r#"

@@ -231,6 +231,68 @@ fn the_network_rules_of_a_session_hold_for_pages_too() {
     check(&["--allow-host", &own], "The river rose");
 }
 
+/// Permission rules are asked at every redirect to another host.
+#[test]
+fn the_rules_of_calls_hold_where_a_page_leads() {
+    let site = Site::start(pages);
+    let casemate = Casemate::new();
+    let hosts = format!("['127.0.0.1:{0}', 'localhost:{0}']", site.port);
+    configure(&casemate, &format!("[web]\nprivate_hosts = {hosts}\n"));
+    let check = |policy: &str, rules: &str, path: &str, expected: (bool, &str)| {
+        let url = site.url(path);
+        let model = casemate.script(&script(&[("web_fetch", "url", &url)]));
+        let config = format!("default_config: {{ permission_policy: {{ type: {policy} }} }}");
+        let agent = format!(
+            "model: '{model}'\ntools: [{{ type: agent_toolset_20260401, {config} }}]\npermissions: {rules}\n"
+        );
+        let agent = casemate.put("agent.yaml", &agent);
+        let args = ["run", "--agent", agent.to_str().unwrap(), "--network", "unrestricted", "go"];
+        casemate.run(&args).expect(0);
+        let id = casemate.sessions().remove(0);
+        let log = casemate.run(&["sessions", "events", &id]).expect(0).json_lines();
+        let (failed, said) = results(&log).remove(0);
+        assert!(failed == expected.0 && said.contains(expected.1), "{policy} {rules}: {said}");
+    };
+    let here = "{ allow: ['web_fetch(domain:127.0.0.1)'] }";
+    check("always_ask", here, "/moved", (false, "The river rose"));
+    let unnamed = format!("leads to http://localhost:{}/page, which no rule allows", site.port);
+    check("always_ask", here, "/local", (true, &unnamed));
+    let both = "{ allow: ['web_fetch(domain:127.0.0.1)', 'web_fetch(domain:localhost)'] }";
+    check("always_ask", both, "/local", (false, "The river rose"));
+    let denied = "the rule `web_fetch(domain:localhost)` denies http://localhost";
+    check("always_allow", "{ deny: ['web_fetch(domain:localhost)'] }", "/local", (true, denied));
+    check("always_allow", "{}", "/local", (false, "The river rose"));
+    let asked = site.asked().iter().filter(|head| head.contains("host: localhost")).count();
+    assert_eq!(asked, 2, "what a rule closes is not asked");
+}
+
+/// Answers as a proxy that fetches a page for whoever asks it.
+fn proxy(to: &mut TcpStream, target: &str, _: u16) -> std::io::Result<()> {
+    respond(to, "200 OK", "content-type: text/plain\r\n", format!("asked for {target}").as_bytes())
+}
+
+/// What the environment names is used where the configuration says so; what is private stays closed.
+#[test]
+fn pages_come_through_the_user_s_proxy() {
+    let check = |proxied: bool, url: &str, expected: &str| {
+        let site = Site::start(proxy);
+        let casemate = Casemate::new();
+        configure(&casemate, if proxied { "[web]\nproxy = 'environment'\n" } else { "" });
+        let model = casemate.script(&script(&[("web_fetch", "url", url)]));
+        let env = [("HTTP_PROXY", &*site.url("/"))];
+        let args = ["run", "--model", &model, "--network", "unrestricted", "go"];
+        casemate.run_with(&env, &args).expect(0);
+        let (_, said) = results(&casemate.log()).remove(0);
+        assert!(said.contains(expected), "{url}: {said}");
+        site.asked().len()
+    };
+    let elsewhere = "http://pages.invalid/a";
+    assert_eq!(check(true, elsewhere, "asked for http://pages.invalid/a"), 1);
+    assert_eq!(check(false, elsewhere, "could not be fetched"), 0);
+    assert_eq!(check(true, "http://10.0.0.1/", "a private address"), 0);
+    assert_eq!(check(true, "http://localhost:9/", "`localhost` leads to a loopback address"), 0);
+}
+
 /// An agent's own lists, bounds and sources.
 #[test]
 fn an_agent_s_settings_hold() {

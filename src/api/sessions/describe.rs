@@ -50,6 +50,7 @@ fn budget() -> Value {
             may("max_tokens", integer(1)),
             may("max_active_seconds", integer(1)),
             may("max_tool_seconds", integer(1)),
+            may("max_egress_bytes", integer(1)),
         ],
     )
 }
@@ -103,6 +104,7 @@ fn create() -> Value {
         may("title", nullable(text(0, MAX_TITLE_CHARS))),
         may("metadata", nullable(metadata())),
         may("budget", nullable(budget())),
+        may("on_ask", nullable(pattern("^(deny|fail|wait=[0-9]+[smh]|webhook=https?://.+)$"))),
         may("initial_events", nullable(list_of(0, MAX_INITIAL_EVENTS, user_message()))),
         may("resources", nullable(list_of(0, MAX_SESSION_RESOURCES, resources::new()))),
         may("vault_ids", nullable(list_of(0, 0, string()))),

@@ -16,7 +16,7 @@ use super::page::{Cursor, Page};
 use super::path::Ids;
 use super::query::Query;
 use super::{App, JsonBody, agents, environments, events, input, resources, schema, threads};
-use crate::agent::Agent;
+use crate::agent::{Agent, OnAsk};
 use crate::clock::Timestamp;
 use crate::environment::repository::WORKSPACE;
 use crate::environment::{Environment, ProfileSource, WorkspaceMode};
@@ -30,6 +30,8 @@ use crate::runtime::{
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 const MAX_TITLE_CHARS: usize = 1024;
+/// Of which nearly all is a URL.
+const MAX_ON_ASK_CHARS: usize = 2048;
 /// What such a session sees of the host.
 const PROFILE: &str = "hosted";
 
@@ -253,6 +255,7 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
     let title = object.maybe("title").map(|node| title(&node)).transpose()?;
     let pairs = metadata(object.maybe("metadata").as_ref())?;
     let budget = object.maybe("budget").map(|node| budget(&node)).transpose()?;
+    let on_ask = object.maybe("on_ask").map(|node| on_ask(&node)).transpose()?;
     let initial = object.maybe("initial_events");
     let initial = initial.map(|node| input::initial_events(&node)).transpose()?;
     let place = Environment {
@@ -281,6 +284,7 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         origin: Some(origin),
         metadata: pairs.into_iter().map(|(key, value)| (key, text(&value))).collect(),
         budget,
+        on_ask,
         resources: given.unwrap_or_default(),
         skills: agent.skills,
         initial: initial.unwrap_or_default(),
@@ -296,6 +300,10 @@ fn title(node: &Node<'_>) -> Result<String, ApiError> {
     node.text(0, MAX_TITLE_CHARS).map(str::to_owned)
 }
 
+fn on_ask(node: &Node<'_>) -> Result<OnAsk, ApiError> {
+    node.text(1, MAX_ON_ASK_CHARS)?.parse().map_err(|problem: String| node.refuse(problem))
+}
+
 fn budget(node: &Node<'_>) -> Result<Budget, ApiError> {
     let mut object = node.object()?;
     let kind = object.need("type")?;
@@ -304,7 +312,12 @@ fn budget(node: &Node<'_>) -> Result<Budget, ApiError> {
     }
     let budget: Budget =
         serde_json::from_value(node.value().clone()).map_err(|problem| node.refuse(problem))?;
-    let limits = [budget.max_tokens, budget.max_active_seconds, budget.max_tool_seconds];
+    let limits = [
+        budget.max_tokens,
+        budget.max_active_seconds,
+        budget.max_tool_seconds,
+        budget.max_egress_bytes,
+    ];
     if budget.max_list_cost.is_some_and(|cost| cost.cents == 0) || limits.contains(&Some(0)) {
         return Err(node.refuse("a limit must be greater than zero"));
     }

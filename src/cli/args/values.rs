@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
@@ -32,50 +31,6 @@ impl OutputFormat {
             Self::Json => "json",
             Self::StreamJson => "stream-json",
         }
-    }
-}
-
-/// What becomes of a call that asks, when it is not `--yes`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum OnAsk {
-    /// It is put to whoever sits at the terminal; where nobody does, the run ends.
-    #[default]
-    Terminal,
-    /// It is refused, and the model is told that nobody was there.
-    Deny,
-    /// The run ends.
-    Fail,
-    /// As at a terminal, but for so long only.
-    Wait(Duration),
-    /// Somebody is asked over HTTP.
-    Webhook(String),
-}
-
-impl FromStr for OnAsk {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word.split_once('=') {
-            None if word == "deny" => Ok(Self::Deny),
-            None if word == "fail" => Ok(Self::Fail),
-            Some(("wait", time)) => duration(time).map(Self::Wait),
-            Some(("webhook", url)) if url.starts_with("http://") || url.starts_with("https://") => {
-                Ok(Self::Webhook(url.to_owned()))
-            }
-            Some(("webhook", _)) => Err("a webhook begins with http:// or https://".to_owned()),
-            _ => Err("it is deny, fail, wait=DURATION or webhook=URL".to_owned()),
-        }
-    }
-}
-
-/// `90s`, `10m` or `2h`, no more than a day.
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600)];
-    let unit = units.iter().find_map(|(unit, n)| Some((text.strip_suffix(unit)?, n)));
-    let seconds = unit.and_then(|(n, unit)| n.parse::<u64>().ok()?.checked_mul(*unit));
-    match seconds {
-        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("`{text}` is no time such as 90s, 10m or 2h, of at most a day")),
     }
 }
 

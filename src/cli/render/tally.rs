@@ -91,6 +91,7 @@ impl Tally {
                 self.turns += u32::from(!is_error && !summary);
                 self.usage += *model_usage;
             }
+            EventBody::Judged { usage, .. } => self.usage += *usage,
             EventBody::CompactionStarted { .. } => self.summarising = true,
             EventBody::SandboxFailed { message } => {
                 self.turn.sandbox_failure = Some(message.clone());
@@ -107,6 +108,7 @@ impl Tally {
             | EventBody::Metered { .. }
             | EventBody::WebUsed { .. }
             | EventBody::AgentReplaced { .. }
+            | EventBody::Noted { .. }
             | EventBody::Archived {}
             | EventBody::Resumed {}
             | EventBody::AgentToolUse { .. }

@@ -3,17 +3,20 @@
 //! Blocks are numbered in the order in which they begin. The answer ends at `[DONE]`, or where the body ends after a
 //! `finish_reason`; a body that ends with neither is broken.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::calls::{Calls, Clue, Target};
+use super::spoken::Listener;
 use super::think::{Piece, Splitter};
 use crate::event::Usage;
 use crate::provider::failure::{Asked, ErrorBody};
 use crate::provider::http::Decode;
 use crate::provider::repair::excerpt;
 use crate::provider::sse::{SseDecoder, SseEvent};
-use crate::provider::{Delta, ModelError, Stop};
+use crate::provider::{Delta, ModelError, Stop, ToolSpec};
 
 const FORMAT: &str = "a Chat Completions stream";
 const DONE: &str = "[DONE]";
@@ -26,12 +29,15 @@ pub struct OpenAiDecoder {
     sse: SseDecoder,
     asked: Asked,
     splitter: Splitter,
+    listener: Listener,
     calls: Calls,
     /// The text or thinking block that grows, and which of the two it is.
     open: Option<(Prose, usize)>,
     blocks: usize,
     refusal: String,
     finish: Option<Stop>,
+    /// Calls were found in the text.
+    spoke: bool,
     done: bool,
 }
 
@@ -99,13 +105,22 @@ impl OpenAiDecoder {
             sse: SseDecoder::default(),
             asked: Asked { provider: provider.to_owned(), model: model.to_owned() },
             splitter: Splitter::default(),
+            listener: Listener::new([].into()),
             calls: Calls::default(),
             open: None,
             blocks: 0,
             refusal: String::new(),
             finish: None,
+            spoke: false,
             done: false,
         }
+    }
+
+    /// Hears calls of these tools that come as text: of a server that need not know its model's marks for them.
+    #[must_use]
+    pub fn hearing(mut self, tools: Arc<[ToolSpec]>) -> Self {
+        self.listener = Listener::new(tools);
+        self
     }
 
     /// Takes the next piece of the body. What comes after the answer's end is passed over.
@@ -204,6 +219,8 @@ impl OpenAiDecoder {
             let mut pieces = Vec::new();
             self.splitter.finish(&mut pieces);
             self.pieces(pieces, out);
+            let held = self.listener.give_up();
+            self.prose(Prose::Text, held, out);
             self.call(call, out);
         }
     }
@@ -212,7 +229,10 @@ impl OpenAiDecoder {
         for piece in pieces {
             match piece {
                 Piece::Thinking(text) => self.prose(Prose::Thinking, text, out),
-                Piece::Text(text) => self.prose(Prose::Text, text, out),
+                Piece::Text(text) => {
+                    let text = self.listener.hear(&text);
+                    self.prose(Prose::Text, text, out);
+                }
             }
         }
     }
@@ -260,6 +280,26 @@ impl OpenAiDecoder {
         }
     }
 
+    /// What was held back of the text is a call, or text after all. An answer that was cut has no calls in its text.
+    fn end_of_text(&mut self, out: &mut Vec<Delta>) {
+        let by_itself =
+            matches!(self.finish, Some(Stop::EndTurn | Stop::ToolUse)) && self.refusal.is_empty();
+        if !by_itself || !self.calls.is_empty() {
+            let held = self.listener.give_up();
+            return self.prose(Prose::Text, held, out);
+        }
+        let calls = match self.listener.calls() {
+            Ok(calls) => calls,
+            Err(text) => return self.prose(Prose::Text, text, out),
+        };
+        self.spoke = true;
+        for call in calls {
+            let index = self.next_block();
+            out.push(Delta::ToolUse { index, name: call.name });
+            out.push(Delta::ToolInput { index, json: call.json });
+        }
+    }
+
     fn next_block(&mut self) -> usize {
         self.blocks += 1;
         self.blocks - 1
@@ -269,25 +309,23 @@ impl OpenAiDecoder {
         let mut pieces = Vec::new();
         self.splitter.finish(&mut pieces);
         self.pieces(pieces, out);
+        self.end_of_text(out);
         // A gateway may add [DONE] to an answer that was cut upstream; half a call betrays it.
         if self.finish.is_none() && !self.calls.are_whole() {
             return Err(self.asked.broken("it ended within a tool call"));
         }
         let refusal = std::mem::take(&mut self.refusal);
-        let stop = match self.finish.take() {
-            _ if !refusal.is_empty() => {
-                Stop::Refusal { category: None, explanation: Some(refusal) }
-            }
-            // Many servers say `stop` although they sent calls, and some say `tool_calls` without any.
-            Some(Stop::EndTurn | Stop::ToolUse) | None => {
-                if self.calls.is_empty() {
-                    Stop::EndTurn
-                } else {
-                    Stop::ToolUse
+        let stop =
+            match self.finish.take() {
+                _ if !refusal.is_empty() => {
+                    Stop::Refusal { category: None, explanation: Some(refusal) }
                 }
-            }
-            Some(stop) => stop,
-        };
+                // Many servers say `stop` although they sent calls, and some say `tool_calls` without any.
+                Some(Stop::EndTurn | Stop::ToolUse) | None => {
+                    if self.calls.is_empty() && !self.spoke { Stop::EndTurn } else { Stop::ToolUse }
+                }
+                Some(stop) => stop,
+            };
         out.push(Delta::Stop(stop));
         self.done = true;
         Ok(())

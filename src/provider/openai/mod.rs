@@ -1,11 +1,12 @@
 //! Chat Completions, of OpenAI and of everything that imitates it: Ollama, llama.cpp, vLLM, LM Studio.
 //!
-//! Owns: the request's JSON (`request`), the stream's meaning with all its dialects (`decode`, `calls`, `think`).
-//! Does not: execute tool calls that a model writes as text; they stay text, since text may quote a call.
+//! Owns: the request's JSON (`request`), the stream's meaning with all its dialects (`decode`, `calls`, `think`), calls
+//! that a model writes as text (`spoken`).
 
 mod calls;
 mod decode;
 mod request;
+mod spoken;
 mod think;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +64,11 @@ pub(crate) fn headers(provider: &str, key: Option<&Secret>) -> Result<HeaderMap,
 impl Model for OpenAi {
     fn stream(&self, request: Request) -> DeltaStream {
         let asked = Asked { provider: self.provider.clone(), model: request.model.clone() };
-        let decoder = OpenAiDecoder::new(&self.provider, &request.model);
+        let mut decoder = OpenAiDecoder::new(&self.provider, &request.model);
+        // The vendor's own server knows its models' marks: what is text there was meant as such.
+        if self.dialect == Dialect::Compatible {
+            decoder = decoder.hearing(Arc::clone(&request.tools));
+        }
         // A transcript that was left half written says where it ends, and is cut there.
         let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
         let post = headers(&self.provider, self.key.as_ref()).map(|headers| Post {

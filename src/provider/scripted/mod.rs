@@ -73,6 +73,7 @@ impl Scripted {
         let (what, before, turns) = match request.purpose {
             Purpose::Answer { gone } => ("turn", gone + said, &self.script.turns),
             Purpose::Summary { nth } => ("summary", nth, &self.script.summaries),
+            Purpose::Judgement { nth } => ("judgement", nth, &self.script.judgements),
         };
         let (what, number) = (what, before + 1);
         let turn = turns.at(before).ok_or_else(|| ModelError::Script {

@@ -15,6 +15,7 @@ pub(super) struct Script {
     pub(super) turns: Turns,
     /// What is said when the conversation is to be summed up.
     pub(super) summaries: Turns,
+    pub(super) judgements: Turns,
 }
 
 /// Turns in their order.
@@ -55,6 +56,8 @@ struct File {
     turns: Vec<TurnFile>,
     #[serde(default)]
     summaries: Vec<TurnFile>,
+    #[serde(default)]
+    judgements: Vec<TurnFile>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +66,8 @@ struct Outline {
     turns: Vec<Map<String, Value>>,
     #[serde(default)]
     summaries: Vec<Map<String, Value>>,
+    #[serde(default)]
+    judgements: Vec<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +145,8 @@ impl Script {
             return Err("the script has no turns".to_owned());
         }
         let turns = Turns::of("turn", file.turns)?;
-        Ok(Self { turns, summaries: Turns::of("summary", file.summaries)? })
+        let summaries = Turns::of("summary", file.summaries)?;
+        Ok(Self { turns, summaries, judgements: Turns::of("judgement", file.judgements)? })
     }
 }
 
@@ -171,7 +177,8 @@ impl Turns {
 fn locate(yaml: &str, error: &serde_saphyr::Error) -> String {
     let Ok(outline) = serde_saphyr::from_str::<Outline>(yaml) else { return error.to_string() };
     let of = |what, turns: Vec<_>| turns.into_iter().enumerate().map(move |(i, t)| (what, i, t));
-    for (what, i, turn) in of("turn", outline.turns).chain(of("summary", outline.summaries)) {
+    let more = of("summary", outline.summaries).chain(of("judgement", outline.judgements));
+    for (what, i, turn) in of("turn", outline.turns).chain(more) {
         for (field, value) in turn {
             let alone = Value::Object(Map::from_iter([(field.clone(), value)]));
             if let Err(wrong) = serde_json::from_value::<TurnFile>(alone) {

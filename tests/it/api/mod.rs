@@ -7,6 +7,7 @@ mod environments;
 mod events;
 mod files;
 mod models;
+mod on_ask;
 mod openapi;
 mod outputs;
 mod resources;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod exec;
+mod judged;
 mod misc;
 mod permission;
 mod resume;
@@ -10,7 +11,7 @@ mod sessions;
 mod stopping;
 mod terminal;
 mod trouble;
-mod unattended;
+pub(crate) mod unattended;
 
 use serde_json::Value;
 

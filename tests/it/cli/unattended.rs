@@ -89,7 +89,7 @@ fn a_question_that_nobody_is_there_for_can_be_denied() {
 }
 
 /// Answers one question over HTTP with what `reply` makes of it, and gives the question back.
-fn webhook(reply: fn(&Value) -> Value) -> (String, JoinHandle<Value>) {
+pub(crate) fn webhook(reply: fn(&Value) -> Value) -> (String, JoinHandle<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/ask", listener.local_addr().unwrap());
     let thread = std::thread::spawn(move || {

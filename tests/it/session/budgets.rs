@@ -80,6 +80,7 @@ async fn a_budget_stops_before_the_next_request_and_raising_it_goes_on() {
             "session.updated",
             "session.status_running",
             "session.thread_status_running",
+            "internal.noted",
             "span.model_request_start",
             "says: Done.",
             "request ends, failed: false",

@@ -4,6 +4,7 @@ mod budgets;
 mod compaction;
 mod custom_tools;
 mod ends;
+mod notes;
 mod requests;
 mod survival;
 mod turns;

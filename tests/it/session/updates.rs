@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use casemate::agent::Agent;
-use casemate::event::{Budget, Event, Money};
+use casemate::environment::networking::Networking;
+use casemate::event::{Budget, Event, EventBody, Money};
 use casemate::runtime::{Definition, SessionPatch};
 use serde_json::{Value, json};
 
@@ -83,6 +84,37 @@ async fn other_tools_are_there_from_the_next_turn_on() {
     let said = super::story(&session.rested().await);
     assert!(said.contains(&"says: Two.".to_owned()), "{said:?}");
     lab.runtime.shutdown().await;
+}
+
+/// Searches are offered where there is a provider for them, at creation and later.
+#[tokio::test]
+async fn an_update_offers_no_tool_that_the_session_could_not_use() {
+    let config = "[web.search]\nprovider = 'searxng'\nurl = 'http://127.0.0.1:1'\n";
+    for (config, networking, expected) in [
+        ("", Networking::Unrestricted, [false, true]),
+        (config, Networking::Unrestricted, [true, true]),
+        (config, Networking::None, [false, false]),
+    ] {
+        let lab = Lab::configured(config);
+        let mut spec = lab.spec("  - text: Hello.\n", &[]);
+        spec.environment.networking = networking;
+        let session = lab.create(spec).await;
+        let definition: Definition = session.row().definition.parse().unwrap();
+        let tools = Agent::with_model("m").tools;
+        let agent = Some((Agent { tools, ..definition.agent }, json!({"tools": "all"})));
+        let patch = SessionPatch { agent, ..SessionPatch::default() };
+        lab.runtime.update_session(&session.id, patch).await.unwrap();
+        let events = lab.runtime.reader().scan(&session.id, 0, 100).unwrap();
+        let replaced = events.iter().find_map(|event| match &event.body {
+            EventBody::AgentReplaced { agent } => Some(agent),
+            _ => None,
+        });
+        let agent = replaced.expect("another agent");
+        let has = ["web_search", "web_fetch"].map(|tool| agent.grant(tool).is_some());
+        assert_eq!(has, expected, "{config}");
+        assert!(agent.grant("bash").is_some());
+        lab.runtime.shutdown().await;
+    }
 }
 
 #[tokio::test]
