@@ -290,6 +290,8 @@ pub const PACKAGES_MAX_MINUTES: u64 = 60;
 pub const PACKAGES_MAX_SILENCE_SECONDS: u64 = 120;
 /// How often a build is looked at: its size, its time, its silence.
 pub const PACKAGES_WATCH_INTERVAL: Duration = Duration::from_millis(200);
+/// Time for which what interpreters say of themselves is believed: from a session's creation to the start of its sandbox.
+pub const PACKAGES_KEY_AGE: Duration = Duration::from_secs(10);
 /// Log that is kept of one build; a compiler's warnings fill some megabytes.
 pub const PACKAGES_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// Last lines of a log that an error shows: a package manager says what was wrong at the end.

@@ -9,7 +9,7 @@ mod key;
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use crate::sandbox::packages::shelf::{Lease, Lock, Resolved, ShelfError, Stored};
@@ -18,9 +18,9 @@ use super::Config;
 use super::config::FetchBounds;
 use super::registries::Registries;
 use crate::clock::Clock;
-use crate::environment::packages::{Manager, PackagesError};
-use crate::environment::{Environment, Tier};
-use crate::limits::PACKAGES_WATCH_INTERVAL;
+use crate::environment::packages::{Manager, Packages, PackagesError};
+use crate::environment::{Environment, ProfileSource, Tier};
+use crate::limits::{PACKAGES_KEY_AGE, PACKAGES_WATCH_INTERVAL};
 use crate::sandbox::packages::shelf::Shelf;
 use crate::sandbox::{PlanError, SandboxError};
 use flight::Flights;
@@ -249,6 +249,16 @@ pub struct Builder {
     bounds: FetchBounds,
     clock: Arc<dyn Clock>,
     flights: Flights,
+    /// The last key that was made, until it is used.
+    last: Arc<Mutex<Option<Asked>>>,
+}
+
+/// A key, what for, and since when.
+struct Asked {
+    profile: ProfileSource,
+    packages: Packages,
+    at: Instant,
+    key: Key,
 }
 
 impl Builder {
@@ -261,6 +271,7 @@ impl Builder {
             bounds: config.packages,
             clock,
             flights: Flights::default(),
+            last: Arc::default(),
         }
     }
 
@@ -282,7 +293,7 @@ impl Builder {
             return Err(SandboxError::from(PlanError::Packages(environment.tier)).into());
         }
         let (own, asked) = (self.clone(), environment.clone());
-        let key = blocking(move || Key::of(&own.shelf, &asked, &own.registries)).await?;
+        let key = blocking(move || own.key_of(&asked)).await?;
         let mut built = false;
         loop {
             let (shelf, text) = (self.shelf.clone(), key.text.clone());
@@ -294,6 +305,25 @@ impl Builder {
             let build = move || own.build(&asked, &key_of_it, &watcher);
             built = self.flights.board(&key.text, build).await.map_err(BuildError::Shared)?;
         }
+    }
+
+    /// The key of an environment's packages. A session needs it when it is created and again when its sandbox starts, mostly
+    /// at once: the interpreters of the machine are asked only once for both.
+    fn key_of(&self, environment: &Environment) -> Result<Key, BuildError> {
+        let last = || self.last.lock().expect("nothing panics under this lock");
+        let is_it = |last: &mut Asked| {
+            last.profile == environment.profile
+                && last.packages == environment.packages
+                && last.at.elapsed() < PACKAGES_KEY_AGE
+        };
+        if let Some(Asked { key, .. }) = last().take_if(is_it) {
+            return Ok(key);
+        }
+        let at = Instant::now();
+        let key = Key::of(&self.shelf, environment, &self.registries)?;
+        let (profile, packages) = (environment.profile.clone(), environment.packages.clone());
+        *last() = Some(Asked { profile, packages, at, key: key.clone() });
+        Ok(key)
     }
 
     /// Sees to it that the packages are there; whether they were built for that.

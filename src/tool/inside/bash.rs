@@ -241,6 +241,16 @@ impl State {
     }
 }
 
+/// Without what an interactive shell says when a program of its was killed and it has no terminal to put in order.
+fn without_complaint(output: String) -> String {
+    const COMPLAINT: &str = ")] tcsetattr: Inappropriate ioctl for device";
+    if !output.contains(COMPLAINT) {
+        return output;
+    }
+    let complains = |line: &&str| line.starts_with("bash: [") && line.ends_with(COMPLAINT);
+    output.lines().filter(|line| !complains(line)).collect::<Vec<_>>().join("\n")
+}
+
 /// Why a command was ended, if it was.
 enum Why {
     Late(Duration),
@@ -256,7 +266,7 @@ fn report(overheard: Spool, output: Spool, ended: Ended, why: &Why, directory: &
         text.push_str(overheard.finish().trim_end_matches('\n'));
         text.push_str("\n[output of this command]\n");
     }
-    let own = output.finish();
+    let own = without_complaint(output.finish());
     let own = own.trim_end_matches('\n');
     // An interactive shell says "exit" when it is told to.
     let said_exit =

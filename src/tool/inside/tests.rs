@@ -127,6 +127,10 @@ fn the_shell_lasts_from_call_to_call() {
     check_bash(&mut guest, "false", true, "[exit code 1]");
     check_bash(&mut guest, "echo no; (exit 3)", true, "no\n[exit code 3]");
     check_bash(&mut guest, "cat", false, "(no output)");
+    let killed = guest.bash("echo before; sh -c 'kill -KILL $$'");
+    let said = text_of(&killed.content);
+    assert!(said.starts_with("before\n") && said.ends_with("[exit code 137]"), "{said}");
+    assert!(killed.is_error && !said.contains("tcsetattr"), "{said}");
     assert_eq!(guest.ok("bash", json!({"restart": true})), "bash session restarted");
     check_bash(&mut guest, "echo \"[$X]\"; basename $PWD", false, "[]\nw");
 }
