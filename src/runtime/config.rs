@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::mcp::FileMcp;
 use super::registries::Registries;
 use super::web::FileWeb;
 use crate::agent::rules::{Rules, RulesParams};
@@ -20,6 +21,7 @@ use crate::limits::{
     PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS, REPOSITORY_MAX_MIB,
     REPOSITORY_MAX_MINUTES, REPOSITORY_MAX_SILENCE_SECONDS,
 };
+use crate::mcp::{Mcp, McpConfig};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{Api, Catalog, ProviderConfig, Routes, Rule};
@@ -173,6 +175,8 @@ pub struct Config {
     pub limits: Option<Budget>,
     /// Pages and searches.
     pub web: WebConfig,
+    /// How MCP servers are reached, and with which credentials.
+    pub mcp: McpConfig,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -199,6 +203,8 @@ struct File {
     permissions: RulesParams,
     #[serde(default)]
     web: FileWeb,
+    #[serde(default)]
+    mcp: FileMcp,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -347,6 +353,7 @@ impl Config {
                 .map_err(|(field, wrong)| at(format!("permissions.{field}: {wrong}")))?,
             limits: file.limits,
             web: file.web.checked(env).map_err(&at)?,
+            mcp: file.mcp.checked(env).map_err(&at)?,
             providers,
             routes,
         })
@@ -396,6 +403,15 @@ impl Config {
     pub(super) fn web(&self) -> Result<Web, ConfigError> {
         let http = self.http()?;
         Ok(Web::new(self.web.clone(), move || http.trust()))
+    }
+
+    /// The way to MCP servers as these settings have it.
+    ///
+    /// # Errors
+    /// If the extra certificates cannot be read.
+    pub(super) fn mcp(&self) -> Result<Mcp, ConfigError> {
+        let http = self.http()?;
+        Ok(Mcp::new(self.mcp.clone(), move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

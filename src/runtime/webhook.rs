@@ -43,11 +43,21 @@ impl Runtime {
         let wrong = |reason: String| RuntimeError::Webhook { url: url.to_owned(), reason };
         let mut asked = Vec::new();
         for call in calls {
-            if let Some(EventBody::AgentToolUse { name, input, .. }) =
-                self.reader().event(id, call)?.map(|event| event.body)
-            {
-                let rules = policy::narrowest(&name, &input);
-                asked.push(json!({"event_id": call, "name": name, "input": input, "rules": rules}));
+            match self.reader().event(id, call)?.map(|event| event.body) {
+                Some(EventBody::AgentToolUse { name, input, .. }) => {
+                    let rules = policy::narrowest(&name, &input);
+                    asked.push(
+                        json!({"event_id": call, "name": name, "input": input, "rules": rules}),
+                    );
+                }
+                Some(EventBody::AgentMcpToolUse { mcp_server_name, name, input, .. }) => {
+                    let rules = policy::narrowest(&format!("{mcp_server_name}/{name}"), &input);
+                    asked.push(json!({
+                        "event_id": call, "mcp_server_name": mcp_server_name, "name": name,
+                        "input": input, "rules": rules,
+                    }));
+                }
+                _ => {}
             }
         }
         let question =

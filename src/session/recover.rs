@@ -1,7 +1,6 @@
 //! After a crash: the facts that make a log whole again. Pure; the loop then goes on as always.
 
 use super::state::{CallState, Session};
-use super::step::error_result;
 use crate::agent::Effect;
 use crate::clock::Timestamp;
 use crate::event::{EventBody, Usage};
@@ -32,6 +31,6 @@ pub fn repairs(session: &Session, opened_at: Timestamp) -> Vec<EventBody> {
         .calls()
         .iter()
         .filter(|call| call.state == CallState::Started && call.effect() != Effect::Reads);
-    facts.extend(lost.map(|call| error_result(&call.id, OUTCOME_UNKNOWN)));
+    facts.extend(lost.map(|call| call.failure(OUTCOME_UNKNOWN)));
     facts
 }

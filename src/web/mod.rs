@@ -1,7 +1,7 @@
 //! The web for agents: pages by address, and searches. Asked from the host, never from the sandbox.
 //!
-//! Owns: which address may be fetched ([`Scope`], the agent's domain lists, `robots.txt`), how it is dialled
-//! (`dial`), redirects, bounds of time and size, a small cache; the search providers ([`search`]).
+//! Owns: which address may be fetched ([`Scope`], the agent's domain lists, `robots.txt`), how it is dialled,
+//! redirects, bounds of time and size, a small cache; the search providers ([`search`]).
 //! Does not: look into what a page holds. A page is input from a stranger: the tool inside of the sandbox turns it into
 //! text.
 //! Invariants: no address is dialled that is not public, unless the user's own configuration names it; every hop of a
@@ -9,7 +9,6 @@
 //! How to add a search provider: a variant of [`search::Provider`] with its request and its answer's shape.
 
 mod cache;
-mod dial;
 mod fetch;
 mod robots;
 pub mod search;
@@ -22,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use reqwest::Client;
 use tokio::sync::Mutex;
 
+use crate::egress::dial::PublicOnly;
 use crate::environment::networking::HostRule;
 use crate::limits::{WEB_CONNECT_TIMEOUT, WEB_FETCH_TIMEOUT};
 use cache::Cache;
@@ -79,7 +79,7 @@ impl Web {
             };
             let made = "these settings make a client";
             Clients {
-                guarded: client().dns_resolver(Arc::new(dial::PublicOnly)).build().expect(made),
+                guarded: client().dns_resolver(Arc::new(PublicOnly)).build().expect(made),
                 trusted: client().build().expect(made),
             }
         })
