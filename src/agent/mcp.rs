@@ -337,12 +337,12 @@ mod tests {
         check("docs", "_x", "mcp__docs___x");
         check("do-cs", "a__b", "mcp__do-cs__a__b");
         // Each of these could be another server's tool under the plain name.
-        check("docs_", "x", "mcp__docs___x_29ab6fc6");
-        check("docs__a", "b", "mcp__docs__a__b_72c1dd28");
-        check("my docs", "x", "mcp__my_docs__x_8b6c5d68");
-        check("my.docs", "x", "mcp__my_docs__x_4e30dc1a");
-        check("s", &"x".repeat(100), &format!("mcp__s__{}_2f34a2c0", "x".repeat(47)));
-        check("é", "ü", "mcp_______fe5d6a6b");
+        check("docs_", "x", "mcp__docs___x_a754bd57");
+        check("docs__a", "b", "mcp__docs__a__b_0972f419");
+        check("my docs", "x", "mcp__my_docs__x_f372bd7e");
+        check("my.docs", "x", "mcp__my_docs__x_218e72a8");
+        check("s", &"x".repeat(100), &format!("mcp__s__{}_7c0ff2a6", "x".repeat(47)));
+        check("é", "ü", "mcp_______a5857664");
     }
 
     #[test]

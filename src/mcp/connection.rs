@@ -59,6 +59,24 @@ pub enum CallError {
     Cancelled,
 }
 
+/// How a connection begins, and how long it may be silent.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) seal: Seal,
+    /// Silence of a call, and of the beginning.
+    pub(super) timeout: Duration,
+    pub(super) lifecycle: Lifecycle,
+}
+
+/// How the sides agree on a version of the protocol.
+#[derive(Clone, Copy)]
+pub(super) enum Lifecycle {
+    /// In the newest way that the server knows.
+    Any,
+    /// In the way of all but the newest.
+    Initialize,
+}
+
 /// What a server may say unasked, as far as anybody listens.
 struct Ears(Arc<AtomicBool>);
 
@@ -84,24 +102,25 @@ pub(super) fn lines(
 
 impl Connection {
     /// Agrees with the server on a version of the protocol: the one without a beginning if it knows that.
-    pub(super) async fn begin<T, E, A>(
-        transport: T,
-        seal: Seal,
-        timeout: Duration,
-    ) -> Result<Self, Failure>
+    pub(super) async fn begin<T, E, A>(transport: T, terms: Terms) -> Result<Self, Failure>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: Error + Send + Sync + 'static,
     {
+        let Terms { seal, timeout, lifecycle } = terms;
         let changed = Arc::<AtomicBool>::default();
-        let lifecycle = ClientLifecycleMode::Auto {
-            preferred_versions: vec![ProtocolVersion::LATEST],
-            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+        let lifecycle = match lifecycle {
+            Lifecycle::Any => ClientLifecycleMode::Auto {
+                preferred_versions: vec![ProtocolVersion::LATEST],
+                legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+            },
+            Lifecycle::Initialize => ClientLifecycleMode::Initialize,
         };
         let begun = Box::pin(Ears(Arc::clone(&changed)).serve_with_lifecycle(transport, lifecycle));
-        let service = tokio::time::timeout(MCP_CONNECT_TIMEOUT, begun)
+        let patience = timeout.min(MCP_CONNECT_TIMEOUT);
+        let service = tokio::time::timeout(patience, begun)
             .await
-            .map_err(|_| late())?
+            .map_err(|_| late(patience))?
             .map_err(|error| seal.of_start(&error))?;
         let listener = listens(&service).then(|| {
             let (peer, changed) = (service.peer().clone(), Arc::clone(&changed));
@@ -131,8 +150,9 @@ impl Connection {
         if has_none {
             return Ok(Vec::new());
         }
-        let listed = tokio::time::timeout(MCP_CONNECT_TIMEOUT, self.pages()).await;
-        listed.map_err(|_| late())?
+        let patience = self.timeout.min(MCP_CONNECT_TIMEOUT);
+        let listed = tokio::time::timeout(patience, self.pages()).await;
+        listed.map_err(|_| late(patience))?
     }
 
     async fn pages(&self) -> Result<Vec<ServerTool>, Failure> {
@@ -214,8 +234,8 @@ impl Drop for Connection {
     }
 }
 
-fn late() -> Failure {
-    Failure::Connection(format!("it did not answer within {} s", MCP_CONNECT_TIMEOUT.as_secs()))
+fn late(patience: Duration) -> Failure {
+    Failure::Connection(format!("it did not answer within {} s", patience.as_secs()))
 }
 
 /// Whether the server says when its tools change to whoever asks to hear it: those of the older lifecycle say it unasked.

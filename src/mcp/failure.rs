@@ -5,7 +5,7 @@ use std::error::Error;
 use rmcp::ServiceError;
 use rmcp::service::ClientInitializeError;
 use rmcp::transport::streamable_http_client::{
-    AuthRequiredError, HttpStatusError, InsufficientScopeError,
+    AuthRequiredError, HttpStatusError, InsufficientScopeError, StreamableHttpError,
 };
 
 use crate::egress::dial::NotPublic;
@@ -23,6 +23,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether a server may have said so that knows only the transport of before 2025.
+    pub(super) fn is_of_old(&self) -> bool {
+        let Self::Connection(words) = self else { return false };
+        ["HTTP 400", "HTTP 404", "HTTP 405"].iter().any(|status| words.starts_with(status))
+    }
+
     /// The same with something else to know.
     pub(super) fn but(self, note: &str) -> Self {
         match self {
@@ -122,18 +128,24 @@ impl Seal {
             return of_http(error);
         }
         let words = chain().last().map(ToString::to_string).unwrap_or_default();
+        let words = words.strip_prefix("unexpected server response: ").unwrap_or(&words);
         for status in ["401", "403"] {
             if words.starts_with(&format!("HTTP {status}")) {
                 return Failure::Authentication(format!("{status}: {refused}"));
             }
         }
-        Failure::Connection(self.quote(&words))
+        Failure::Connection(self.quote(words))
     }
 }
 
-/// The error, and what it came of.
+/// The error, and what it came of. The transport does not say of the HTTP client's errors that they are its causes.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
+    std::iter::successors(Some(error), |error| {
+        match (*error).downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+            Some(StreamableHttpError::Client(cause)) => Some(cause as &(dyn Error + 'static)),
+            _ => (*error).source(),
+        }
+    })
 }
 
 /// Without the URL, which the reader knows, and which may hold a key.
@@ -150,7 +162,7 @@ fn of_http(error: &reqwest::Error) -> Failure {
         () if error.is_timeout() => "it did not answer in time",
         () if error.is_connect() => "it cannot be reached",
         () if error.is_redirect() => "it redirects to another place",
-        () if error.is_body() || error.is_decode() => "its answer broke off",
+        () if error.is_body() || error.is_decode() || error.is_request() => "its answer broke off",
         () => "it cannot be asked",
     };
     Failure::Connection(match cause {

@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url, redirect};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::common::client_side_sse::ExponentialBackoff;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
+use super::connection::{Lifecycle, Terms};
 use super::failure::Seal;
-use super::{Clients, Failure, Mcp};
+use super::old::OldTransport;
+use super::{Clients, Connection, Failure, Mcp};
 use crate::egress::address::nobodys;
 use crate::egress::dial::PublicOnly;
 use crate::environment::networking::Host;
 use crate::limits::{
-    MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_REDIRECTS, MCP_SAID_CHARS, MCP_STREAM_RETRIES,
-    WEB_CONNECT_TIMEOUT,
+    MCP_CONNECT_TIMEOUT, MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_REDIRECTS, MCP_SAID_CHARS,
+    MCP_STREAM_RETRIES, WEB_CONNECT_TIMEOUT,
 };
 
 /// What is said to one server besides the protocol.
@@ -42,18 +44,17 @@ impl Credentials {
 
 /// A server that may be dialled.
 pub(super) struct Target {
-    pub(super) transport: StreamableHttpClientTransport<Client>,
-    pub(super) seal: Seal,
-    pub(super) timeout: Duration,
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    pub(super) terms: Terms,
 }
 
-impl Mcp {
-    pub(super) fn target(&self, given: &str) -> Result<Target, Failure> {
-        let url = Url::parse(given).map_err(|e| Failure::Connection(format!("its URL: {e}")))?;
-        let client = self.client_for(&url)?.clone();
-        let headers = self.credentials(given).map_or(&[][..], |own| &own.headers);
-        let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
-        config.custom_headers = headers.iter().cloned().collect::<HashMap<_, _>>();
+impl Target {
+    pub(super) fn transport(&self) -> StreamableHttpClientTransport<Client> {
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str());
+        let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        config.custom_headers = headers.collect::<HashMap<_, _>>();
         let mut retries = ExponentialBackoff::default();
         retries.max_times = Some(MCP_STREAM_RETRIES);
         config.retry_config = Arc::new(retries);
@@ -63,8 +64,31 @@ impl Mcp {
         let config = config
             .control_request_timeout(MCP_CONTROL_TIMEOUT)
             .session_recovery_timeout(MCP_CONTROL_TIMEOUT);
-        let transport = StreamableHttpClientTransport::with_client(client, config);
-        Ok(Target { transport, seal: seal(headers), timeout: self.timeout(given) })
+        StreamableHttpClientTransport::with_client(self.client.clone(), config)
+    }
+
+    /// Connects as before 2025.
+    pub(super) async fn old(self) -> Result<Connection, Failure> {
+        let opened = OldTransport::open(self.client, self.url, self.headers);
+        let patience = self.terms.timeout.min(MCP_CONNECT_TIMEOUT);
+        let opened = tokio::time::timeout(patience, opened).await;
+        let none = |words: String| Failure::Connection(words);
+        let transport = opened
+            .map_err(|_| none("it did not answer in time".to_owned()))?
+            .map_err(|error| none(error.to_string()))?;
+        let terms = Terms { lifecycle: Lifecycle::Initialize, ..self.terms };
+        Connection::begin(transport, terms).await
+    }
+}
+
+impl Mcp {
+    pub(super) fn target(&self, given: &str) -> Result<Target, Failure> {
+        let url = Url::parse(given).map_err(|e| Failure::Connection(format!("its URL: {e}")))?;
+        let client = self.client_for(&url)?.clone();
+        let headers = self.credentials(given).map_or(&[][..], |own| &own.headers);
+        let terms =
+            Terms { seal: seal(headers), timeout: self.timeout(given), lifecycle: Lifecycle::Any };
+        Ok(Target { client, url, headers: headers.iter().cloned().collect(), terms })
     }
 
     /// An address that is written as one is meant; a name may lead anywhere, and leads to public addresses only, unless the

@@ -1,7 +1,7 @@
 //! MCP servers: how they are reached, what they offer, calls of their tools.
 //!
-//! Owns: which address of a server may be dialled and with which credentials (`http`), the connection in either lifecycle
-//! of the protocol (`connection`), the list of tools as far as a model can be shown it (`listing`), results as content
+//! Owns: which address of a server may be dialled and with which credentials (`http`, and `old` for the transport of before 2025), the
+//! connection in either lifecycle of the protocol (`connection`), the list of tools as far as a model can be shown it (`listing`), results as content
 //! (`content`).
 //! Does not: know sessions, sandboxes, models or permissions. A server that runs in a sandbox is a stream that whoever
 //! started it hands over.
@@ -15,11 +15,14 @@ mod content;
 mod failure;
 mod http;
 mod listing;
+mod old;
 
 pub use connection::{CallError, Connection};
 pub use content::Answer;
 pub use failure::Failure;
 pub use http::Credentials;
+
+use connection::{Lifecycle, Terms};
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -70,20 +73,24 @@ impl Mcp {
         let target = self.target(url)?;
         let credentials = self.credentials(url);
         let missing = credentials.and_then(|own| own.missing.clone());
-        let begun = Connection::begin(target.transport, target.seal, target.timeout).await;
+        let begun = match Connection::begin(target.transport(), target.terms.clone()).await {
+            Err(failure) if failure.is_of_old() => target.old().await.map_err(|_| failure),
+            begun => begun,
+        };
         begun.map_err(|failure| match missing {
             Some(variable) => failure.but(&format!("{variable} is not set")),
             None => failure,
         })
     }
 
-    /// Speaks with a server that is at the other end of a stream. `timeout` is the silence that a call may have.
+    /// Speaks with a server that is at the other end of a stream.
     ///
     /// # Errors
     /// Why they do not understand each other.
     pub async fn speak(&self, stream: UnixStream) -> Result<Connection, Failure> {
-        let transport = connection::lines(stream);
-        Connection::begin(transport, failure::Seal::default(), MCP_CALL_TIMEOUT).await
+        let seal = failure::Seal::default();
+        let terms = Terms { seal, timeout: MCP_CALL_TIMEOUT, lifecycle: Lifecycle::Any };
+        Connection::begin(connection::lines(stream), terms).await
     }
 
     fn credentials(&self, url: &str) -> Option<&Credentials> {

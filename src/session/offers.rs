@@ -159,13 +159,14 @@ impl Offers {
 /// How much a tool has to do with the words: in its name they count most.
 fn score(offered: &Offered<'_>, words: &[String]) -> u64 {
     let name = offered.tool.name.to_lowercase();
+    let parts: Vec<_> = name.split(|c: char| !c.is_alphanumeric()).collect();
     let server = offered.server.to_lowercase();
     let described = offered.tool.description.to_lowercase();
     let properties = offered.tool.input_schema.get("properties").and_then(Value::as_object);
     let fields = properties.into_iter().flat_map(|own| own.keys()).map(|key| key.to_lowercase());
     let fields = fields.collect::<Vec<_>>().join(" ");
     let of = |word: &String| {
-        u64::from(name == *word) * 20
+        u64::from(parts.contains(&word.as_str())) * 10
             + u64::from(name.contains(word.as_str())) * 10
             + u64::from(described.contains(word.as_str())) * 3
             + u64::from(server.contains(word.as_str())) * 2

@@ -555,17 +555,12 @@ impl Session {
                 self.thread_stop = Some(stop_reason.clone());
             }
             E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
-            E::AgentToolUse { name, input, evaluated_permission, .. } => {
-                let state = CallState::of(*evaluated_permission);
-                self.tool_use(id, name, input, Runner::Session, state);
-            }
-            E::AgentCustomToolUse { name, input } => {
-                self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
-            }
-            E::AgentMcpToolUse { mcp_server_name, name, input, evaluated_permission, .. } => {
-                let state = CallState::of(*evaluated_permission);
-                self.mcp_tool_use(id, (mcp_server_name, name), input, state);
-            }
+            E::AgentToolUse { .. }
+            | E::AgentCustomToolUse { .. }
+            | E::AgentMcpToolUse { .. }
+            | E::ToolStarted { .. }
+            | E::AgentToolResult { .. }
+            | E::AgentMcpToolResult { .. } => self.apply_to_calls(id, body),
             E::McpListed { mcp_server_name, tools } => {
                 Arc::make_mut(&mut self.offers).listed(mcp_server_name, tools);
             }
@@ -578,14 +573,6 @@ impl Session {
             | E::CompactionFailed { .. }
             | E::Compacted { .. }
             | E::ThreadContextCompacted {} => self.apply_to_context(body),
-            E::ToolStarted { tool_use_id } => {
-                let call = self.call_mut(tool_use_id);
-                call.state = CallState::Started;
-                if call.effect().changes_files() {
-                    self.turn.wrote = true;
-                    self.files.clean = false;
-                }
-            }
             E::Sealed { home, work, .. }
             | E::Rewound { home, work, .. }
             | E::Forked { home, work, .. } => self.files.seal(*home, *work),
@@ -595,10 +582,6 @@ impl Session {
             }
             E::KeptBack { message } => self.files.kept_back = Some(message.clone()),
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
-            E::AgentToolResult { tool_use_id: id, content, is_error }
-            | E::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error } => {
-                self.tool_result(id, content, *is_error);
-            }
             E::StatusRunning {} => self.run(),
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
@@ -610,6 +593,37 @@ impl Session {
             }
             E::ModelRequestEnd { model_request_start_id, is_error, model_usage } => {
                 self.request_end(model_request_start_id, *is_error, model_usage);
+            }
+        }
+    }
+
+    /// What the model calls, and what comes of it.
+    fn apply_to_calls(&mut self, id: &EventId, body: &EventBody) {
+        use EventBody as E;
+        match body {
+            E::AgentToolUse { name, input, evaluated_permission, .. } => {
+                let state = CallState::of(*evaluated_permission);
+                self.tool_use(id, name, input, Runner::Session, state);
+            }
+            E::AgentCustomToolUse { name, input } => {
+                self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
+            }
+            E::AgentMcpToolUse { mcp_server_name, name, input, evaluated_permission, .. } => {
+                let state = CallState::of(*evaluated_permission);
+                self.mcp_tool_use(id, (mcp_server_name, name), input, state);
+            }
+            E::ToolStarted { tool_use_id } => {
+                let call = self.call_mut(tool_use_id);
+                call.state = CallState::Started;
+                if call.effect().changes_files() {
+                    self.turn.wrote = true;
+                    self.files.clean = false;
+                }
+            }
+            body => {
+                if let Some(result) = body.tool_result() {
+                    self.tool_result(result.id, result.content, result.is_error);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
@@ -21,6 +22,11 @@ use crate::sandbox::{GuestContext, spawn_in_background};
 /// The programs of a sandbox.
 #[derive(Default)]
 pub(super) struct Programs(Mutex<HashMap<CallId, Running>>);
+
+/// How often, and after which pause, it is looked whether a program's errors have ended: it may have left others that
+/// hold the pipe.
+const LAST_WORDS_LOOKS: u32 = 20;
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(10);
 
 struct Running {
     child: Child,
@@ -49,11 +55,21 @@ impl Programs {
         Ok(())
     }
 
-    /// The last that a program has printed as errors.
+    /// The last that a program has printed as errors, once it has ended or a moment later.
     pub(super) fn said(&self, id: CallId) -> String {
         let running = self.0.lock().expect("nothing panics under this lock");
-        let Some(program) = running.get(&id) else { return String::new() };
-        let mut said = program.said.lock().expect("nothing panics under this lock");
+        let Some(said) = running.get(&id).map(|program| Arc::clone(&program.said)) else {
+            return String::new();
+        };
+        drop(running);
+        for _ in 0..LAST_WORDS_LOOKS {
+            // The listener lets go of it at the end.
+            if Arc::strong_count(&said) <= 2 {
+                break;
+            }
+            std::thread::sleep(LAST_WORDS_PAUSE);
+        }
+        let mut said = said.lock().expect("nothing panics under this lock");
         super::output::clean(said.make_contiguous())
     }
 
