@@ -52,7 +52,7 @@ class PythonSdk(unittest.TestCase):
         found = results(log)
         self.assertEqual([failed for failed, _ in found], [False, False, False, True, True], log)
         self.assertEqual([said for _, said in found[:3]], ["5", "[image]", "three steps"])
-        self.assertIn("it went wrong", found[3][1])
+        self.assertIn("fails", found[3][1])
         return log
 
     def test_over_http(self):
