@@ -269,6 +269,8 @@ pub const MCP_BLOCKS: usize = 256;
 pub const MCP_MEDIA_BYTES: usize = 16 * 1024 * 1024;
 /// Tools of one server; the protocol lets an agent have 256 in all.
 pub const MCP_TOOLS: usize = 256;
+/// All definitions of one server's tools together: they lie in one event, and no context holds more.
+pub const MCP_LIST_BYTES: usize = 2 * 1024 * 1024;
 /// Pages of one server's list of tools: a server that never ends is left with what it said until then.
 pub const MCP_PAGES: usize = 64;
 /// Largest description of a tool in characters; what others write of their tools has some hundred.

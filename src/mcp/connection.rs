@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Answer};
-use super::failure::{Failure, Seal};
+use super::failure::{Failure, NotBegun, Seal};
 use super::listing::Listing;
 use crate::agent::mcp::ServerTool;
 use crate::limits::{
@@ -102,7 +102,7 @@ pub(super) fn lines(
 
 impl Connection {
     /// Agrees with the server on a version of the protocol: the one without a beginning if it knows that.
-    pub(super) async fn begin<T, E, A>(transport: T, terms: Terms) -> Result<Self, Failure>
+    pub(super) async fn begin<T, E, A>(transport: T, terms: Terms) -> Result<Self, NotBegun>
     where
         T: IntoTransport<RoleClient, E, A>,
         E: Error + Send + Sync + 'static,
@@ -159,8 +159,8 @@ impl Connection {
         let mut listing = Listing::default();
         let mut cursor = None;
         for _ in 0..MCP_PAGES {
-            let mut request = ListToolsRequest::default();
-            request.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
+            let page = PaginatedRequestParams::default().with_cursor(cursor);
+            let request = ListToolsRequest::with_param(page);
             let answer = self.service.peer().send_request(ClientRequest::ListToolsRequest(request));
             let answer = answer.await.map_err(|error| self.seal.of_request(&error))?;
             cursor = match answer {

@@ -97,9 +97,9 @@ impl Gathered {
     /// What a model can see is shown; of all else it is said.
     fn media(&mut self, what: &str, media_type: &str, data: String) {
         let kind = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let bytes = data.len() / 4 * 3;
-        let fits = bytes <= MAX_MEDIA_BYTES && self.media_bytes + data.len() <= MCP_MEDIA_BYTES;
-        let is_base64 = data.len() % 4 == 0 && data.bytes().all(is_of_base64);
+        let (length, bytes) = (data.len(), data.len() / 4 * 3);
+        let fits = bytes <= MAX_MEDIA_BYTES && self.media_bytes + length <= MCP_MEDIA_BYTES;
+        let is_base64 = data.len().is_multiple_of(4) && data.bytes().all(is_of_base64);
         let block = match kind.as_str() {
             image if IMAGES.contains(&image) => {
                 ContentBlock::Image { source: ImageSource::Base64 { media_type: kind, data } }
@@ -115,7 +115,7 @@ impl Gathered {
             let why = if is_base64 && bytes > 0 { "too large" } else { "broken" };
             return self.say(format!("[{what}, {bytes} bytes: {why}]"));
         }
-        self.media_bytes += bytes;
+        self.media_bytes += length;
         self.media.push(block);
     }
 }

@@ -23,18 +23,34 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether a server may have said so that knows only the transport of before 2025.
-    pub(super) fn is_of_old(&self) -> bool {
-        let Self::Connection(words) = self else { return false };
-        ["HTTP 400", "HTTP 404", "HTTP 405"].iter().any(|status| words.starts_with(status))
-    }
-
     /// The same with something else to know.
     pub(super) fn but(self, note: &str) -> Self {
         match self {
             Self::Connection(words) => Self::Connection(format!("{words} ({note})")),
             Self::Authentication(words) => Self::Authentication(format!("{words} ({note})")),
         }
+    }
+}
+
+/// Why no connection came about, and how else the server may be spoken with.
+#[derive(Debug)]
+pub(super) struct NotBegun {
+    pub(super) failure: Failure,
+    pub(super) instead: Option<Instead>,
+}
+
+/// What a server may know that does not know the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// The lifecycle of all but the newest version: it answers whatever it is asked, and means nothing by it.
+    Initialize,
+    /// The transport of before 2025: it takes no messages where its stream is.
+    Events,
+}
+
+impl From<Failure> for NotBegun {
+    fn from(failure: Failure) -> Self {
+        Self { failure, instead: None }
     }
 }
 
@@ -61,7 +77,22 @@ impl Seal {
     }
 
     /// Why no connection came about.
-    pub(super) fn of_start(&self, error: &ClientInitializeError) -> Failure {
+    pub(super) fn of_start(&self, error: &ClientInitializeError) -> NotBegun {
+        let failure = self.of_handshake(error);
+        let refused = ["HTTP 400", "HTTP 404", "HTTP 405"];
+        let instead = match (error, &failure) {
+            (ClientInitializeError::ExpectedInitResult(_), _) => Some(Instead::Initialize),
+            (_, Failure::Connection(words))
+                if refused.iter().any(|status| words.starts_with(status)) =>
+            {
+                Some(Instead::Events)
+            }
+            _ => None,
+        };
+        NotBegun { failure, instead }
+    }
+
+    fn of_handshake(&self, error: &ClientInitializeError) -> Failure {
         let of = match error {
             // The older protocol was tried last, and says more of a server that knows no other.
             ClientInitializeError::LegacyFallbackFailed { fallback, .. } => fallback,

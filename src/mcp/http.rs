@@ -67,8 +67,15 @@ impl Target {
         StreamableHttpClientTransport::with_client(self.client.clone(), config)
     }
 
+    /// Connects in the lifecycle of all but the newest version.
+    pub(super) async fn initialize(self) -> Result<Connection, Failure> {
+        let terms = Terms { lifecycle: Lifecycle::Initialize, ..self.terms.clone() };
+        let begun = Connection::begin(self.transport(), terms).await;
+        begun.map_err(|begun| begun.failure)
+    }
+
     /// Connects as before 2025.
-    pub(super) async fn old(self) -> Result<Connection, Failure> {
+    pub(super) async fn events(self) -> Result<Connection, Failure> {
         let opened = OldTransport::open(self.client, self.url, self.headers);
         let patience = self.terms.timeout.min(MCP_CONNECT_TIMEOUT);
         let opened = tokio::time::timeout(patience, opened).await;
@@ -77,7 +84,7 @@ impl Target {
             .map_err(|_| none("it did not answer in time".to_owned()))?
             .map_err(|error| none(error.to_string()))?;
         let terms = Terms { lifecycle: Lifecycle::Initialize, ..self.terms };
-        Connection::begin(transport, terms).await
+        Connection::begin(transport, terms).await.map_err(|begun| begun.failure)
     }
 }
 

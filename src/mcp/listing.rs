@@ -7,10 +7,15 @@ use serde_json::{Map, Value};
 use super::Failure;
 use crate::agent::MAX_TOOL_NAME_CHARS;
 use crate::agent::mcp::ServerTool;
-use crate::limits::{MCP_DESCRIPTION_CHARS, MCP_SCHEMA_BYTES, MCP_SCHEMA_DEPTH, MCP_TOOLS};
+use crate::limits::{
+    MCP_DESCRIPTION_CHARS, MCP_LIST_BYTES, MCP_SCHEMA_BYTES, MCP_SCHEMA_DEPTH, MCP_TOOLS,
+};
 
 #[derive(Default)]
-pub(super) struct Listing(Vec<ServerTool>);
+pub(super) struct Listing {
+    tools: Vec<ServerTool>,
+    bytes: usize,
+}
 
 impl Listing {
     pub(super) fn add(&mut self, tool: &Tool) {
@@ -33,31 +38,32 @@ impl Listing {
     }
 
     fn push(&mut self, name: &str, description: &str, schema: &Map<String, Value>) {
-        let known = self.0.iter().any(|tool| tool.name == name);
+        let known = self.tools.iter().any(|tool| tool.name == name);
         let length = name.chars().count();
         if known || self.is_full() || length == 0 || length > MAX_TOOL_NAME_CHARS {
             return;
         }
-        let Some(input_schema) = usable(schema) else { return };
-        let description = description.chars().take(MCP_DESCRIPTION_CHARS).collect();
-        self.0.push(ServerTool { name: name.to_owned(), description, input_schema });
+        let Some((input_schema, bytes)) = usable(schema) else { return };
+        let description: String = description.chars().take(MCP_DESCRIPTION_CHARS).collect();
+        self.bytes += name.len() + description.len() + bytes;
+        self.tools.push(ServerTool { name: name.to_owned(), description, input_schema });
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MCP_TOOLS
+        self.tools.len() >= MCP_TOOLS || self.bytes >= MCP_LIST_BYTES
     }
 
     /// By name: a server may list them in another order each time.
     pub(super) fn finish(self) -> Vec<ServerTool> {
-        let mut tools = self.0;
+        let mut tools = self.tools;
         tools.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         tools
     }
 }
 
-/// The schema as model servers take it: of type `object`, with properties and names of those that must be there. Nothing
+/// The schema as model servers take it, and its size: of type `object`, with properties and names of those that must be there. Nothing
 /// for what is no schema of an object at all.
-fn usable(schema: &Map<String, Value>) -> Option<Map<String, Value>> {
+fn usable(schema: &Map<String, Value>) -> Option<(Map<String, Value>, usize)> {
     let mut schema = schema.clone();
     schema.remove("$schema");
     let is_object = match schema.get("type") {
@@ -74,13 +80,14 @@ fn usable(schema: &Map<String, Value>) -> Option<Map<String, Value>> {
             .is_none_or(|own| own.as_object().is_some_and(|own| own.values().all(is_schema)))
         && schema.get("required").is_none_or(named)
         && depth_is_within(&schema, MCP_SCHEMA_DEPTH);
-    if !is_sound || Value::Object(schema.clone()).to_string().len() > MCP_SCHEMA_BYTES {
+    let bytes = Value::Object(schema.clone()).to_string().len();
+    if !is_sound || bytes > MCP_SCHEMA_BYTES {
         return None;
     }
     // First, where people and models look for it.
     let mut whole = Map::from_iter([("type".to_owned(), Value::from("object"))]);
     whole.extend(schema.into_iter().filter(|(name, _)| name != "type"));
-    Some(whole)
+    Some((whole, bytes))
 }
 
 /// Whether it can be a schema: an object whose type, if it names one, is one, or a truth value.
@@ -117,7 +124,8 @@ mod tests {
     #[test]
     fn what_is_no_schema_is_left_out() {
         let check = |schema: Value, expected: Option<Value>| {
-            let usable = usable(schema.as_object().unwrap()).map(Value::Object);
+            let usable =
+                usable(schema.as_object().unwrap()).map(|(usable, _)| Value::Object(usable));
             assert_eq!(usable, expected, "{schema}");
         };
         let plain = json!({"type": "object", "properties": {"a": {"type": "string"}}});
@@ -140,6 +148,17 @@ mod tests {
             deep = json!({"properties": {"a": deep}});
         }
         check(deep, None);
+    }
+
+    #[test]
+    fn a_list_has_its_bounds() {
+        let large = json!({"type": "object", "description": "x".repeat(MCP_SCHEMA_BYTES / 2)});
+        let mut listing = Listing::default();
+        (0..300).for_each(|i| listing.push(&i.to_string(), "", large.as_object().unwrap()));
+        assert_eq!(listing.finish().len(), MCP_LIST_BYTES / (MCP_SCHEMA_BYTES / 2));
+        let mut listing = Listing::default();
+        (0..300).for_each(|i| listing.push(&i.to_string(), "", &Map::new()));
+        assert_eq!(listing.finish().len(), MCP_TOOLS);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub use failure::Failure;
 pub use http::Credentials;
 
 use connection::{Lifecycle, Terms};
+use failure::{Instead, NotBegun};
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -74,8 +75,12 @@ impl Mcp {
         let credentials = self.credentials(url);
         let missing = credentials.and_then(|own| own.missing.clone());
         let begun = match Connection::begin(target.transport(), target.terms.clone()).await {
-            Err(failure) if failure.is_of_old() => target.old().await.map_err(|_| failure),
-            begun => begun,
+            Ok(connection) => Ok(connection),
+            Err(NotBegun { failure, instead: None }) => Err(failure),
+            Err(NotBegun { failure, instead: Some(Instead::Events) }) => {
+                target.events().await.map_err(|_| failure)
+            }
+            Err(NotBegun { instead: Some(Instead::Initialize), .. }) => target.initialize().await,
         };
         begun.map_err(|failure| match missing {
             Some(variable) => failure.but(&format!("{variable} is not set")),
@@ -90,7 +95,7 @@ impl Mcp {
     pub async fn speak(&self, stream: UnixStream) -> Result<Connection, Failure> {
         let seal = failure::Seal::default();
         let terms = Terms { seal, timeout: MCP_CALL_TIMEOUT, lifecycle: Lifecycle::Any };
-        Connection::begin(connection::lines(stream), terms).await
+        Connection::begin(connection::lines(stream), terms).await.map_err(|begun| begun.failure)
     }
 
     fn credentials(&self, url: &str) -> Option<&Credentials> {

@@ -54,7 +54,7 @@ impl FileMcp {
     /// Names the field and what it must be.
     pub(super) fn checked(self, env: &Env) -> Result<McpConfig, String> {
         let servers = self.servers.into_iter();
-        let credentials = servers.map(|(key, server)| server.checked(key, env));
+        let credentials = servers.map(|(key, server)| server.checked(&key, env));
         Ok(McpConfig {
             credentials: credentials.collect::<Result<_, _>>()?,
             private_hosts: self.private_hosts,
@@ -63,9 +63,9 @@ impl FileMcp {
 }
 
 impl FileServer {
-    fn checked(self, key: String, env: &Env) -> Result<Credentials, String> {
+    fn checked(self, key: &str, env: &Env) -> Result<Credentials, String> {
         let at = |field: &str, wrong: &str| format!("mcp.servers.{key:?}.{field}: {wrong}");
-        let url = self.url.clone().unwrap_or_else(|| key.clone());
+        let url = self.url.clone().unwrap_or_else(|| key.to_owned());
         check_url(&url).map_err(|wrong| at("url", wrong))?;
         let mut missing = None;
         let mut headers = Vec::new();

@@ -182,6 +182,8 @@ fn answer(to: &mut TcpStream, asked: &Asked, nth: usize) -> std::io::Result<()> 
         }
         "tools/call" => called(to, asked, &result),
         method if method.starts_with("notifications/") => respond(to, "202 Accepted", "", b""),
+        // It answers whatever it is asked.
+        _ if asked.path == "/lax" => reply(to, &result(json!({}))),
         _ => reply(to, &unknown),
     }
 }
@@ -282,7 +284,7 @@ fn of_kind<'l>(log: &'l [Value], kind: &str) -> Vec<&'l Value> {
 #[test]
 fn whatever_a_server_answers_the_session_goes_on() {
     for who in As::all() {
-        for path in ["/mcp", "/modern", "/moved"] {
+        for path in ["/mcp", "/modern", "/moved", "/lax"] {
             let server = Server::start();
             let casemate = Casemate::of(who);
             configure(

@@ -8,7 +8,6 @@ from harness import Casemate
 CALLS = {
     "tools_call": [("add_numbers", {"a": 5, "b": 3})],
     "sse-retry": [("test_reconnection", {})],
-    "elicitation-sep1034-client-defaults": [("test_client_elicitation_defaults", {})],
 }
 
 
