@@ -251,7 +251,7 @@ pub const WEB_SEARCH_HIT_CHARS: usize = 1000;
 
 /// Time to connect with an MCP server, agree on a protocol and hear which tools it has: a program that a package manager
 /// fetches first takes its time, and one that is silent to the newest protocol is asked in the older one after ten seconds.
-pub const MCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+pub const MCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence of an MCP server during a call, reports of progress counted as life; `timeout_seconds` of the server in the
 /// config file changes it.
 pub const MCP_CALL_TIMEOUT: Duration = Duration::from_secs(300);

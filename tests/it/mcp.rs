@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::model::{Api, ModelServer, answer, call, text};
 use crate::support::{As, Casemate, OUTCOME_UNKNOWN, write};
 
 const TOKEN: &str = "sk-mcp-leak-check-51ab";
@@ -78,7 +79,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>) {
         log.iter().filter(|other| other.method() == asked.method()).count()
     };
     // A client that has had enough hangs up.
-    drop(answer(&mut stream, &asked, before));
+    drop(say(&mut stream, &asked, before));
 }
 
 fn respond(to: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> std::io::Result<()> {
@@ -107,7 +108,7 @@ fn tool(name: &str) -> Value {
 const TOOLS: [&str; 11] =
     ["echo", "fail", "picture", "big", "huge", "slow", "die", "lie", "odd", "secret", "change"];
 
-fn answer(to: &mut TcpStream, asked: &Asked, nth: usize) -> std::io::Result<()> {
+fn say(to: &mut TcpStream, asked: &Asked, nth: usize) -> std::io::Result<()> {
     let result =
         |result: Value| json!({"jsonrpc": "2.0", "id": asked.body["id"], "result": result});
     let unknown = json!({"jsonrpc": "2.0", "id": asked.body["id"], "error": {"code": -32601, "message": "no such method"}});
@@ -505,6 +506,33 @@ fn an_interrupt_ends_a_call_and_tells_the_server() {
     let (failed, said) = results(&casemate.log()).remove(0);
     assert!(failed && said.contains("cancelled"), "{said}");
     assert!(!server.asked("notifications/cancelled").is_empty());
+}
+
+/// What the model is told of tools is the same in every request, also of another process; an image and an error are told.
+#[test]
+fn requests_begin_with_the_same_tools() {
+    for api in Api::BOTH {
+        let server = Server::start();
+        let calls = ["picture", "fail", "echo"].map(|tool| {
+            let call = call("toolu_1", &format!("mcp__srv__{tool}"), r#"{"text":"hi"}"#);
+            answer(api, &[call], "tool_use")
+        });
+        let ends = ["one", "two"].map(|end| answer(api, &[text(end)], "end_turn"));
+        let model = ModelServer::start([&calls[..], &ends[..]].concat());
+        let casemate = Casemate::new();
+        let agent = agent(&casemate, &format!("{}/m", api.provider()), &at(&server.url("/mcp")));
+        casemate.ask(&model.url(), &["run", "--agent", &agent, "go"]).expect(0);
+        casemate.ask(&model.url(), &["resume", "again"]).expect(0);
+        let requests: Vec<_> = model.requests().iter().map(|request| request.json()).collect();
+        assert_eq!(requests.len(), 5);
+        let tools = requests[0]["tools"].to_string();
+        assert!(tools.contains("mcp__srv__echo") && tools.contains("Does echo."), "{tools}");
+        for request in &requests {
+            assert_eq!(request["tools"].to_string(), tools);
+        }
+        let last = requests[4]["messages"].to_string();
+        assert!(last.contains("aGkh") && last.contains("it went wrong"), "{last}");
+    }
 }
 
 /// Where a server has more tools than fit a tenth of the context, the model finds them by words.
