@@ -2,12 +2,14 @@
 //!
 //! Field names and bounds are those of the Managed Agents `agent` object.
 
+pub mod mcp;
 mod on_ask;
 pub mod rules;
 pub mod web;
 
 pub use on_ask::OnAsk;
 
+use mcp::{MCP_TOOLSET, McpServer, ServerParams};
 use rules::{Rules, RulesParams};
 use web::WebSettings;
 
@@ -110,8 +112,21 @@ pub enum Effect {
     Reads,
     /// Changes files.
     Writes,
+    /// Changes what lies elsewhere: alone and once, and none of the session's files.
+    Reaches,
     /// Anything at all.
     Runs,
+}
+
+impl Effect {
+    /// Whether the session's files may be others afterwards.
+    #[must_use]
+    pub fn changes_files(self) -> bool {
+        match self {
+            Self::Writes | Self::Runs => true,
+            Self::Reads | Self::Reaches => false,
+        }
+    }
 }
 
 /// Whether a tool's calls run at once or wait for the user.
@@ -194,6 +209,9 @@ pub struct Agent {
     /// The client's own tools, in the order in which it named them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom_tools: Vec<CustomTool>,
+    /// The MCP servers, in the order in which they were named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
     /// Which calls are denied, asked about and allowed, before the tools' own policies.
     #[serde(default, skip_serializing_if = "Rules::is_empty")]
     pub permissions: Rules,
@@ -218,6 +236,7 @@ impl Agent {
             system: None,
             tools: ToolName::ALL.map(grant).into(),
             custom_tools: Vec::new(),
+            mcp_servers: Vec::new(),
             permissions: Rules::default(),
             budget: None,
             web: WebSettings::default(),
@@ -236,10 +255,10 @@ impl Agent {
         self.custom_tools.iter().find(|tool| tool.name == name)
     }
 
-    /// The names of all its tools.
-    pub fn tool_names(&self) -> impl Iterator<Item = &str> {
-        let built_in = self.tools.iter().map(|grant| grant.name.as_str());
-        built_in.chain(self.custom_tools.iter().map(|tool| tool.name.as_str()))
+    /// The MCP server of that name.
+    #[must_use]
+    pub fn mcp_server(&self, name: &str) -> Option<&McpServer> {
+        self.mcp_servers.iter().find(|server| server.name == name)
     }
 }
 
@@ -257,8 +276,11 @@ pub struct AgentParams {
     pub max_tokens: Option<u32>,
     /// See [`Agent::system`].
     pub system: Option<String>,
-    /// A toolset and custom tools; absent means all six tools, always allowed, and an empty list means none.
+    /// A toolset, those of MCP servers and custom tools; absent means all built-in tools, always allowed, and an empty list
+    /// means none.
     pub tools: Option<Vec<ToolParams>>,
+    /// See [`Agent::mcp_servers`]. Each is named by one toolset.
+    pub mcp_servers: Option<Vec<ServerParams>>,
     /// See [`Agent::permissions`].
     pub permissions: Option<RulesParams>,
     /// What its sessions may use.
@@ -285,12 +307,14 @@ pub struct ModelObject {
     pub effort: Option<Effort>,
 }
 
-/// One entry of `tools`: the toolset has configs, a custom tool has the rest.
+/// One entry of `tools`: toolsets have configs, a custom tool has the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolParams {
-    /// [`TOOLSET`] or `custom`.
+    /// [`TOOLSET`], [`MCP_TOOLSET`] or `custom`.
     pub r#type: String,
+    /// The server that a toolset is of.
+    pub mcp_server_name: Option<String>,
     /// For every tool of the set without an entry of its own.
     pub default_config: Option<ToolConfig>,
     /// Per tool of the set.
@@ -335,6 +359,17 @@ pub struct NamedToolConfig {
     pub user_location: Option<web::Location>,
 }
 
+impl NamedToolConfig {
+    /// Whether it says anything that is for tools of the web alone.
+    fn has_web(&self) -> bool {
+        self.allowed_domains.is_some()
+            || self.blocked_domains.is_some()
+            || self.max_content_tokens.is_some()
+            || self.url_sources.is_some()
+            || self.user_location.is_some()
+    }
+}
+
 /// What is wrong with an agent definition: the field, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -375,10 +410,11 @@ impl AgentParams {
         if max_tokens == 0 {
             return Err(bad("max_tokens", "must be at least 1"));
         }
-        let Tools { grants, custom, web } = match self.tools {
+        let Tools { grants, custom, web, of_servers } = match self.tools {
             None => Tools { grants: Agent::with_model("").tools, ..Tools::default() },
             Some(tools) => resolve_tools(tools)?,
         };
+        let mcp_servers = mcp::resolve(self.mcp_servers.unwrap_or_default(), of_servers)?;
         let permissions = self.permissions.unwrap_or_default().validate();
         let permissions =
             permissions.map_err(|(at, problem)| bad(format!("permissions.{at}"), problem))?;
@@ -390,6 +426,7 @@ impl AgentParams {
             system: self.system,
             tools: grants,
             custom_tools: custom,
+            mcp_servers,
             permissions,
             budget: self.limits,
             web,
@@ -403,18 +440,26 @@ struct Tools {
     grants: Vec<ToolGrant>,
     custom: Vec<CustomTool>,
     web: WebSettings,
+    /// Toolsets of MCP servers, and where they stand.
+    of_servers: Vec<(String, ToolParams)>,
 }
 
 fn resolve_tools(params: Vec<ToolParams>) -> Result<Tools, AgentError> {
     let mut set: Option<(Vec<ToolGrant>, WebSettings)> = None;
     let mut custom: Vec<CustomTool> = Vec::new();
+    let mut of_servers = Vec::new();
     for (i, params) in params.into_iter().enumerate() {
         let field = format!("tools[{i}]");
+        if params.mcp_server_name.is_some() && params.r#type != MCP_TOOLSET {
+            let problem = format!("is for an entry of type `{MCP_TOOLSET}`");
+            return Err(bad(format!("{field}.mcp_server_name"), problem));
+        }
         match params.r#type.as_str() {
             TOOLSET if set.is_some() => {
                 return Err(bad(field, "only one toolset can be given"));
             }
             TOOLSET => set = Some(resolve_toolset(&field, params)?),
+            MCP_TOOLSET => of_servers.push((field, params)),
             "custom" => {
                 let tool = resolve_custom(&field, params)?;
                 if custom.iter().any(|other| other.name == tool.name) {
@@ -424,13 +469,15 @@ fn resolve_tools(params: Vec<ToolParams>) -> Result<Tools, AgentError> {
                 custom.push(tool);
             }
             other => {
-                let problem = format!("`{other}` is not supported; it is `{TOOLSET}` or `custom`");
+                let problem = format!(
+                    "`{other}` is not supported; it is `{TOOLSET}`, `{MCP_TOOLSET}` or `custom`"
+                );
                 return Err(bad(format!("{field}.type"), problem));
             }
         }
     }
     let (grants, web) = set.unwrap_or_default();
-    Ok(Tools { grants, custom, web })
+    Ok(Tools { grants, custom, web, of_servers })
 }
 
 fn resolve_custom(field: &str, params: ToolParams) -> Result<CustomTool, AgentError> {
@@ -444,7 +491,7 @@ fn resolve_custom(field: &str, params: ToolParams) -> Result<CustomTool, AgentEr
     if name.is_empty() || name.len() > MAX_TOOL_NAME_CHARS || !name.chars().all(plain) {
         return Err(bad(at("name"), "must have 1 to 128 letters, digits, `_` or `-`"));
     }
-    if ToolName::parse(&name).is_some() || name.starts_with("mcp__") {
+    if ToolName::parse(&name).is_some() || name.starts_with(mcp::PREFIX) {
         return Err(bad(at("name"), format!("`{name}` is the name of another kind of tool")));
     }
     let description = params.description.ok_or_else(|| missing("description"))?;

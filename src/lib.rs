@@ -5,9 +5,10 @@
 //! | 5 doors | [`cli`] | api, runtime, vocabulary | SQL, vendors, Linux |
 //! | 5 doors | [`api`] | runtime, vocabulary | SQL, vendors, Linux, terminals |
 //! | 4 | [`runtime`] | session and below | terminals |
-//! | 3 | [`session`] | tool, web, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
+//! | 3 | [`session`] | tool, web, mcp, provider, store, sandbox, egress, vocabulary | SQL, vendor JSON, namespaces |
 //! | 2 | [`tool`] | sandbox (`wire`, `network`), egress (`wire`, `http`), vocabulary | sessions, store, models |
-//! | 2 | [`web`] | egress (`address`), vocabulary | sessions, sandboxes, what a page holds |
+//! | 2 | [`web`] | egress (`address`, `dial`), vocabulary | sessions, sandboxes, what a page holds |
+//! | 2 | [`mcp`] | egress (`address`, `dial`), vocabulary | sessions, sandboxes, the store, models |
 //! | 1 | [`store`], [`provider`], [`sandbox`], [`egress`]: strangers to each other | vocabulary | everything above |
 //! | 0 | [`id`], [`clock`], [`limits`], [`event`], [`agent`], [`environment`], [`skill`] | std, serde | I/O, tokio |
 //!
@@ -23,6 +24,7 @@ pub mod environment;
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod mcp;
 pub mod provider;
 pub mod runtime;
 pub mod sandbox;

@@ -271,6 +271,52 @@ pub const WEB_SEARCH_HITS: usize = 10;
 /// Characters of one hit's text that the model sees.
 pub const WEB_SEARCH_HIT_CHARS: usize = 1000;
 
+/// Time to connect with an MCP server, agree on a protocol and hear which tools it has: a program that a package manager
+/// fetches first takes its time, and one that is silent to the newest protocol is asked in the older one after ten seconds.
+pub const MCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence of an MCP server during a call, reports of progress counted as life; `timeout_seconds` of the server in the
+/// config file changes it.
+pub const MCP_CALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time of one call of an MCP server's tool, however much progress it reports.
+pub const MCP_CALL_TOTAL: Duration = Duration::from_secs(3600);
+/// Time for what is said to an MCP server besides calls: that one is cancelled, that a session ends.
+pub const MCP_CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest message of an MCP server: a result with one image of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
+pub const MCP_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Text of one result that is kept, at the end of a frame to the guest, where its characters may take two bytes.
+pub const MCP_TEXT_BYTES: usize = 6 * 1024 * 1024;
+/// Blocks of one result that are looked at.
+pub const MCP_BLOCKS: usize = 256;
+/// Images and documents of one result that the model sees: more do not fit one event.
+pub const MCP_MEDIA_BYTES: usize = 16 * 1024 * 1024;
+/// Tools of one server; the protocol lets an agent have 256 in all.
+pub const MCP_TOOLS: usize = 256;
+/// All definitions of one server's tools together: they lie in one event, and no context holds more.
+pub const MCP_LIST_BYTES: usize = 2 * 1024 * 1024;
+/// Pages of one server's list of tools: a server that never ends is left with what it said until then.
+pub const MCP_PAGES: usize = 64;
+/// Largest description of a tool in characters; what others write of their tools has some hundred.
+pub const MCP_DESCRIPTION_CHARS: usize = 8 * 1024;
+/// Largest schema of a tool's input: the largest of public servers have 20 KiB.
+pub const MCP_SCHEMA_BYTES: usize = 64 * 1024;
+/// Depth of a schema: model servers refuse deeper ones, and refuse the whole request with them.
+pub const MCP_SCHEMA_DEPTH: usize = 32;
+/// Times that a broken stream of an answer is taken up again.
+pub const MCP_STREAM_RETRIES: usize = 3;
+/// Redirects within a server's own origin.
+pub const MCP_REDIRECTS: usize = 3;
+/// Characters of a server's own words in an error.
+pub const MCP_SAID_CHARS: usize = 500;
+/// Share of the model's context that the tools of MCP servers may take together, as its denominator; where they would take
+/// more, the model searches for them.
+pub const MCP_CONTEXT_SHARE: u64 = 10;
+/// Tools that one search loads.
+pub const MCP_FOUND: usize = 5;
+/// Programs of MCP servers that one sandbox starts, those that have ended counted: twice what an agent can have, thrice over.
+pub const MCP_PROGRAMS: usize = 128;
+/// What is kept of the errors that a server's program prints: its last words say why it ended.
+pub const MCP_PROGRAM_SAID: usize = 4096;
+
 /// Largest file whose difference is shown line by line; beyond it nobody reads, and the comparison takes seconds.
 pub const DIFF_FILE_BYTES: u64 = 1024 * 1024;
 /// Text of one difference, all files together and both sides.

@@ -165,6 +165,9 @@ pub struct RunArgs {
     /// Agent definition to use
     #[arg(long, value_name = "FILE.yaml")]
     pub agent: Option<PathBuf>,
+    /// Use the MCP servers of a `.mcp.json` too; repeatable
+    #[arg(long = "mcp-config", value_name = "FILE.json", action = ArgAction::Append)]
+    pub mcp_config: Vec<PathBuf>,
     /// Title of the session [default: the start of the task]
     #[arg(long)]
     pub title: Option<String>,

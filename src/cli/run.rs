@@ -11,11 +11,12 @@ use super::sandbox;
 use super::sessions::find;
 use super::skills;
 use super::watch::{Presence, watch};
+use crate::agent::mcp::MAX_SERVERS;
 use crate::agent::{Agent, AgentParams, ModelParams};
 use crate::event::{Confirmation, Seq};
 use crate::limits::{DEFAULT_MAX_TURNS, MAX_AGENT_FILE_BYTES, MAX_TASK_BYTES};
 use crate::runtime::{
-    Config, Input, Runtime, SessionRow, SessionSpec, Standing, local_models, read_bounded,
+    Config, Input, Runtime, SessionRow, SessionSpec, Standing, local_models, mcp_file, read_bounded,
 };
 
 /// What `resume` says to a session that was stopped, when the user says nothing.
@@ -25,7 +26,8 @@ const GO_ON: &str = "Continue where you stopped.";
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<ExitStatus, Failure> {
     let task = task(&args.task)?;
     let config = context.config(&args.watch.routes)?;
-    let agent = agent(args.agent.as_deref(), args.model.as_deref(), &config).await?;
+    let mut agent = agent(args.agent.as_deref(), args.model.as_deref(), &config).await?;
+    args.mcp_config.iter().try_for_each(|file| add_servers(&mut agent, file))?;
     let mut environment = sandbox::environment(&args.place)?;
     environment.workspace_mode = args.workspace_mode.unwrap_or_default();
     let spec = SessionSpec {
@@ -193,6 +195,21 @@ fn agent_file(path: &Path) -> Result<AgentParams, Failure> {
         Failure::usage(format!("the agent file {shown} is no agent definition: {wrong}{quoted}"))
             .hint("examples/agent.yaml shows every field")
     })
+}
+
+/// Adds the MCP servers of a file. Naming the file is the trust in it: nobody looks for one.
+fn add_servers(agent: &mut Agent, path: &Path) -> Result<(), Failure> {
+    let wrong = |what: String| Failure::usage(format!("the file {}: {what}", path.display()));
+    for server in mcp_file(path).map_err(wrong)? {
+        if agent.mcp_server(&server.name).is_some() {
+            return Err(wrong(format!("there is an MCP server `{}` already", server.name)));
+        }
+        agent.mcp_servers.push(server);
+    }
+    if agent.mcp_servers.len() > MAX_SERVERS {
+        return Err(wrong(format!("an agent has at most {MAX_SERVERS} MCP servers")));
+    }
+    Ok(())
 }
 
 /// The session that is meant: named, or the last one of the directory.

@@ -12,6 +12,14 @@ pub fn not_public(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Why an address is not dialled even if somebody names it as such: nothing of the user's own is there.
+#[must_use]
+pub fn nobodys(address: IpAddr) -> Option<&'static str> {
+    let kind = not_public(address)?;
+    let own = ["a private address", "a loopback address", "a carrier's private address"];
+    (!own.contains(&kind)).then_some(kind)
+}
+
 /// Metadata services of clouds that lie outside of the link-local range.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),

@@ -1,6 +1,6 @@
 //! The host's side of a session's network: the only way out of a sandbox, for what the policy names.
 //!
-//! Owns: the policy ([`policy`]), which addresses may be dialled ([`address`]), the messages of guest and host ([`wire`]),
+//! Owns: the policy ([`policy`]), which addresses may be dialled ([`address`], [`dial`]), the messages of guest and host ([`wire`]),
 //! the connections ([`Door`]), what a client may say on them ([`sniff`]), what was reached and refused ([`Report`]).
 //! Does not: know sessions, the store, models, or what runs in the sandbox.
 //! Invariants: no name is looked up before the policy allows it; the address that was checked is the one that is dialled;
@@ -10,6 +10,7 @@
 //! client says (a secret put into a request): in `door.rs`, where the inspected bytes are handed on.
 
 pub mod address;
+pub mod dial;
 mod door;
 pub mod http;
 mod ledger;

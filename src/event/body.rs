@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Budget, ContentBlock, Cost, Seq, ServerToolUse, Usage, UsageSnapshot};
 use crate::agent::Agent;
+use crate::agent::mcp::ServerTool;
 use crate::id::{EventId, SessionId, ThreadId};
 
 /// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
@@ -91,6 +92,31 @@ pub enum EventBody {
     AgentToolResult {
         /// The `agent.tool_use` event.
         tool_use_id: EventId,
+        /// What the tool returned.
+        content: Vec<ContentBlock>,
+        /// Whether the tool failed.
+        is_error: bool,
+    },
+    /// The model calls a tool of an MCP server.
+    #[serde(rename = "agent.mcp_tool_use")]
+    AgentMcpToolUse {
+        /// The server.
+        mcp_server_name: String,
+        /// The tool's name at the server.
+        name: String,
+        /// The arguments.
+        input: Map<String, Value>,
+        /// What the policy said.
+        evaluated_permission: Permission,
+        /// How the policy came to it; absent if the call was refused before any policy applied.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evaluation: Option<Evaluation>,
+    },
+    /// The answer to a call of a tool of an MCP server; exactly one for each call.
+    #[serde(rename = "agent.mcp_tool_result")]
+    AgentMcpToolResult {
+        /// The `agent.mcp_tool_use` event.
+        mcp_tool_use_id: EventId,
         /// What the tool returned.
         content: Vec<ContentBlock>,
         /// Whether the tool failed.
@@ -299,6 +325,21 @@ pub enum EventBody {
         window: u64,
         /// Tokens that system prompt and tools take of it, about.
         fixed: u64,
+    },
+    /// What an MCP server offers; said before the first request of a turn when it is not what was said before. A server
+    /// that is lost is the subject of a `session.error`.
+    #[serde(rename = "internal.mcp_listed")]
+    McpListed {
+        /// The server.
+        mcp_server_name: String,
+        /// Its tools, by name.
+        tools: Vec<ServerTool>,
+    },
+    /// The model found these tools of MCP servers and has them from now on, where it does not have all of them at once.
+    #[serde(rename = "internal.mcp_loaded")]
+    McpLoaded {
+        /// Under which names the model knows them.
+        names: Vec<String>,
     },
     /// The provider refused a request as too long.
     #[serde(rename = "internal.context_overflowed")]
@@ -512,6 +553,8 @@ impl EventBody {
             | E::AgentToolUse { .. }
             | E::AgentCustomToolUse { .. }
             | E::AgentToolResult { .. }
+            | E::AgentMcpToolUse { .. }
+            | E::AgentMcpToolResult { .. }
             | E::ThreadContextCompacted {}
             | E::StatusRunning {}
             | E::StatusIdle { .. }
@@ -539,6 +582,8 @@ impl EventBody {
             | E::Archived {}
             | E::Resumed {}
             | E::ContextMeasured { .. }
+            | E::McpListed { .. }
+            | E::McpLoaded { .. }
             | E::ContextOverflowed { .. }
             | E::ContextTrimmed { .. }
             | E::CompactionRequested {}
@@ -578,6 +623,8 @@ impl EventBody {
             E::AgentToolUse { .. } => "agent.tool_use",
             E::AgentCustomToolUse { .. } => "agent.custom_tool_use",
             E::AgentToolResult { .. } => "agent.tool_result",
+            E::AgentMcpToolUse { .. } => "agent.mcp_tool_use",
+            E::AgentMcpToolResult { .. } => "agent.mcp_tool_result",
             E::ThreadContextCompacted {} => "agent.thread_context_compacted",
             E::StatusRunning {} => "session.status_running",
             E::StatusIdle { .. } => "session.status_idle",
@@ -605,6 +652,8 @@ impl EventBody {
             E::Archived {} => "internal.archived",
             E::Resumed {} => "internal.resumed",
             E::ContextMeasured { .. } => "internal.context_measured",
+            E::McpListed { .. } => "internal.mcp_listed",
+            E::McpLoaded { .. } => "internal.mcp_loaded",
             E::ContextOverflowed { .. } => "internal.context_overflowed",
             E::ContextTrimmed { .. } => "internal.context_trimmed",
             E::CompactionRequested {} => "internal.compaction_requested",
@@ -626,6 +675,42 @@ impl EventBody {
             E::Discarding { .. } => "internal.discarding",
             E::Discarded { .. } => "internal.discarded",
             E::Forked { .. } => "internal.forked",
+        }
+    }
+}
+
+/// A result of a tool that the session ran.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ToolResult<'e> {
+    /// The call.
+    pub id: &'e EventId,
+    /// What the tool returned.
+    pub content: &'e [ContentBlock],
+    /// Whether it failed.
+    pub is_error: bool,
+}
+
+impl EventBody {
+    /// The result that it is, if it is one of a tool that the session ran, itself or at an MCP server.
+    #[must_use]
+    pub fn tool_result(&self) -> Option<ToolResult<'_>> {
+        match self {
+            Self::AgentToolResult { tool_use_id: id, content, is_error }
+            | Self::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error } => {
+                Some(ToolResult { id, content, is_error: *is_error })
+            }
+            _ => None,
+        }
+    }
+
+    /// The content of the result that it is, if it is one of that call.
+    pub fn result_content_mut(&mut self, call: &EventId) -> Option<&mut Vec<ContentBlock>> {
+        match self {
+            Self::AgentToolResult { tool_use_id: id, content, .. }
+            | Self::AgentMcpToolResult { mcp_tool_use_id: id, content, .. } => {
+                (id == call).then_some(content)
+            }
+            _ => None,
         }
     }
 }
@@ -772,6 +857,9 @@ pub struct ErrorDetail {
     /// The repository that it is about, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository_url: Option<String>,
+    /// The MCP server that it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server_name: Option<String>,
 }
 
 /// Kinds of `session.error`.
@@ -802,6 +890,10 @@ pub enum ErrorKind {
     RepositoryCheckoutError,
     /// A repository could not be cloned.
     RepositoryCloneError,
+    /// An MCP server cannot be reached, or does not speak its protocol.
+    McpConnectionFailedError,
+    /// An MCP server wants other credentials, or some at all.
+    McpAuthenticationFailedError,
 }
 
 impl ErrorKind {
@@ -821,18 +913,22 @@ impl ErrorKind {
             Self::RepositoryNotFoundError => "repository_not_found_error",
             Self::RepositoryCheckoutError => "repository_checkout_error",
             Self::RepositoryCloneError => "repository_clone_error",
+            Self::McpConnectionFailedError => "mcp_connection_failed_error",
+            Self::McpAuthenticationFailedError => "mcp_authentication_failed_error",
         }
     }
 
     /// Whether it is about something that the session was given, and not about its turn.
     #[must_use]
-    pub fn is_of_repository(self) -> bool {
+    pub fn is_of_resource(self) -> bool {
         match self {
             Self::RepositoryAuthenticationError
             | Self::RepositoryForbiddenError
             | Self::RepositoryNotFoundError
             | Self::RepositoryCheckoutError
-            | Self::RepositoryCloneError => true,
+            | Self::RepositoryCloneError
+            | Self::McpConnectionFailedError
+            | Self::McpAuthenticationFailedError => true,
             Self::UnknownError
             | Self::ModelOverloadedError
             | Self::ModelRateLimitedError

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::agent::Agent;
+use crate::agent::mcp::ServerTool;
 use crate::clock::from_millis;
 
 fn id() -> EventId {
@@ -81,6 +82,32 @@ fn samples() -> Vec<EventBody> {
         },
         E::AgentCustomToolUse { name: name(), input: input() },
         E::AgentToolResult { tool_use_id: id(), content: text(), is_error: true },
+        E::AgentMcpToolUse {
+            mcp_server_name: "docs".into(),
+            name: name(),
+            input: input(),
+            evaluated_permission: Permission::Ask,
+            evaluation: Some(Evaluation::AlwaysAsk),
+        },
+        E::AgentMcpToolResult { mcp_tool_use_id: id(), content: text(), is_error: false },
+        E::McpListed {
+            mcp_server_name: "docs".into(),
+            tools: vec![ServerTool {
+                name: name(),
+                description: "Finds pages.".into(),
+                input_schema: json!({"type": "object"}).as_object().expect("a map").clone(),
+            }],
+        },
+        E::McpLoaded { names: vec!["mcp__docs__a".into()] },
+        E::SessionError {
+            error: ErrorDetail {
+                r#type: ErrorKind::McpConnectionFailedError,
+                message: "no answer".into(),
+                retry_status: RetryStatus::Retrying,
+                repository_url: None,
+                mcp_server_name: Some("docs".into()),
+            },
+        },
         E::StatusRunning {},
         E::StatusIdle { stop_reason: requires, stop_details: None },
         E::StatusIdle { stop_reason: StopReason::Refusal, stop_details: details.clone() },
@@ -113,6 +140,7 @@ fn samples() -> Vec<EventBody> {
                 message: "busy".into(),
                 retry_status: RetryStatus::Retrying,
                 repository_url: None,
+                mcp_server_name: None,
             },
         },
         E::SessionUsage {

@@ -27,7 +27,7 @@ pub enum Input {
     },
     /// The answer to a call that waits for permission.
     Confirm {
-        /// The `agent.tool_use` event.
+        /// The `agent.tool_use` or `agent.mcp_tool_use` event.
         call: EventId,
         /// The answer.
         result: Confirmation,
@@ -283,8 +283,13 @@ impl<'a> Admission<'a> {
         let refuse = |why| self.unanswerable(call, why);
         let asked = self.reader.event(self.id, call)?;
         match asked.as_ref().map(|event| &event.body) {
-            Some(EventBody::AgentToolUse { evaluated_permission: Permission::Ask, .. }) => {}
-            Some(EventBody::AgentToolUse { .. }) => return Err(refuse(Unanswerable::NotAsked)),
+            Some(
+                EventBody::AgentToolUse { evaluated_permission: Permission::Ask, .. }
+                | EventBody::AgentMcpToolUse { evaluated_permission: Permission::Ask, .. },
+            ) => {}
+            Some(EventBody::AgentToolUse { .. } | EventBody::AgentMcpToolUse { .. }) => {
+                return Err(refuse(Unanswerable::NotAsked));
+            }
             Some(EventBody::AgentCustomToolUse { .. }) => {
                 return Err(refuse(Unanswerable::TakesResult));
             }
@@ -309,7 +314,7 @@ impl<'a> Admission<'a> {
         let asked = self.reader.event(self.id, call)?;
         match asked.as_ref().map(|event| &event.body) {
             Some(EventBody::AgentCustomToolUse { .. }) => {}
-            Some(EventBody::AgentToolUse { .. }) => {
+            Some(EventBody::AgentToolUse { .. } | EventBody::AgentMcpToolUse { .. }) => {
                 return Err(refuse(Unanswerable::TakesNoResult));
             }
             _ => return Err(refuse(Unanswerable::Unknown)),
@@ -345,7 +350,8 @@ impl<'a> Admission<'a> {
         let answers = |event: &Event| match &event.body {
             EventBody::UserToolConfirmation { tool_use_id: id, .. }
             | EventBody::UserCustomToolResult { custom_tool_use_id: id, .. }
-            | EventBody::AgentToolResult { tool_use_id: id, .. } => id == call,
+            | EventBody::AgentToolResult { tool_use_id: id, .. }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: id, .. } => id == call,
             EventBody::Rewound { position, .. } => *position < since,
             _ => false,
         };

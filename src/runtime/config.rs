@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::mcp::FileMcp;
 use super::registries::Registries;
 use super::skills::discover::{FileSkills, SkillsConfig};
 use super::web::FileWeb;
@@ -21,6 +22,7 @@ use crate::limits::{
     PACKAGES_MAX_MIB, PACKAGES_MAX_MINUTES, PACKAGES_MAX_SILENCE_SECONDS, REPOSITORY_MAX_MIB,
     REPOSITORY_MAX_MINUTES, REPOSITORY_MAX_SILENCE_SECONDS,
 };
+use crate::mcp::{Mcp, McpConfig};
 use crate::provider::http::{Http, HttpOptions, HttpOptionsError, Proxies, Secret};
 use crate::provider::prices::{PriceRule, Prices};
 use crate::provider::routes::{self, Api, Catalog, ProviderConfig, Routes, Rule};
@@ -181,6 +183,8 @@ pub struct Config {
     pub web: WebConfig,
     /// Where the user's skills lie, and whose others are trusted.
     pub skills: SkillsConfig,
+    /// How MCP servers are reached, and with which credentials.
+    pub mcp: McpConfig,
     providers: Vec<ProviderConfig>,
     routes: Vec<Rule>,
 }
@@ -207,6 +211,8 @@ struct File {
     permissions: FilePermissions,
     #[serde(default)]
     web: FileWeb,
+    #[serde(default)]
+    mcp: FileMcp,
     #[serde(default)]
     skills: FileSkills,
 }
@@ -378,6 +384,7 @@ impl Config {
             limits: file.limits,
             web: file.web.checked(env).map_err(&at)?,
             skills,
+            mcp: file.mcp.checked(env).map_err(&at)?,
             providers,
             routes,
         })
@@ -441,6 +448,15 @@ impl Config {
             false => Vec::new(),
         };
         Ok(Web::new(self.web.clone(), proxies, move || http.trust()))
+    }
+
+    /// The way to MCP servers as these settings have it.
+    ///
+    /// # Errors
+    /// If the extra certificates cannot be read.
+    pub(super) fn mcp(&self) -> Result<Mcp, ConfigError> {
+        let http = self.http()?;
+        Ok(Mcp::new(self.mcp.clone(), move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Config;
 use crate::limits::LOCAL_PROBE_TIMEOUT;
+use crate::mcp::Credentials;
 use crate::provider::routes::Detected;
 use crate::sandbox::probe;
 use crate::store::{Store, StoreError};
@@ -23,7 +24,7 @@ pub enum Verdict {
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `sandbox`, `store`, `models` or `web`.
+    /// `sandbox`, `store`, `models`, `web` or `mcp`.
     pub area: &'static str,
     /// What was tried.
     pub name: String,
@@ -41,6 +42,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(store(config));
     findings.extend(models(config).await);
     findings.push(web(config));
+    findings.extend(config.mcp.credentials.iter().map(of_server));
     findings
 }
 
@@ -94,6 +96,17 @@ fn web(config: &Config) -> Finding {
         ),
     };
     Finding { area: "web", name: "search".to_owned(), verdict, detail, remedy }
+}
+
+/// Whether what an MCP server is to be told is there. It is not asked: a server may take that for use.
+fn of_server(own: &Credentials) -> Finding {
+    let (verdict, detail, remedy) = match &own.missing {
+        None => (Verdict::Ok, "its credentials are set".to_owned(), None),
+        Some(variable) => {
+            (Verdict::Warn, format!("{variable} is not set"), Some(format!("export {variable}=…")))
+        }
+    };
+    Finding { area: "mcp", name: own.url.clone(), verdict, detail, remedy }
 }
 
 async fn models(config: &Config) -> Vec<Finding> {

@@ -18,6 +18,7 @@ mod feed;
 pub mod files;
 mod history;
 mod instructions;
+mod mcp;
 mod network;
 mod outputs;
 pub mod packages;
@@ -49,6 +50,7 @@ pub use config::{Config, ConfigError, Overrides};
 pub use error::RuntimeError;
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
+pub use mcp::mcp_file;
 pub use network::{NetworkUse, Refused, Used};
 pub use records::{Record, RecordFilter};
 pub use registries::Registries;
@@ -64,6 +66,7 @@ use crate::id::{EventId, SessionId, ThreadId};
 use crate::limits::{
     ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, SHUTDOWN_GRACE,
 };
+use crate::mcp::Mcp;
 use crate::provider::Model;
 use crate::provider::prices::Price;
 use crate::provider::routes::{self, Catalog, Route};
@@ -171,6 +174,7 @@ struct Shared {
     /// The same for the stored skills.
     skills: tokio::sync::Mutex<()>,
     web: Arc<Web>,
+    mcp: Arc<Mcp>,
 }
 
 impl Runtime {
@@ -196,6 +200,7 @@ impl Runtime {
         skills::library::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let web = Arc::new(config.web()?);
+        let mcp = Arc::new(config.mcp()?);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();
@@ -216,6 +221,7 @@ impl Runtime {
             giving,
             skills,
             web,
+            mcp,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -538,6 +544,7 @@ impl Runtime {
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
         let launcher = self.launcher(id, definition.environment, wanted);
         let (web, price) = (Arc::clone(&self.shared.web), self.price(&route));
+        let mcp = Arc::clone(&self.shared.mcp);
         let server = self.shared.catalog.window_server(&route);
         let window = self.shared.config.windows.of(&route, server);
         self.shared.drivers.start(id, |previews, interrupt| Parts {
@@ -555,6 +562,7 @@ impl Runtime {
             attached,
             starts_slowly,
             web,
+            mcp,
             launcher,
             disk: self.disk(id),
             previews,

@@ -40,9 +40,15 @@ async fn ask(
     id: &SessionId,
     questions: &[Question],
 ) -> Result<Vec<Reply>, String> {
-    let asked = questions.iter().map(|Question { call, name, input }| {
-        let rules = policy::narrowest(name, input);
-        json!({"event_id": call, "name": name, "input": input, "rules": rules})
+    let asked = questions.iter().map(|Question { call, server, name, input }| {
+        let tool =
+            server.as_ref().map_or_else(|| name.clone(), |server| format!("{server}/{name}"));
+        let rules = policy::narrowest(&tool, input);
+        let mut asked = json!({"event_id": call, "name": name, "input": input, "rules": rules});
+        if let Some(server) = server {
+            asked["mcp_server_name"] = json!(server);
+        }
+        asked
     });
     let calls: Vec<_> = asked.collect();
     let question = json!({"type": "permission_request", "session_id": id, "calls": calls});
@@ -82,11 +88,15 @@ impl Runtime {
     ) -> Result<Vec<Input>, RuntimeError> {
         let mut questions = Vec::new();
         for call in calls {
-            if let Some(EventBody::AgentToolUse { name, input, .. }) =
-                self.reader().event(id, call)?.map(|event| event.body)
-            {
-                questions.push(Question { call: call.clone(), name, input });
-            }
+            let body = self.reader().event(id, call)?.map(|event| event.body);
+            let (server, name, input) = match body {
+                Some(EventBody::AgentToolUse { name, input, .. }) => (None, name, input),
+                Some(EventBody::AgentMcpToolUse { mcp_server_name, name, input, .. }) => {
+                    (Some(mcp_server_name), name, input)
+                }
+                _ => continue,
+            };
+            questions.push(Question { call: call.clone(), server, name, input });
         }
         let http = self.shared.catalog.http();
         let wrong = |reason: String| RuntimeError::Webhook { url: url.to_owned(), reason };

@@ -22,6 +22,18 @@ pub(super) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
     Ok(())
 }
 
+/// The one descriptor that comes with the next byte of a stream. Blocks.
+///
+/// # Errors
+/// The socket's; `InvalidData` if there is none, or more.
+pub fn receive_one(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let (_, mut handed) = receive(socket, &mut [0])?;
+    match (handed.pop(), handed.is_empty()) {
+        (Some(fd), true) => Ok(fd),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// One message, and what came with it. Blocks; a length of 0 is the end.
 ///
 /// # Errors

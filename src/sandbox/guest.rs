@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
@@ -29,9 +29,10 @@ use super::profile::Resource;
 use super::program::{self, Program};
 use super::protect::Held;
 use super::reaper::{Outer, Process};
-use super::wire::{self, CallId, FromGuest, ToGuest, ToolCall, ToolReply};
+use super::wire::{self, CallId, FromGuest, Program as Served, ToGuest, ToolCall, ToolReply};
 use super::{fds, remedy};
 use crate::environment::Tier;
+use crate::event::text_of;
 use crate::limits::{CANCEL_GRACE, LAUNCH_TIMEOUT, PACKAGES_WATCH_INTERVAL};
 
 /// Why there is no sandbox. Says the stage, the cause and the remedy.
@@ -83,6 +84,7 @@ pub enum GuestError {
 /// The stage of what goes wrong once the command runs.
 pub(super) const COMMAND_STAGE: &str = "command";
 
+type Answered = oneshot::Receiver<Result<ToolReply, GuestError>>;
 type Waiting = HashMap<CallId, oneshot::Sender<Result<ToolReply, GuestError>>>;
 
 /// Calls that wait for their answer; `None` once the guest is dead, with the reason.
@@ -303,12 +305,7 @@ impl Guest {
         call: ToolCall,
         cancel: &CancellationToken,
     ) -> Result<ToolReply, GuestError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut answer) = oneshot::channel();
-        match &mut *self.calls.lock().expect("nothing panics under this lock") {
-            Ok(waiting) => drop(waiting.insert(id, sender)),
-            Err(dead) => return Err(dead.clone()),
-        }
+        let (id, mut answer) = self.expect()?;
         let frame = wire::encode(&ToGuest::Call { id, call }).map_err(|_| GuestError::TooLarge);
         if let Err(error) = match frame {
             Ok(frame) => self.send(&frame).await,
@@ -330,6 +327,70 @@ impl Guest {
                 Err(GuestError::Stuck)
             }
         }
+    }
+
+    /// Starts a program in the sandbox; its number, and a stream whose other end is its standard input and output. It ends
+    /// with the sandbox, and is told by the end of the stream.
+    ///
+    /// # Errors
+    /// Why it does not run, in words.
+    pub async fn start_program(&self, program: Served) -> Result<(CallId, UnixStream), String> {
+        let name = program.argv.first().cloned().unwrap_or_default();
+        let broken = |error: &dyn std::fmt::Display| format!("`{name}` was not started: {error}");
+        let (ours, theirs) = StdStream::pair().map_err(|e| broken(&e))?;
+        ours.set_nonblocking(true).map_err(|e| broken(&e))?;
+        let ours = UnixStream::from_std(ours).map_err(|e| broken(&e))?;
+        let (id, answer) = self.expect().map_err(|e| broken(&e))?;
+        let frame = wire::encode(&ToGuest::Start { id, program });
+        let frame = frame.map_err(|_| broken(&GuestError::TooLarge));
+        if let Err(error) = match frame {
+            Ok(frame) => self.send_with(&frame, theirs.into()).await.map_err(|e| broken(&e)),
+            Err(error) => Err(error),
+        } {
+            self.forget(id);
+            return Err(error);
+        }
+        let answer = tokio::time::timeout(LAUNCH_TIMEOUT, answer).await;
+        let answer = answer.map_err(|_| broken(&GuestError::Stuck))?;
+        let reply = answer.unwrap_or(Err(GuestError::Gone)).map_err(|e| broken(&e))?;
+        match reply.is_error {
+            false => Ok((id, ours)),
+            true => Err(text_of(&reply.content)),
+        }
+    }
+
+    /// The last errors that a program has printed.
+    pub async fn program_said(&self, id: CallId) -> String {
+        let input = serde_json::Map::from_iter([("id".to_owned(), id.into())]);
+        let call = ToolCall { name: wire::PROGRAM_SAID.to_owned(), input };
+        let never = CancellationToken::new();
+        let said = tokio::time::timeout(CANCEL_GRACE, self.call(call, &never)).await;
+        said.ok().and_then(Result::ok).map(|reply| text_of(&reply.content)).unwrap_or_default()
+    }
+
+    /// A number, and where the answer to it will be.
+    fn expect(&self) -> Result<(CallId, Answered), GuestError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        match &mut *self.calls.lock().expect("nothing panics under this lock") {
+            Ok(waiting) => drop(waiting.insert(id, sender)),
+            Err(dead) => return Err(dead.clone()),
+        }
+        Ok((id, answer))
+    }
+
+    /// Sends a frame, and a descriptor with the byte behind it.
+    async fn send_with(&self, frame: &[u8], fd: OwnedFd) -> Result<(), GuestError> {
+        let mut writer = self.writer.lock().await;
+        let sent = async {
+            writer.write_all(frame).await?;
+            let socket: &UnixStream = writer.as_ref();
+            socket.async_io(Interest::WRITABLE, || fds::send(socket, &[0], &[fd.as_fd()])).await
+        };
+        sent.await.map_err(|_: io::Error| {
+            bury(&self.calls, &GuestError::Gone);
+            GuestError::Gone
+        })
     }
 
     async fn send(&self, frame: &[u8]) -> Result<(), GuestError> {

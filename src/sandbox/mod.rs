@@ -38,6 +38,7 @@ mod sys;
 pub mod usage;
 pub mod wire;
 
+pub use fds::receive_one;
 pub use guest::{Guest, GuestError, LaunchError};
 pub use init::{Bounds, GuestContext, Relay, Serve, spawn_in_background};
 pub use made::Made;

@@ -13,7 +13,7 @@ use crate::event::ContentBlock;
 use crate::limits::MAX_FRAME_BYTES;
 
 /// Spoken by both sides; a guest of another version is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names one call between host and guest; the host counts up from 1.
 pub type CallId = u64;
@@ -26,6 +26,22 @@ pub struct ToolCall {
     pub name: String,
     /// The model's arguments, unchecked.
     pub input: Map<String, Value>,
+}
+
+/// A call of the host's own, which no model can make: keeps a `text` that is too long for the model in a file, and answers
+/// with what the model is to see of it.
+pub const KEEP_OUTPUT: &str = "keep_output";
+/// A call of the host's own: answers with the last errors of the program of that `id`.
+pub const PROGRAM_SAID: &str = "program_said";
+
+/// A program that runs beside the tools and is spoken to over its standard streams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// The program and its words.
+    pub argv: Vec<String>,
+    /// Variables besides those of every command.
+    pub env: Vec<(String, String)>,
 }
 
 /// The input of a `web_fetch` call as the guest gets it: the host has fetched the page, the guest makes text of it.
@@ -76,6 +92,14 @@ pub enum ToGuest {
         id: CallId,
         /// What to run.
         call: ToolCall,
+    },
+    /// Start a program. One byte follows the frame, and with it the stream that becomes the program's standard input and
+    /// output. Answered by exactly one [`FromGuest::Reply`], once it runs or cannot.
+    Start {
+        /// Chosen by the host; names the program from now on.
+        id: CallId,
+        /// What to start.
+        program: Program,
     },
     /// End the call now; it is still answered.
     Cancel {

@@ -16,9 +16,11 @@ use crate::id::EventId;
 /// A call that asks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// The `agent.tool_use` event.
+    /// The `agent.tool_use` event, or `agent.mcp_tool_use`.
     pub call: EventId,
-    /// The tool.
+    /// The MCP server that has the tool, if one has.
+    pub server: Option<String>,
+    /// The tool, by its own name.
     pub name: String,
     /// Its arguments.
     pub input: Map<String, Value>,
@@ -55,11 +57,12 @@ impl Driver {
             None | Some(OnAsk::Deny | OnAsk::Fail) => false,
         };
         let calls = self.session.calls().iter().filter(|call| {
-            waits && call.runner == Runner::Sandbox && call.state == CallState::Waiting
+            waits && call.runner == Runner::Session && call.state == CallState::Waiting
         });
         let question = |call: &super::state::Call| Question {
             call: call.id.clone(),
-            name: call.name.clone(),
+            server: call.mcp.as_ref().map(|at| at.server.clone()),
+            name: call.mcp.as_ref().map_or(&call.name, |at| &at.tool).clone(),
             input: call.input.clone(),
         };
         calls.map(question).collect()

@@ -5,9 +5,8 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
-use super::state::{Call, CallState, Denial};
-use super::step::error_result;
-use super::{links, network, web};
+use super::state::{AtServer, Call, CallState, Denial};
+use super::{links, network, offers, web};
 use crate::agent::{Effect, ToolName};
 use crate::event::{EventBody, Permission};
 use crate::id::EventId;
@@ -25,11 +24,15 @@ impl Driver {
         ids: &[EventId],
         token: &CancellationToken,
     ) -> Performed {
-        let guest = self.guest.get_if_up();
-        let calls =
-            ids.iter().map(|id| self.session.call(id).expect("a step names calls of its session"));
-        let mut results =
-            join_all(calls.map(|call| self.result_of(call, guest.as_deref(), token))).await;
+        let mut results = match self.at_server(ids) {
+            // A call of a server's tool runs alone.
+            Some((call, at)) => vec![self.call_server(&call, &at, token).await],
+            None => {
+                let guest = self.guest.get_if_up();
+                let calls = ids.iter().map(|id| self.call_of(id));
+                join_all(calls.map(|call| self.result_of(call, guest.as_deref(), token))).await
+            }
+        };
         // Only a call that runs programs reaches for the network, and it runs alone.
         let runs =
             |id: &&EventId| self.session.call(id).is_some_and(|call| call.effect() == Effect::Runs);
@@ -40,9 +43,29 @@ impl Driver {
             results.iter_mut().for_each(|result| network::tell(result, caller, &told));
         }
         bodies.extend(results);
-        let calls = ids.iter().filter_map(|id| self.session.call(id));
-        bodies.extend(calls.filter_map(web::used));
+        let calls = || ids.iter().map(|id| self.call_of(id));
+        bodies.extend(calls().filter_map(web::used));
+        bodies.extend(calls().filter_map(|call| self.loaded_by(call)));
         Performed { facts: self.at_once(bodies), pause: None }
+    }
+
+    fn call_of(&self, id: &EventId) -> &Call {
+        self.session.call(id).expect("a step names calls of its session")
+    }
+
+    /// The one call, if it is to be made at an MCP server.
+    fn at_server(&self, ids: &[EventId]) -> Option<(Call, AtServer)> {
+        let [id] = ids else { return None };
+        let call = self.call_of(id);
+        let at = call.mcp.clone().filter(|_| !matches!(call.state, CallState::Denied(_)))?;
+        Some((call.clone(), at))
+    }
+
+    /// The tools that the model has from now on, if the call was a search for some.
+    fn loaded_by(&self, call: &Call) -> Option<EventBody> {
+        let searched = is_search(call) && !matches!(call.state, CallState::Denied(_));
+        let names = searched.then(|| self.search_tools(call).1)?;
+        (!names.is_empty()).then_some(EventBody::McpLoaded { names })
     }
 
     async fn result_of(
@@ -52,27 +75,34 @@ impl Driver {
         token: &CancellationToken,
     ) -> EventBody {
         if let CallState::Denied(denial) = &call.state {
-            return error_result(&call.id, &self.refusal_text(call, denial));
+            return call.failure(self.refusal_text(call, denial));
         }
-        if let Some(tool) = ToolName::parse(&call.name).filter(|tool| tool.asks_web()) {
+        if is_search(call) {
+            return self.search_tools(call).0;
+        }
+        if let Some(tool) = call.built_in().filter(|tool| tool.asks_web()) {
             return web::body(call, self.ask_web(call, tool, guest, token).await);
         }
         let guest = guest.expect("the driver made a sandbox before it committed the intent");
         let wire = ToolCall { name: call.name.clone(), input: call.input.clone() };
         match guest.call(wire, token).await {
-            Ok(ToolReply { content, is_error }) => {
-                EventBody::AgentToolResult { tool_use_id: call.id.clone(), content, is_error }
-            }
-            Err(failure) => error_result(&call.id, &broken(&failure)),
+            Ok(ToolReply { content, is_error }) => call.result(content, is_error),
+            Err(failure) => call.failure(broken(&failure)),
         }
     }
 
-    /// What the policy says of a call.
-    pub(super) fn verdict(&self, name: &str, input: &Map<String, Value>) -> Verdict<'_> {
+    /// What the policy says of a call, which may be of an MCP server's tool.
+    pub(super) fn verdict(
+        &self,
+        name: &str,
+        mcp: Option<(&str, &str)>,
+        input: &Map<String, Value>,
+    ) -> Verdict<'_> {
         let definition = self.session.definition();
         let environment = &definition.environment;
         let asked = policy::Asked {
             name,
+            mcp,
             input,
             workspace: &environment.workspace,
             resolve: &|path| links::resolve(environment, path),
@@ -82,8 +112,15 @@ impl Driver {
 
     fn refusal_text(&self, call: &Call, denial: &Denial) -> String {
         let agent = &self.session.definition().agent;
-        if agent.grant(&call.name).is_some() {
-            let verdict = self.verdict(&call.name, &call.input);
+        let at = call.mcp.as_ref().map(|at| (at.server.as_str(), at.tool.as_str()));
+        let is_enabled = match at {
+            Some((server, tool)) => {
+                agent.mcp_server(server).is_some_and(|server| server.setting(tool).enabled)
+            }
+            None => agent.grant(&call.name).is_some(),
+        };
+        if is_enabled {
+            let verdict = self.verdict(&call.name, at, &call.input);
             if let (Permission::Deny, Some(rule)) = (verdict.permission, verdict.rule) {
                 return format!("The rule `{rule}` denies this call. Do not try it another way.");
             }
@@ -100,7 +137,7 @@ impl Driver {
                 Denial::Nobody => NOBODY.to_owned(),
             };
         }
-        let names: Vec<_> = agent.tool_names().collect();
+        let names = self.tool_names();
         match ToolName::parse(&call.name) {
             Some(_) => {
                 format!("The tool `{}` is disabled. Tools: {}.", call.name, names.join(", "))
@@ -108,6 +145,10 @@ impl Driver {
             None => format!("There is no tool `{}`. Tools: {}.", call.name, names.join(", ")),
         }
     }
+}
+
+fn is_search(call: &Call) -> bool {
+    call.mcp.is_none() && call.name == offers::SEARCH
 }
 
 /// A guest that broke in the middle of a call: what it did until then is unknown.

@@ -13,16 +13,19 @@ use super::disk::DiskSlot;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
 use super::made::Makings;
+use super::mcp::Servers;
 use super::network::Attempts;
+use super::offers::{self, Offers};
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, context, fit, prompt, recover};
-use crate::agent::{Agent, Effect, ToolName};
+use crate::agent::ToolName;
 use crate::clock::{Clock, Timestamp};
 use crate::event::{Event, EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
 use crate::limits::{SCAN_PAGE, WINDOW_ASKS};
+use crate::mcp::Mcp;
 use crate::provider::prices::Price;
 use crate::provider::windows::Window;
 use crate::provider::{Model, ToolSpec};
@@ -59,6 +62,8 @@ pub struct Parts {
     pub opened_at: Timestamp,
     /// The web.
     pub web: Arc<Web>,
+    /// The way to MCP servers.
+    pub mcp: Arc<Mcp>,
     /// Makes sandboxes.
     pub launcher: Launcher,
     /// Whether it may take minutes.
@@ -149,24 +154,35 @@ pub enum DriveError {
 /// Whether one of these calls is to run and may change files.
 fn changes_files(session: &Session, calls: &[EventId]) -> bool {
     let changes =
-        |call: &Call| call.effect() != Effect::Reads && !matches!(call.state, CallState::Denied(_));
+        |call: &Call| call.effect().changes_files() && !matches!(call.state, CallState::Denied(_));
     calls.iter().any(|id| session.call(id).is_some_and(changes))
 }
 
-/// The agent's tools as the model sees them: the built-in ones, then the client's.
-fn tools_of(agent: &Agent) -> Arc<[ToolSpec]> {
-    let built_in = crate::tool::specs(agent).map(|tool| ToolSpec {
-        name: tool.name.as_str().to_owned(),
-        description: tool.description.to_owned(),
-        input_schema: tool.input_schema.clone(),
-    });
-    let custom = agent.custom_tools.iter().map(|tool| ToolSpec {
-        name: tool.name.clone(),
-        description: tool.description.clone(),
-        input_schema: tool.input_schema.clone().into(),
-    });
-    built_in.chain(custom).collect()
+/// The tools as the model sees them, and what they were made of.
+struct Shown {
+    definition: Arc<Definition>,
+    offers: Arc<Offers>,
+    window: Option<u64>,
+    tools: Arc<[ToolSpec]>,
 }
+
+impl Shown {
+    fn of(session: &Session) -> Self {
+        let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
+        let window = session.context().window().map(|window| window.tokens);
+        let tools = offers.specs(&definition.agent, window);
+        Self { definition, offers, window, tools }
+    }
+
+    fn is_of(&self, session: &Session) -> bool {
+        Arc::ptr_eq(&self.definition, session.definition())
+            && Arc::ptr_eq(&self.offers, session.offers())
+            && self.window == session.context().window().map(|window| window.tokens)
+    }
+}
+
+/// What the context was measured of.
+type Measured = (Arc<Definition>, Arc<Offers>);
 
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
@@ -204,13 +220,13 @@ pub struct Driver {
     pub(super) attached: Resolver,
     makings: Makings,
     pub(super) system: Arc<str>,
-    /// The tools as the model sees them, and of which definition.
-    tools: (Arc<Definition>, Arc<[ToolSpec]>),
+    pub(super) servers: Servers,
+    shown: Shown,
     disk: DiskSlot,
     lineage: Lineage,
     epoch: Epoch,
-    /// Of which definition the context was measured, and how often nobody knew.
-    measured: (Option<Arc<Definition>>, u32),
+    /// Of what the context was measured, and how often nobody knew.
+    measured: (Option<Measured>, u32),
     /// Where the log ends; clients move it too.
     head: watch::Receiver<Seq>,
 }
@@ -229,9 +245,9 @@ impl Driver {
         let definition = Arc::new(definition);
         let guest = GuestSlot::new(parts.launcher.clone());
         let system = Arc::from(definition.system.as_str());
-        let tools = (Arc::clone(&definition), tools_of(&definition.agent));
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
+        let shown = Shown::of(&session);
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
@@ -247,7 +263,8 @@ impl Driver {
             attached,
             makings: Makings::default(),
             system,
-            tools,
+            servers: Servers::default(),
+            shown,
             disk,
             lineage,
             epoch,
@@ -261,13 +278,17 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The tools of the agent as it is now.
+    /// The tools of the agent as it is now, and of its servers as they were in the log's last word about them.
     pub(super) fn tools(&mut self) -> Arc<[ToolSpec]> {
-        let definition = self.session.definition();
-        if !Arc::ptr_eq(definition, &self.tools.0) {
-            self.tools = (Arc::clone(definition), tools_of(&definition.agent));
+        if !self.shown.is_of(&self.session) {
+            self.shown = Shown::of(&self.session);
         }
-        Arc::clone(&self.tools.1)
+        Arc::clone(&self.shown.tools)
+    }
+
+    /// The names of the tools that the model was shown last.
+    pub(super) fn tool_names(&self) -> Vec<&str> {
+        self.shown.tools.iter().map(|tool| tool.name.as_str()).collect()
     }
 
     /// A rewind that was cut is ended before anything else.
@@ -305,6 +326,12 @@ impl Driver {
             }
             let token = self.parts.interrupt.step(self.session.head());
             let (step, intent) = self.decide(&facts);
+            if step.asks_model() && self.servers_are_due(&facts) {
+                if let Some(news) = self.ask_servers(&token).await {
+                    self.commit_news(&mut facts, news).await?;
+                }
+                continue;
+            }
             if step.asks_model()
                 && let Some(fact) = self.measure().await
             {
@@ -332,6 +359,7 @@ impl Driver {
             }
             let intent = self.at_once(intent);
             if step.ends_turn() {
+                self.servers.turn_is_over();
                 facts.splice(0..0, self.news());
                 if !self.commit_here([&facts[..], &intent[..]].concat()).await? {
                     continue;
@@ -344,7 +372,10 @@ impl Driver {
             sealed = false;
             let performed = match &step {
                 Step::Rest => return Ok(()),
-                Step::Sample => self.sample(&token).await?,
+                Step::Sample => {
+                    self.servers.turn_is_over();
+                    self.sample(&token).await?
+                }
                 Step::Compact(_) => self.compact(&token).await?,
                 Step::Run(calls) => self.run_calls(calls, &token).await,
                 Step::Trim(_) | Step::CompactFromLog => Performed::default(),
@@ -362,6 +393,22 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Commits what was heard before the turn's first request, together with what is known: what the model is offered is
+    /// in the log before it is asked.
+    async fn commit_news(
+        &mut self,
+        facts: &mut Vec<NewEvent>,
+        news: Vec<EventBody>,
+    ) -> Result<(), DriveError> {
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut bodies = step::wake(&self.session.ahead(facts));
+        bodies.extend(news);
+        facts.extend(self.at_once(bodies));
+        self.commit(std::mem::take(facts)).await
     }
 
     /// Runs the calls, and seals what they may have changed.
@@ -447,16 +494,20 @@ impl Driver {
     /// is loaded, and is asked again after an answer.
     async fn measure(&mut self) -> Option<Vec<NewEvent>> {
         let definition = Arc::clone(self.session.definition());
+        let offers = Arc::clone(self.session.offers());
         let (of, unknown) = &mut self.measured;
-        if of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &definition)) || *unknown >= WINDOW_ASKS {
+        let is_known = of.as_ref().is_some_and(|(agent, offered)| {
+            Arc::ptr_eq(agent, &definition) && Arc::ptr_eq(offered, &offers)
+        });
+        if is_known || *unknown >= WINDOW_ASKS {
             return None;
         }
         let Some(tokens) = self.parts.window.tokens().await else {
             *unknown += 1;
             return None;
         };
-        *of = Some(definition);
-        let tools = self.tools();
+        let tools = offers.specs(&definition.agent, Some(tokens));
+        *of = Some((definition, offers));
         let (system, tools) = fit::to_window(&self.system, &tools, Some(tokens));
         let fixed = prompt::fixed_tokens(&system, &tools);
         let known = self.session.context().window();
@@ -510,7 +561,9 @@ impl Driver {
     fn wants_guest(&self, calls: &[EventId]) -> bool {
         let outside = |call: &Call| {
             matches!(call.state, CallState::Denied(_))
-                || ToolName::parse(&call.name) == Some(ToolName::WebSearch)
+                || call.built_in() == Some(ToolName::WebSearch)
+                || call.mcp.as_ref().is_some_and(|at| !at.is_sandboxed)
+                || (call.mcp.is_none() && call.name == offers::SEARCH)
         };
         calls.iter().any(|id| !self.session.call(id).is_some_and(outside))
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::context::{TOKEN_BYTES, cut, text_tokens};
-use super::prompt::{INSTRUCTIONS, tool_tokens};
+use super::offers;
+use super::prompt::INSTRUCTIONS;
 use crate::agent::ToolName;
 use crate::limits::{SHORT_DESCRIPTION, SMALL_WINDOW};
 use crate::provider::ToolSpec;
@@ -55,7 +56,7 @@ fn instructions(file: &str, room: usize) -> String {
 /// The tools, the less of each the less room there is: first the words of clients' tools are cut, then what `bash` does as
 /// well is not offered. A call of what is not offered still runs.
 fn offered(tools: &Arc<[ToolSpec]>, most: u64) -> Arc<[ToolSpec]> {
-    let fits = |tools: &[ToolSpec]| tools.iter().map(tool_tokens).sum::<u64>() <= most;
+    let fits = |tools: &[ToolSpec]| tools.iter().map(offers::tokens).sum::<u64>() <= most;
     if fits(tools) {
         return Arc::clone(tools);
     }

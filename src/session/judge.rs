@@ -96,9 +96,15 @@ impl Driver {
 
     /// The question that a fact puts to the judge. A call that has its result already does not run.
     fn question(&self, fact: &NewEvent, facts: &[NewEvent]) -> Option<Asked> {
-        let EventBody::AgentToolUse { name, input, .. } = &fact.body else { return None };
+        let (at, name, input) = match &fact.body {
+            EventBody::AgentToolUse { name, input, .. } => (None, name, input),
+            EventBody::AgentMcpToolUse { mcp_server_name, name, input, .. } => {
+                (Some((mcp_server_name.as_str(), name.as_str())), name, input)
+            }
+            _ => return None,
+        };
         let answers = |other: &NewEvent| matches!(&other.body, EventBody::AgentToolResult { tool_use_id, .. } if *tool_use_id == fact.id);
-        if !self.verdict(name, input).is_for_judge || facts.iter().any(answers) {
+        if !self.verdict(name, at, input).is_for_judge || facts.iter().any(answers) {
             return None;
         }
         let (first, last) = self.session.context().task();
@@ -106,7 +112,7 @@ impl Driver {
         let question = json!({
             "task": {"first": cut(first, TASK_BYTES), "last": cut(last, TASK_BYTES)},
             "workspace": workspace,
-            "call": {"tool": name, "input": input},
+            "call": {"server": at.map(|(server, _)| server), "tool": name, "input": input},
         });
         Some(Asked { call: fact.id.clone(), question: question.to_string() })
     }
@@ -115,7 +121,8 @@ impl Driver {
     fn enter(&self, judge: &Judge, judged: Judged, facts: &mut Vec<NewEvent>) {
         let at = facts.iter().position(|fact| fact.id == judged.call);
         let at = at.expect("a call that was judged is among the facts");
-        if let EventBody::AgentToolUse { evaluated_permission, evaluation, .. } =
+        if let EventBody::AgentToolUse { evaluated_permission, evaluation, .. }
+        | EventBody::AgentMcpToolUse { evaluated_permission, evaluation, .. } =
             &mut facts[at].body
         {
             *evaluated_permission = judged.decision;

@@ -52,8 +52,10 @@ impl Makings {
 
     /// Adds the sentences to the call's result.
     pub(super) fn tell(&mut self, result: &mut EventBody, caller: &EventId) {
-        let EventBody::AgentToolResult { tool_use_id, content, .. } = result else { return };
-        if tool_use_id == caller && !self.untold.is_empty() {
+        if self.untold.is_empty() {
+            return;
+        }
+        if let Some(content) = result.result_content_mut(caller) {
             let told = std::mem::take(&mut self.untold).join("\n[workspace] ");
             content.push(ContentBlock::text(format!("[workspace] {told}")));
         }

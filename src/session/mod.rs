@@ -15,8 +15,8 @@
 //! Owns: the fold ([`state`]), the policy of the loop ([`step`]), the prompt ([`prompt`]), repair after a crash
 //! ([`recover`]), the driver.
 //! Does not: serve clients (`runtime`), know SQL, vendor JSON or namespaces.
-//! Invariants: `state`, `context`, `compact`, `step`, `notes`, `repetition`, `prompt`, `fit`, `skills`, `recover`, `lineage` and
-//! `rewind` are pure; nothing is done before its intent is committed; state
+//! Invariants: `state`, `context`, `compact`, `step`, `notes`, `repetition`, `prompt`, `fit`, `skills`, `recover`, `offers`,
+//! `lineage` and `rewind` are pure; nothing is done before its intent is committed; state
 //! changes only by [`Session::apply`], in log order.
 //! How to add a step: a variant of [`step::Step`], its arm in `intent`, its performer in the driver, a crash-sweep case.
 
@@ -34,8 +34,10 @@ mod judge;
 pub mod lineage;
 mod links;
 mod made;
+mod mcp;
 mod network;
 mod notes;
+pub mod offers;
 mod previews;
 pub mod prompt;
 pub mod recover;

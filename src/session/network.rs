@@ -69,8 +69,10 @@ fn sentences(report: &Report) -> Vec<String> {
 
 /// Adds the sentences to the call's result.
 pub(super) fn tell(result: &mut EventBody, caller: &EventId, told: &[String]) {
-    let EventBody::AgentToolResult { tool_use_id, content, .. } = result else { return };
-    if tool_use_id == caller && !told.is_empty() {
+    if told.is_empty() {
+        return;
+    }
+    if let Some(content) = result.result_content_mut(caller) {
         content.push(ContentBlock::text(format!("[network] {}", told.join("\n[network] "))));
     }
 }

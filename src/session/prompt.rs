@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::compact;
 use super::context::text_tokens;
+use super::offers;
 use super::skills::Skills;
 use super::state::Session;
 use crate::environment::networking::Networking;
@@ -156,13 +157,7 @@ pub fn summary_request(session: &Session, model: &str) -> Request {
 /// Tokens that system prompt and tools take of every request, about.
 #[must_use]
 pub fn fixed_tokens(system: &str, tools: &[ToolSpec]) -> u64 {
-    text_tokens(system) + tools.iter().map(tool_tokens).sum::<u64>()
-}
-
-/// Those of one tool.
-pub(super) fn tool_tokens(tool: &ToolSpec) -> u64 {
-    let schema = serde_json::to_string(&tool.input_schema).expect("a schema is JSON");
-    [&tool.name, &tool.description, &schema].map(|text| text_tokens(text)).iter().sum()
+    text_tokens(system) + tools.iter().map(offers::tokens).sum::<u64>()
 }
 
 #[cfg(test)]

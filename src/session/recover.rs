@@ -1,7 +1,6 @@
 //! After a crash: the facts that make a log whole again. Pure; the loop then goes on as always.
 
-use super::state::{CallState, Session};
-use super::step::error_result;
+use super::state::{Call, CallState, Session};
 use crate::agent::Effect;
 use crate::clock::Timestamp;
 use crate::event::{EventBody, Usage};
@@ -10,6 +9,17 @@ use crate::event::{EventBody, Usage};
 pub const OUTCOME_UNKNOWN: &str = "The runtime restarted while this call ran; its effect is unknown. \
      Look at the current state before you decide whether to repeat it. The shell is a new one: its directory, \
      variables and background jobs are gone.";
+
+/// The same of a call that was made elsewhere: the session's shell has no part in it.
+const OUTCOME_UNKNOWN_ELSEWHERE: &str = "The runtime restarted while this call ran; its effect is unknown. \
+     Look at the current state before you decide whether to repeat it.";
+
+fn unknown(call: &Call) -> &'static str {
+    match call.effect() {
+        Effect::Reaches => OUTCOME_UNKNOWN_ELSEWHERE,
+        Effect::Reads | Effect::Writes | Effect::Runs => OUTCOME_UNKNOWN,
+    }
+}
 
 /// The facts that are missing. A request without an end gets one (asking again only costs tokens); a started call that
 /// changes things gets a result that says so. A call that only reads, or never started, simply runs. What another
@@ -32,6 +42,6 @@ pub fn repairs(session: &Session, opened_at: Timestamp) -> Vec<EventBody> {
         .calls()
         .iter()
         .filter(|call| call.state == CallState::Started && call.effect() != Effect::Reads);
-    facts.extend(lost.map(|call| error_result(&call.id, OUTCOME_UNKNOWN)));
+    facts.extend(lost.map(|call| call.failure(unknown(call))));
     facts
 }

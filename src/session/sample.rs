@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{DriveError, Driver, Performed};
 use super::guest::Disturbance;
 use super::previews::Preview;
-use super::step::error_result;
-use super::{compact, fit, prompt};
+use super::{compact, fit, offers, prompt};
 use crate::event::{
-    ContentBlock, Cost, ErrorDetail, EventBody, NewEvent, RefusalDetails, RetryStatus, Usage,
+    ContentBlock, Cost, ErrorDetail, Evaluation, EventBody, NewEvent, Permission, RefusalDetails,
+    RetryStatus, Usage,
 };
 use crate::id::EventId;
 use crate::limits::{EMPTY_ANSWER_ATTEMPTS, MODEL_ATTEMPTS, RETRY_AFTER_MAX};
@@ -244,9 +244,10 @@ impl Driver {
                     Err(bad) => (Map::new(), Some(bad)),
                 };
                 let body = self.call(name, input, problem.is_some());
+                let of_server = matches!(body, EventBody::AgentMcpToolUse { .. });
                 facts.extend(self.at_once(vec![body]));
                 let id = &facts[first].id;
-                let result = problem.map(|bad| error_result(id, &bad.to_string()));
+                let result = problem.map(|bad| unread(id, of_server, &bad.to_string()));
                 facts.extend(self.at_once(result.into_iter().collect()));
             }
         }
@@ -261,8 +262,34 @@ impl Driver {
         if agent.custom_tool(&name).is_some() && !is_bad {
             return EventBody::AgentCustomToolUse { name, input };
         }
-        let policy::Verdict { permission, evaluation, .. } = self.verdict(&name, &input);
-        EventBody::AgentToolUse { name, input, evaluated_permission: permission, evaluation }
+        if name == offers::SEARCH {
+            return self.tool_search(name, input);
+        }
+        let at = self.session.offers().find(agent, &name);
+        let at = at.map(|offered| (offered.server, offered.tool.name.as_str()));
+        let policy::Verdict { permission, evaluation, .. } = self.verdict(&name, at, &input);
+        let evaluated_permission = permission;
+        match at {
+            None => EventBody::AgentToolUse { name, input, evaluated_permission, evaluation },
+            Some((server, tool)) => {
+                let (mcp_server_name, name) = (server.to_owned(), tool.to_owned());
+                EventBody::AgentMcpToolUse {
+                    mcp_server_name,
+                    name,
+                    input,
+                    evaluated_permission,
+                    evaluation,
+                }
+            }
+        }
+    }
+
+    /// A search for tools does nothing, so it runs at once, where there is anything to search.
+    fn tool_search(&self, name: String, input: Map<String, Value>) -> EventBody {
+        let is_offered = self.tool_names().contains(&offers::SEARCH);
+        let evaluated_permission = if is_offered { Permission::Allow } else { Permission::Deny };
+        let evaluation = is_offered.then_some(Evaluation::AlwaysAllow);
+        EventBody::AgentToolUse { name, input, evaluated_permission, evaluation }
     }
 
     /// The facts of a failed request: its end, and whether the session tries again by itself.
@@ -299,6 +326,7 @@ impl Driver {
             message: describe(error, failures, pause),
             retry_status,
             repository_url: None,
+            mcp_server_name: None,
         };
         let mut bodies = end;
         bodies.push(EventBody::SessionError { error: detail });
@@ -321,6 +349,15 @@ impl Driver {
         (std::process::id(), self.id.as_str(), self.parts.clock.now()).hash(&mut hasher);
         f64::from(u32::try_from(hasher.finish() >> 32).expect("32 bits remain"))
             / f64::from(u32::MAX)
+    }
+}
+
+/// The result of a call whose arguments cannot be read.
+fn unread(call: &EventId, of_server: bool, problem: &str) -> EventBody {
+    let (id, content) = (call.clone(), vec![ContentBlock::text(problem)]);
+    match of_server {
+        true => EventBody::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error: true },
+        false => EventBody::AgentToolResult { tool_use_id: id, content, is_error: true },
     }
 }
 

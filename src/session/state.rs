@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::context::{Context, SkillRead, tokens_of};
+use super::offers::Offers;
 use super::repetition::Repetition;
 use super::{Definition, compact};
+use crate::agent::mcp::shown_name;
 use crate::agent::{Agent, Effect, OnAsk, ToolName};
 use crate::clock::Timestamp;
 use crate::event::{
@@ -67,19 +69,32 @@ pub enum Denial {
 /// Who runs a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runner {
-    /// The session, in its sandbox.
-    Sandbox,
+    /// The session: in its sandbox, or by asking the web or an MCP server.
+    Session,
     /// The client.
     Client,
+}
+
+/// A tool at its MCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtServer {
+    /// The server.
+    pub server: String,
+    /// The tool's name there.
+    pub tool: String,
+    /// Whether the server runs in the session's sandbox.
+    pub is_sandboxed: bool,
 }
 
 /// A tool call of the model's last answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
-    /// The `agent.tool_use` event.
+    /// The `agent.tool_use` event, or `agent.mcp_tool_use`.
     pub id: EventId,
     /// The tool, as the model named it.
     pub name: String,
+    /// The MCP server that has it; nothing for other tools.
+    pub mcp: Option<AtServer>,
     /// The arguments.
     pub input: Map<String, Value>,
     /// Who runs it.
@@ -92,7 +107,33 @@ impl Call {
     /// What the call may do; a tool that does not exist does nothing.
     #[must_use]
     pub fn effect(&self) -> Effect {
-        ToolName::parse(&self.name).map_or(Effect::Reads, ToolName::effect)
+        match &self.mcp {
+            Some(AtServer { is_sandboxed: true, .. }) => Effect::Runs,
+            Some(AtServer { is_sandboxed: false, .. }) => Effect::Reaches,
+            None => ToolName::parse(&self.name).map_or(Effect::Reads, ToolName::effect),
+        }
+    }
+
+    /// The built-in tool that it is of, if it is.
+    #[must_use]
+    pub fn built_in(&self) -> Option<ToolName> {
+        ToolName::parse(&self.name).filter(|_| self.mcp.is_none())
+    }
+
+    /// Its result, as a fact.
+    #[must_use]
+    pub fn result(&self, content: Vec<ContentBlock>, is_error: bool) -> EventBody {
+        let id = self.id.clone();
+        match self.mcp {
+            None => EventBody::AgentToolResult { tool_use_id: id, content, is_error },
+            Some(_) => EventBody::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error },
+        }
+    }
+
+    /// A result that tells the model what went wrong.
+    #[must_use]
+    pub fn failure(&self, text: impl Into<String>) -> EventBody {
+        self.result(vec![ContentBlock::text(text)], true)
     }
 
     /// Whether the call still lacks its result.
@@ -215,6 +256,7 @@ pub struct Session {
     archived: bool,
     files: Files,
     context: Context,
+    offers: Arc<Offers>,
 }
 
 impl Session {
@@ -249,6 +291,7 @@ impl Session {
             archived: false,
             files: Files::default(),
             context: Context::default(),
+            offers: Arc::default(),
         }
     }
 
@@ -427,6 +470,12 @@ impl Session {
         &self.context
     }
 
+    /// What its MCP servers offer.
+    #[must_use]
+    pub fn offers(&self) -> &Arc<Offers> {
+        &self.offers
+    }
+
     /// Whether there is anything that a summary could take the place of.
     #[must_use]
     pub fn can_be_compacted(&self) -> bool {
@@ -492,7 +541,7 @@ impl Session {
                 self.egress_bytes = self.egress_bytes.saturating_add(bytes);
             }
             // What lies between a result and the fact before it is the time of the tool.
-            E::AgentToolResult { .. } => {
+            E::AgentToolResult { .. } | E::AgentMcpToolResult { .. } => {
                 let since = self.activity.last_fact_at.unwrap_or(at);
                 self.tool_ms = self.tool_ms.saturating_add(millis_between(since, at));
             }
@@ -555,12 +604,16 @@ impl Session {
                 self.thread_stop = Some(stop_reason.clone());
             }
             E::Thinking { .. } | E::RedactedThinking { .. } => self.answer.extend(thought(body)),
-            E::AgentToolUse { name, input, evaluated_permission: asked, .. } => {
-                self.tool_use(id, name, input, Runner::Sandbox, self.state_of(*asked));
+            E::AgentToolUse { .. }
+            | E::AgentCustomToolUse { .. }
+            | E::AgentMcpToolUse { .. }
+            | E::ToolStarted { .. }
+            | E::AgentToolResult { .. }
+            | E::AgentMcpToolResult { .. } => self.apply_to_calls(id, body),
+            E::McpListed { mcp_server_name, tools } => {
+                Arc::make_mut(&mut self.offers).listed(mcp_server_name, tools);
             }
-            E::AgentCustomToolUse { name, input } => {
-                self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
-            }
+            E::McpLoaded { names } => Arc::make_mut(&mut self.offers).loaded(names),
             E::ContextMeasured { .. }
             | E::ContextOverflowed { .. }
             | E::ContextTrimmed { .. }
@@ -569,11 +622,6 @@ impl Session {
             | E::CompactionFailed { .. }
             | E::Compacted { .. }
             | E::ThreadContextCompacted {} => self.apply_to_context(body),
-            E::ToolStarted { tool_use_id } => {
-                self.call_mut(tool_use_id).state = CallState::Started;
-                self.turn.wrote = true;
-                self.files.clean = false;
-            }
             E::Sealed { home, work, .. }
             | E::Rewound { home, work, .. }
             | E::Forked { home, work, .. } => self.files.seal(*home, *work),
@@ -583,9 +631,6 @@ impl Session {
             }
             E::KeptBack { message } => self.files.kept_back = Some(message.clone()),
             E::Unsealed { message } => self.files.unsealed = Some(message.clone()),
-            E::AgentToolResult { tool_use_id, content, is_error } => {
-                self.tool_result(tool_use_id, content, *is_error);
-            }
             E::StatusRunning {} => self.run(),
             E::StatusRescheduled {} => self.status = Status::Rescheduling,
             E::StatusIdle { stop_reason, .. } => self.settle(stop_reason),
@@ -597,6 +642,37 @@ impl Session {
             }
             E::ModelRequestEnd { model_request_start_id, is_error, model_usage } => {
                 self.request_end(model_request_start_id, *is_error, model_usage);
+            }
+        }
+    }
+
+    /// What the model calls, and what comes of it.
+    fn apply_to_calls(&mut self, id: &EventId, body: &EventBody) {
+        use EventBody as E;
+        match body {
+            E::AgentToolUse { name, input, evaluated_permission, .. } => {
+                let state = self.state_of(*evaluated_permission);
+                self.tool_use(id, name, input, Runner::Session, state);
+            }
+            E::AgentCustomToolUse { name, input } => {
+                self.tool_use(id, name, input, Runner::Client, CallState::Waiting);
+            }
+            E::AgentMcpToolUse { mcp_server_name, name, input, evaluated_permission, .. } => {
+                let state = self.state_of(*evaluated_permission);
+                self.mcp_tool_use(id, (mcp_server_name, name), input, state);
+            }
+            E::ToolStarted { tool_use_id } => {
+                let call = self.call_mut(tool_use_id);
+                call.state = CallState::Started;
+                if call.effect().changes_files() {
+                    self.turn.wrote = true;
+                    self.files.clean = false;
+                }
+            }
+            body => {
+                if let Some(result) = body.tool_result() {
+                    self.tool_result(result.id, result.content, result.is_error);
+                }
             }
         }
     }
@@ -625,7 +701,10 @@ impl Session {
     }
 
     fn failed(&mut self, error: &ErrorDetail) {
-        if error.r#type.is_of_repository() {
+        if let Some(server) = &error.mcp_server_name {
+            Arc::make_mut(&mut self.offers).lost(server);
+        }
+        if error.r#type.is_of_resource() {
             return;
         }
         match error.retry_status {
@@ -674,7 +753,7 @@ impl Session {
     fn confirm(&mut self, id: &EventId, result: Confirmation, message: Option<String>) {
         // Of two clients that answer the same call, the first wins.
         let waiting = |call: &&mut Call| {
-            call.id == *id && call.runner == Runner::Sandbox && call.state == CallState::Waiting
+            call.id == *id && call.runner == Runner::Session && call.state == CallState::Waiting
         };
         if let Some(call) = self.calls.iter_mut().find(waiting) {
             call.state = match result {
@@ -734,7 +813,22 @@ impl Session {
             input: input.clone(),
         });
         let (id, name, input) = (id.clone(), name.to_owned(), input.clone());
-        self.calls.push(Call { id, name, input, runner, state });
+        self.calls.push(Call { id, name, mcp: None, input, runner, state });
+    }
+
+    fn mcp_tool_use(
+        &mut self,
+        id: &EventId,
+        (server, tool): (&str, &str),
+        input: &Map<String, Value>,
+        state: CallState,
+    ) {
+        self.tool_use(id, &shown_name(server, tool), input, Runner::Session, state);
+        let known = self.definition.agent.mcp_server(server);
+        let is_sandboxed = known.is_some_and(|server| server.place.is_sandboxed());
+        let (server, tool) = (server.to_owned(), tool.to_owned());
+        let call = self.calls.last_mut().expect("it was pushed just now");
+        call.mcp = Some(AtServer { server, tool, is_sandboxed });
     }
 
     fn tool_result(&mut self, id: &EventId, content: &[ContentBlock], is_error: bool) {

@@ -101,6 +101,7 @@ fn remedied(remedy: Remedy) -> Step {
         Remedy::Hopeless(message) => Step::GiveUp(ErrorDetail {
             r#type: ErrorKind::CompactionLimitReachedError,
             repository_url: None,
+            mcp_server_name: None,
             message,
             retry_status: RetryStatus::Exhausted,
         }),
@@ -114,7 +115,7 @@ fn next_call(session: &Session) -> Step {
     if session.status() == Status::Idle && session.calls().iter().any(waits) {
         return wait_for_user(session);
     }
-    let ours = |call: &&Call| call.is_open() && call.runner == Runner::Sandbox;
+    let ours = |call: &&Call| call.is_open() && call.runner == Runner::Session;
     let mut open = session.calls().iter().filter(ours).peekable();
     let Some(first) = open.peek().filter(|call| !waits(call)) else {
         return wait_for_user(session);
@@ -130,7 +131,7 @@ fn next_call(session: &Session) -> Step {
 
 fn wait_for_user(session: &Session) -> Step {
     let waiting = session.calls().iter().filter(|call| call.state == CallState::Waiting);
-    let mut asks = waiting.clone().filter(|call| call.runner == Runner::Sandbox);
+    let mut asks = waiting.clone().filter(|call| call.runner == Runner::Session);
     if session.definition().on_ask == Some(OnAsk::Fail)
         && let Some(call) = asks.next()
     {
@@ -153,6 +154,7 @@ fn unanswered(call: &Call) -> Step {
         message: format!("a call asks whether it may run, and `on_ask` is `fail`: {call}"),
         retry_status: RetryStatus::Exhausted,
         repository_url: None,
+        mcp_server_name: None,
     })
 }
 
@@ -203,6 +205,7 @@ fn give_up(message: String) -> Step {
         message,
         retry_status: RetryStatus::Exhausted,
         repository_url: None,
+        mcp_server_name: None,
     })
 }
 
@@ -214,6 +217,7 @@ pub fn no_sandbox(failure: &str) -> Step {
         message: format!("no sandbox: {failure}"),
         retry_status: RetryStatus::Exhausted,
         repository_url: None,
+        mcp_server_name: None,
     })
 }
 
@@ -227,6 +231,7 @@ fn end_of_turn(session: &Session) -> Step {
             message: message.to_owned(),
             retry_status: RetryStatus::Exhausted,
             repository_url: None,
+            mcp_server_name: None,
         })
     };
     match session.turn().stop.as_deref() {
@@ -331,7 +336,7 @@ fn needs_start_mark(session: &Session, id: &EventId) -> bool {
     call.state == CallState::Ready && call.effect() != Effect::Reads
 }
 
-fn wake(session: &Session) -> Vec<EventBody> {
+pub(super) fn wake(session: &Session) -> Vec<EventBody> {
     if session.status() == Status::Running {
         return Vec::new();
     }
@@ -354,17 +359,7 @@ pub fn running_pair(definition: &Definition) -> Vec<EventBody> {
 #[must_use]
 pub fn close_calls(session: &Session, why: &str) -> Vec<EventBody> {
     let open = session.calls().iter().filter(|call| call.is_open());
-    open.map(|call| error_result(&call.id, why)).collect()
-}
-
-/// A result that tells the model what went wrong.
-#[must_use]
-pub fn error_result(id: &EventId, text: &str) -> EventBody {
-    EventBody::AgentToolResult {
-        tool_use_id: id.clone(),
-        content: vec![crate::event::ContentBlock::text(text)],
-        is_error: true,
-    }
+    open.map(|call| call.failure(why)).collect()
 }
 
 /// The facts that end a turn, or let it wait.

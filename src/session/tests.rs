@@ -134,6 +134,7 @@ impl Log {
             message: "busy".to_owned(),
             retry_status,
             repository_url: None,
+            mcp_server_name: None,
         };
         self.ends(true).then(EventBody::SessionError { error })
     }

@@ -101,7 +101,7 @@ impl Driver {
             return Ok(());
         }
         let input = Map::from_iter([("url".to_owned(), hop.as_str().into())]);
-        let verdict = self.verdict(ToolName::WebFetch.as_str(), &input);
+        let verdict = self.verdict(ToolName::WebFetch.as_str(), None, &input);
         match (verdict.permission, verdict.rule) {
             (Permission::Allow, _) => Ok(()),
             (Permission::Deny, Some(rule)) => Err(format!("the rule `{rule}` denies {hop}.")),

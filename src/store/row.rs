@@ -371,6 +371,10 @@ impl Projection {
             | E::AgentToolUse { .. }
             | E::AgentCustomToolUse { .. }
             | E::AgentToolResult { .. }
+            | E::AgentMcpToolUse { .. }
+            | E::AgentMcpToolResult { .. }
+            | E::McpListed { .. }
+            | E::McpLoaded { .. }
             | E::ThreadStatusRunning { .. }
             | E::ThreadStatusIdle { .. }
             | E::ThreadStatusRescheduled { .. }

@@ -17,6 +17,8 @@ use crate::event::{Evaluation, Judgement, Permission, ReasonCode};
 pub struct Asked<'a> {
     /// The tool, as the model named it.
     pub name: &'a str,
+    /// The MCP server that has the tool, and the tool's name there; nothing for other tools.
+    pub mcp: Option<(&'a str, &'a str)>,
     /// The arguments.
     pub input: &'a Map<String, Value>,
     /// Where relative paths begin.
@@ -56,7 +58,7 @@ impl From<bool> for Match {
 /// Judges a call.
 #[must_use]
 pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
-    let Some(grant) = agent.grant(asked.name) else {
+    let Some(policy) = policy_of(agent, asked) else {
         let (permission, evaluation) = (Permission::Deny, None);
         return Verdict { permission, evaluation, rule: None, is_for_judge: false };
     };
@@ -64,7 +66,7 @@ pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
     let unclear = Judgement::Ask { reason_code: ReasonCode::Indeterminate };
     let call = Call::of(asked);
     let ruled = judge(&agent.permissions, &call);
-    let is_for_judge = ruled.is_none() && grant.permission_policy == PermissionPolicy::Auto;
+    let is_for_judge = ruled.is_none() && policy == PermissionPolicy::Auto;
     let (permission, evaluation, rule) = match ruled {
         Some((Permission::Deny, rule)) => {
             let refused = Judgement::Deny { reason_code: ReasonCode::HighRisk };
@@ -74,7 +76,7 @@ pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
             (Permission::Ask, Some(Evaluation::AlwaysAsk), Some(rule))
         }
         Some((Permission::Ask, None)) => (Permission::Ask, auto(unclear), None),
-        Some((Permission::Allow, rule)) => match grant.permission_policy {
+        Some((Permission::Allow, rule)) => match policy {
             PermissionPolicy::AlwaysAllow => {
                 (Permission::Allow, Some(Evaluation::AlwaysAllow), rule)
             }
@@ -82,7 +84,7 @@ pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
                 (Permission::Allow, auto(Judgement::Allow), rule)
             }
         },
-        None => match grant.permission_policy {
+        None => match policy {
             PermissionPolicy::AlwaysAllow => {
                 (Permission::Allow, Some(Evaluation::AlwaysAllow), None)
             }
@@ -92,6 +94,15 @@ pub fn evaluate<'r>(agent: &'r Agent, asked: &Asked<'_>) -> Verdict<'r> {
         },
     };
     Verdict { permission, evaluation, rule, is_for_judge }
+}
+
+/// The tool's own policy; nothing for a tool that the agent does not have.
+fn policy_of(agent: &Agent, asked: &Asked<'_>) -> Option<PermissionPolicy> {
+    let Some((server, tool)) = asked.mcp else {
+        return agent.grant(asked.name).map(|grant| grant.permission_policy);
+    };
+    let setting = agent.mcp_server(server)?.setting(tool);
+    setting.enabled.then_some(setting.permission_policy)
 }
 
 /// What the rules say, and which of them; nothing if none is about the call.
@@ -121,7 +132,9 @@ enum About<'a> {
     Commands(Option<Line>),
     Path(PathCall),
     Host(Option<String>),
-    Other(&'a str),
+    /// A tool of an MCP server.
+    Server(&'a str, &'a str),
+    Other,
 }
 
 /// A path as it is written, normalised, and as it leads past links.
@@ -137,6 +150,9 @@ struct PathCall {
 impl<'a> Call<'a> {
     fn of(asked: &Asked<'a>) -> Self {
         let text = |name: &str| asked.input.get(name).and_then(Value::as_str);
+        if let Some((server, tool)) = asked.mcp {
+            return Self { name: asked.name, subject: About::Server(server, tool) };
+        }
         let subject = match asked.name {
             "bash" => About::Commands(text("command").and_then(shell::read)),
             "read" | "write" | "edit" => {
@@ -149,7 +165,7 @@ impl<'a> Call<'a> {
                 About::Path(PathCall::of(asked, path, true))
             }
             "web_fetch" => About::Host(text("url").and_then(host)),
-            name => About::Other(name),
+            _ => About::Other,
         };
         Self { name: asked.name, subject }
     }
@@ -168,8 +184,8 @@ impl<'a> Call<'a> {
                 None => Match::Unclear,
                 Some(host) => is_below(host, domain).into(),
             },
-            (Subject::Mcp(server, tool), About::Other(name)) => {
-                is_tool_of(name, server, tool.as_deref()).into()
+            (Subject::Mcp(server, tool), About::Server(of, own)) => {
+                is_tool_of(server, tool.as_deref(), of, own).into()
             }
             _ => Match::No,
         }
@@ -203,10 +219,11 @@ impl<'a> Call<'a> {
                 (Subject::Domain(domain), Some(host)) => is_below(host, domain),
                 _ => false,
             }),
-            About::Other(name) => one(&|subject| match subject {
-                Subject::Mcp(server, tool) => is_tool_of(name, server, tool.as_deref()),
+            About::Server(of, own) => one(&|subject| match subject {
+                Subject::Mcp(server, tool) => is_tool_of(server, tool.as_deref(), of, own),
                 _ => false,
             }),
+            About::Other => None,
         }
     }
 }
@@ -313,14 +330,13 @@ fn is_below(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// A tool of an MCP server is called `mcp__SERVER__TOOL`.
-fn is_tool_of(name: &str, server: &str, tool: Option<&str>) -> bool {
-    let of = name.strip_prefix("mcp__").and_then(|rest| rest.strip_prefix(server));
-    let of = of.and_then(|rest| rest.strip_prefix("__"));
-    of.is_some_and(|found| tool.is_none_or(|tool| tool == found))
+/// Whether a rule for a server, or for one tool of it, is for that tool.
+fn is_tool_of(server: &str, tool: Option<&str>, of: &str, own: &str) -> bool {
+    server == of && tool.is_none_or(|tool| tool == own)
 }
 
-/// The narrowest rules that would allow a call from now on; none if no narrow rule covers it.
+/// The narrowest rules that would allow a call from now on; none if no narrow rule covers it. A tool of an MCP server is
+/// named as `SERVER/TOOL`.
 #[must_use]
 pub fn narrowest(name: &str, input: &Map<String, Value>) -> Vec<String> {
     let text = |field: &str| input.get(field).and_then(Value::as_str);
@@ -340,7 +356,11 @@ pub fn narrowest(name: &str, input: &Map<String, Value>) -> Vec<String> {
             let path = text("file_path").filter(special);
             path.map(|path| format!("{name}({path})")).into_iter().collect()
         }
-        _ => Vec::new(),
+        // A server's name with a slash in it could not be told from a tool's.
+        _ => match name.split_once('/') {
+            Some((_, tool)) if !tool.contains('/') => vec![format!("mcp({name})")],
+            _ => Vec::new(),
+        },
     };
     let all = rules.iter().all(|rule| Rule::parse(rule.clone()).is_ok());
     if all { rules } else { Vec::new() }

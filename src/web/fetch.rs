@@ -7,10 +7,10 @@ use std::time::Instant;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 
-use super::dial::{self, NotPublic, refuse_literal};
 use super::robots::Rules;
 use super::{PRODUCT, Web};
 use crate::agent::web::FetchSettings;
+use crate::egress::dial::{self, NotPublic, refuse_literal};
 use crate::environment::networking::{Host, HostRule};
 use crate::limits::{
     WEB_FETCH_TIMEOUT, WEB_PAGE_BYTES, WEB_REDIRECTS, WEB_ROBOTS_BYTES, WEB_URL_CHARS,

@@ -1,7 +1,7 @@
 //! The web for agents: pages by address, and searches. Asked from the host, never from the sandbox.
 //!
-//! Owns: which address may be fetched ([`Scope`], the agent's domain lists, `robots.txt`), how it is dialled
-//! (`dial`), redirects, bounds of time and size, a small cache; the search providers ([`search`]).
+//! Owns: which address may be fetched ([`Scope`], the agent's domain lists, `robots.txt`), how it is dialled,
+//! redirects, bounds of time and size, a small cache; the search providers ([`search`]).
 //! Does not: look into what a page holds. A page is input from a stranger: the tool inside of the sandbox turns it into
 //! text.
 //! Invariants: no address is dialled that is not public, unless the user's own configuration names it; every hop of a
@@ -9,7 +9,6 @@
 //! How to add a search provider: a variant of [`search::Provider`] with its request and its answer's shape.
 
 mod cache;
-mod dial;
 mod fetch;
 mod robots;
 pub mod search;
@@ -22,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use reqwest::{Client, ClientBuilder};
 use tokio::sync::Mutex;
 
+use crate::egress::dial::PublicOnly;
 use crate::environment::networking::HostRule;
 use crate::limits::{WEB_CONNECT_TIMEOUT, WEB_FETCH_TIMEOUT};
 use cache::Cache;
@@ -88,7 +88,7 @@ impl Web {
             let proxied = || self.proxies.iter().cloned().fold(client(), ClientBuilder::proxy);
             // A proxy finds the addresses itself, and may have a private one: names are judged before it is asked.
             let guarded = match self.proxies[..] {
-                [] => client().dns_resolver(Arc::new(dial::PublicOnly)),
+                [] => client().dns_resolver(Arc::new(PublicOnly)),
                 [..] => proxied(),
             };
             Clients {

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod egress;
 mod faults;
+mod mcp;
 mod packages;
 mod profiles;
 mod real_model;

@@ -63,15 +63,16 @@ fn layers() -> BTreeMap<&'static str, Vec<&'static str>> {
     const VOCABULARY: [&str; 7] =
         ["id", "clock", "limits", "event", "agent", "environment", "skill"];
     // What each may know besides the vocabulary and itself.
-    let session = ["store", "provider", "sandbox", "egress", "tool", "web"];
-    let runtime = ["store", "provider", "sandbox", "egress", "tool", "web", "session"];
-    let above: [(&str, &[&str]); 10] = [
+    let session = ["store", "provider", "sandbox", "egress", "tool", "web", "mcp"];
+    let runtime = ["store", "provider", "sandbox", "egress", "tool", "web", "mcp", "session"];
+    let above: [(&str, &[&str]); 11] = [
         ("store", &[]),
         ("provider", &[]),
         ("sandbox", &[]),
         ("egress", &[]),
         ("tool", &["sandbox", "egress"]),
         ("web", &["egress"]),
+        ("mcp", &["egress"]),
         ("session", &session),
         ("runtime", &runtime),
         ("api", &["runtime"]),
@@ -111,6 +112,7 @@ fn pure_files_stay_pure() {
         "src/session/prompt.rs",
         "src/session/recover.rs",
         "src/session/made.rs",
+        "src/session/offers.rs",
         "src/session/network.rs",
         "src/sandbox/plan.rs",
         "src/egress/address.rs",
@@ -149,8 +151,8 @@ fn every_file_says_what_it_is_for() {
 #[test]
 fn every_module_header_says_what_it_owns_and_must_not_know() {
     for module in [
-        "event", "store", "provider", "sandbox", "egress", "tool", "session", "runtime", "api",
-        "cli",
+        "event", "store", "provider", "sandbox", "egress", "tool", "mcp", "session", "runtime",
+        "api", "cli",
     ] {
         let text = std::fs::read_to_string(root().join(format!("src/{module}/mod.rs"))).unwrap();
         for word in ["//! Owns:", "//! Does not", "//! Invariants:", "//! How to add"] {

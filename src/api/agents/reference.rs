@@ -76,8 +76,8 @@ pub fn changed(
     let mut snapshot = snapshot.clone();
     snapshot["tools"] = serde_json::json!(definition.tools);
     snapshot["mcp_servers"] = serde_json::json!(definition.mcp_servers);
-    let Agent { tools, custom_tools, .. } = definition.runnable();
-    let agent = Agent { tools, custom_tools, ..agent.clone() };
+    let Agent { tools, custom_tools, mcp_servers, .. } = definition.runnable();
+    let agent = Agent { tools, custom_tools, mcp_servers, ..agent.clone() };
     Ok((agent, snapshot))
 }
 

@@ -1,8 +1,9 @@
 //! From a stored agent to one that runs. What is stored but cannot run yet is not offered to the model.
 
-use super::stored::Definition;
+use super::stored::{Definition, Server};
 use super::tools::Tool;
 use super::web;
+use crate::agent::mcp::{McpServer, Place};
 use crate::agent::rules::Rules;
 use crate::agent::web::WebSettings;
 use crate::agent::{Agent, CustomTool, ToolGrant, ToolName};
@@ -20,6 +21,7 @@ impl Definition {
             system: self.system.clone(),
             tools: ToolName::ALL.into_iter().filter_map(|name| self.grant(name)).collect(),
             custom_tools: self.custom_tools().cloned().collect(),
+            mcp_servers: self.mcp_servers.iter().map(|server| self.mcp_server(server)).collect(),
             permissions: Rules::default(),
             budget: None,
             web: WebSettings {
@@ -27,6 +29,14 @@ impl Definition {
                 search: self.web(web::SEARCH).map(web::search_settings).unwrap_or_default(),
             },
         }
+    }
+
+    /// A server with the settings of its toolset; each has one.
+    fn mcp_server(&self, server: &Server) -> McpServer {
+        let set = self.tools.iter().find_map(|tool| tool.of_server(&server.name));
+        let (default, configs) = set.unwrap_or_default();
+        let place = Place::Url { url: server.url.clone() };
+        McpServer { name: server.name.clone(), place, default, tools: configs }
     }
 
     fn web(&self, name: &str) -> Option<&Map<String, Value>> {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::model::Model;
 use super::multiagent::{Member, Multiagent, Surroundings};
 use super::tools::{self, Tool};
+use crate::agent::mcp::{self, MAX_SERVER_NAME_CHARS, MAX_SERVERS, MAX_URL_CHARS};
 use crate::agent::{MAX_NAME_CHARS, MAX_SYSTEM_CHARS};
 use crate::api::body::{Node, Object, Tri, metadata, patched_metadata};
 use crate::api::error::ApiError;
@@ -18,9 +19,6 @@ use crate::runtime::{Reader, Record};
 pub(super) const KIND: &str = "agent";
 
 /// Bounds of the protocol, and of names that it leaves open.
-const MAX_SERVERS: usize = 20;
-const MAX_SERVER_NAME_CHARS: usize = 255;
-const MAX_URL_CHARS: usize = 2048;
 const MAX_ROLE_CHARS: usize = 2048;
 const MAX_SKILL_CHARS: usize = 255;
 const MAX_DESCRIPTION_CHARS: usize = 10_000;
@@ -45,7 +43,7 @@ pub(super) struct Definition {
 pub(super) struct Server {
     r#type: String,
     pub(super) name: String,
-    url: String,
+    pub(super) url: String,
 }
 
 /// A skill, at a version or at the latest.
@@ -387,12 +385,7 @@ fn read_servers(node: &Node<'_>) -> Result<Vec<Server>, ApiError> {
         let name = name_node.text(1, MAX_SERVER_NAME_CHARS)?.to_owned();
         let url = object.need("url")?;
         let text = url.text(1, MAX_URL_CHARS)?;
-        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-        if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with(['/', ':', '?', '#']))
-            || text.contains(|c: char| c.is_whitespace() || c.is_control())
-        {
-            return Err(url.refuse("must be a URL that begins with https:// or http://"));
-        }
+        mcp::check_url(text).map_err(|wrong| url.refuse(wrong))?;
         object.done()?;
         if servers.iter().any(|server| server.name == name) {
             return Err(name_node.refuse(format!("there is an MCP server `{name}` already")));

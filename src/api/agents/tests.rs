@@ -1,8 +1,11 @@
 //! A session's agent: references, overrides, rosters in full, and what runs of it (51, 56, 57, 58 of the checklist).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::mcp::{McpServer, Place, Setting};
 use crate::agent::web::WebSettings;
 use crate::agent::{Agent, CustomTool, Effort, PermissionPolicy, ToolGrant, ToolName};
 use crate::runtime::config::Env;
@@ -238,6 +241,12 @@ async fn what_runs_is_what_can_run() {
     agents.put("agent_a", &full()).await;
     let grant = |name, permission_policy| ToolGrant { name, permission_policy };
     let expected = Agent {
+        mcp_servers: vec![McpServer {
+            name: "s".to_owned(),
+            place: Place::Url { url: "https://example.com/mcp".to_owned() },
+            default: Setting::default(),
+            tools: BTreeMap::new(),
+        }],
         name: "full".to_owned(),
         model: "m".to_owned(),
         effort: Some(Effort::Low),

@@ -1,17 +1,19 @@
 //! `tools` of an agent: the built-in toolset, those of MCP servers, the client's own. Settings are resolved when they are
 //! read, so that what is stored is what is shown.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::web;
+use crate::agent::mcp::{self, MAX_SERVER_NAME_CHARS};
 use crate::agent::{CustomTool, MAX_TOOL_NAME_CHARS, PermissionPolicy, TOOLSET};
 use crate::api::body::{Node, Object, Tri};
 use crate::api::error::ApiError;
 
 /// Most tools of an agent, all sets together: the protocol's bound.
 pub(super) const MAX_TOOLS: usize = 256;
-const MAX_SERVER_NAME_CHARS: usize = 255;
 const MAX_DESCRIPTION_CHARS: usize = 100_000;
 const MAX_PROPERTY_CHARS: usize = 64;
 /// The tools of the built-in set, those that run inside the sandbox first.
@@ -57,6 +59,12 @@ pub(super) struct McpConfig {
     setting: Setting,
 }
 
+impl Setting {
+    fn of_server(self) -> mcp::Setting {
+        mcp::Setting { enabled: self.enabled, permission_policy: self.permission_policy }
+    }
+}
+
 impl Tool {
     /// What the built-in tool of that name is set to, if this is the built-in set.
     pub(super) fn built_in(&self, name: &str) -> Option<Setting> {
@@ -69,6 +77,16 @@ impl Tool {
     pub(super) fn web(&self, name: &str) -> Option<&Map<String, Value>> {
         let Self::Toolset { configs, .. } = self else { return None };
         configs.iter().find(|config| config.name == name).map(|config| &config.web)
+    }
+
+    /// The settings of that server's tools, if this is its toolset: of all of them, and of some by name.
+    pub(super) fn of_server(
+        &self,
+        server: &str,
+    ) -> Option<(mcp::Setting, BTreeMap<String, mcp::Setting>)> {
+        let Self::Mcp { mcp_server_name, default_config, configs } = self else { return None };
+        let own = configs.iter().map(|config| (config.name.clone(), config.setting.of_server()));
+        (mcp_server_name == server).then(|| (default_config.of_server(), own.collect()))
     }
 
     fn count(&self) -> usize {

@@ -265,6 +265,16 @@ fn spec(app: &App, body: &Node<'_>) -> Result<SessionSpec, ApiError> {
         packages: environment.packages,
         ..Environment::new(WORKSPACE.into())
     };
+    if let Some(server) =
+        agent.agent.mcp_servers.iter().find(|server| !server.is_open(&place.networking))
+    {
+        let name = &server.name;
+        let problem = format!(
+            "mcp_egress_blocked_error: the environment's network rules do not name the host of the MCP server `{name}`, \
+             and `allow_mcp_servers` is not set"
+        );
+        return Err(ApiError::field("environment_id", problem));
+    }
     let given = object.maybe("resources");
     let given = given.map(|node| resources::all(app, &node, &place)).transpose()?;
     if let Some(list) = object.maybe("vault_ids").filter(|list| list.value() != &json!([])) {

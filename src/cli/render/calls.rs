@@ -14,7 +14,7 @@ use crate::limits::MAX_LINE_CHARS;
 pub struct Call {
     /// The `agent.tool_use` event.
     pub id: EventId,
-    /// The tool.
+    /// The tool, one of an MCP server as `SERVER/TOOL`.
     pub name: String,
     /// Its arguments.
     pub input: Map<String, Value>,
@@ -35,15 +35,17 @@ impl Calls {
     pub(super) fn apply(&mut self, event: &Event) -> Option<Call> {
         match &event.body {
             EventBody::AgentToolUse { name, input, evaluated_permission, .. } => {
-                self.0.push(Call {
-                    id: event.id.clone(),
-                    name: name.clone(),
-                    input: input.clone(),
-                    since: event.created_at,
-                    started: false,
-                    refused: *evaluated_permission == Permission::Deny,
-                });
-                None
+                self.asked(event, name.clone(), input, *evaluated_permission)
+            }
+            EventBody::AgentMcpToolUse {
+                mcp_server_name,
+                name,
+                input,
+                evaluated_permission,
+                ..
+            } => {
+                let name = format!("{mcp_server_name}/{name}");
+                self.asked(event, name, input, *evaluated_permission)
             }
             EventBody::ToolStarted { tool_use_id } => {
                 if let Some(call) = self.get_mut(tool_use_id) {
@@ -60,8 +62,9 @@ impl Calls {
                 }
                 None
             }
-            EventBody::AgentToolResult { tool_use_id, .. } => {
-                let at = self.0.iter().position(|call| call.id == *tool_use_id)?;
+            body => {
+                let result = body.tool_result()?;
+                let at = self.0.iter().position(|call| call.id == *result.id)?;
                 let ended = self.0.remove(at);
                 // Calls that only read have no start mark; they waited as long as this one ran.
                 for call in self.0.iter_mut().filter(|call| ended.started && !call.started) {
@@ -69,8 +72,25 @@ impl Calls {
                 }
                 Some(ended)
             }
-            _ => None,
         }
+    }
+
+    fn asked(
+        &mut self,
+        event: &Event,
+        name: String,
+        input: &Map<String, Value>,
+        permission: Permission,
+    ) -> Option<Call> {
+        self.0.push(Call {
+            id: event.id.clone(),
+            name,
+            input: input.clone(),
+            since: event.created_at,
+            started: false,
+            refused: permission == Permission::Deny,
+        });
+        None
     }
 
     pub(super) fn get(&self, id: &EventId) -> Option<&Call> {

@@ -113,6 +113,10 @@ impl Tally {
             | EventBody::Resumed {}
             | EventBody::AgentToolUse { .. }
             | EventBody::AgentToolResult { .. }
+            | EventBody::AgentMcpToolUse { .. }
+            | EventBody::AgentMcpToolResult { .. }
+            | EventBody::McpListed { .. }
+            | EventBody::McpLoaded { .. }
             | EventBody::StatusRescheduled {}
             | EventBody::ThreadStatusRunning { .. }
             | EventBody::ThreadStatusIdle { .. }
@@ -152,10 +156,10 @@ impl Tally {
 
     fn apply_to_calls(&mut self, event: &Event) {
         let ended = self.calls.apply(event);
-        if let (Some(call), EventBody::AgentToolResult { is_error, .. }) = (ended, &event.body) {
+        if let (Some(call), Some(result)) = (ended, event.body.tool_result()) {
             self.tool_calls += 1;
             let written = call.written_file(self.workspace.as_deref());
-            self.files_written.extend(written.filter(|_| !is_error));
+            self.files_written.extend(written.filter(|_| !result.is_error));
         }
     }
 

@@ -75,9 +75,9 @@ impl TextView {
             EventBody::Thinking { thinking, .. } if !self.doing.thought_was_shown() => {
                 self.lines.thought(thinking)
             }
-            EventBody::AgentToolResult { tool_use_id, content, is_error } => {
-                let call = tally.call(tool_use_id);
-                self.lines.call(call, event.created_at, content, *is_error)
+            EventBody::AgentToolResult { tool_use_id: id, content, is_error }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error } => {
+                self.lines.call(tally.call(id), event.created_at, content, *is_error)
             }
             EventBody::Compacted { before, after, by, .. } => {
                 Some(self.lines.compacted(*before, *after, *by))

@@ -160,6 +160,7 @@ impl RepositoryError {
             message: format!("the repository {url} is not there: {self}"),
             retry_status: RetryStatus::Retrying,
             repository_url: Some(url.to_string()),
+            mcp_server_name: None,
         }
     }
 }

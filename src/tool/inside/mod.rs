@@ -15,6 +15,7 @@ mod names;
 mod output;
 mod page;
 mod processes;
+mod programs;
 mod proxy;
 mod read;
 mod relay;

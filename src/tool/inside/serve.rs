@@ -15,19 +15,23 @@ use serde_json::{Map, Value};
 
 use super::bash::Bash;
 use super::files::Seen;
+use super::output;
+use super::programs::Programs;
 use super::{Leash, edit, glob, grep, page, read, reply, write};
 use crate::agent::ToolName;
 use crate::limits::GUEST_PARALLEL_CALLS;
-use crate::sandbox::GuestContext;
 use crate::sandbox::wire::{
-    CallId, FromGuest, ToGuest, ToolCall, ToolReply, read_frame, write_frame,
+    CallId, FromGuest, KEEP_OUTPUT, PROGRAM_SAID, ToGuest, ToolCall, ToolReply, read_frame,
+    write_frame,
 };
+use crate::sandbox::{GuestContext, receive_one};
 
 /// What the threads share.
 struct Tools {
     context: GuestContext,
     seen: Seen,
     bash: Bash,
+    programs: Programs,
     /// Held by the thread that listens.
     calls: Mutex<UnixStream>,
     replies: Mutex<UnixStream>,
@@ -52,6 +56,7 @@ pub fn serve(socket: UnixStream, context: &GuestContext) -> i32 {
         context: context.clone(),
         seen: Seen::default(),
         bash: Bash::new(context),
+        programs: Programs::default(),
         calls: Mutex::new(socket),
         replies: Mutex::new(replies),
         running: Mutex::default(),
@@ -64,7 +69,9 @@ pub fn serve(socket: UnixStream, context: &GuestContext) -> i32 {
             return 1;
         }
     }
-    ended.recv().unwrap_or(1)
+    let code = ended.recv().unwrap_or(1);
+    tools.programs.end();
+    code
 }
 
 impl Tools {
@@ -104,6 +111,14 @@ impl Tools {
                     Ok(cancelled) => return Ok(Some(Taken { id, call, cancelled })),
                     Err(refusal) => self.answer(id, ToolReply::error(refusal))?,
                 },
+                ToGuest::Start { id, program } => {
+                    let stream = receive_one(&*socket)?;
+                    let started = self.programs.start(id, &program, stream, &self.context);
+                    self.answer(
+                        id,
+                        started.map_or_else(ToolReply::error, |()| ToolReply::text("")),
+                    )?;
+                }
                 ToGuest::Cancel { id } => {
                     let running = self.running.lock().expect("nothing panics under this lock");
                     // It may have ended on its own.
@@ -154,10 +169,24 @@ impl Tools {
     }
 
     fn run(&self, ToolCall { name, input }: ToolCall, cancelled: &Arc<AtomicBool>) -> ToolReply {
+        match name.as_str() {
+            KEEP_OUTPUT => return self.keep(&input),
+            PROGRAM_SAID => {
+                let id = input.get("id").and_then(Value::as_u64).unwrap_or_default();
+                return ToolReply::text(self.programs.said(id));
+            }
+            _ => {}
+        }
         let Some(tool) = ToolName::parse(&name) else {
             return ToolReply::error(format!("There is no tool `{name}`."));
         };
         reply(self.dispatch(tool, input, cancelled))
+    }
+
+    /// What another than the sandbox has said, for the model.
+    fn keep(&self, input: &Map<String, Value>) -> ToolReply {
+        let text = input.get("text").and_then(Value::as_str).unwrap_or_default();
+        ToolReply::text(output::bounded(text.to_owned(), &self.context.spool))
     }
 
     fn dispatch(

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::agent::ToolName;
+use crate::agent::mcp::{McpServer, Place, Setting};
 use crate::agent::rules::RulesParams;
 
 fn agent(policy: PermissionPolicy, deny: &[&str], ask: &[&str], allow: &[&str]) -> Agent {
@@ -22,7 +23,8 @@ fn judged(agent: &Agent, name: &str, input: &Value) -> (Permission, Option<Evalu
         Ok(rest) => Some(Path::new("/etc").join(rest)),
         Err(_) => (!path.starts_with("/w/dark")).then(|| path.to_owned()),
     };
-    let asked = Asked { name, input, workspace: Path::new("/w"), resolve: &resolve };
+    let mcp = name.split_once('/');
+    let asked = Asked { name, mcp, input, workspace: Path::new("/w"), resolve: &resolve };
     let verdict = evaluate(agent, &asked);
     (verdict.permission, verdict.evaluation)
 }
@@ -226,7 +228,8 @@ fn hosts_and_servers_have_rules_too() {
         let rule = Rule::parse(rule.to_owned()).unwrap();
         let input = input.as_object().unwrap();
         let resolve = |_: &Path| None;
-        let asked = Asked { name, input, workspace: Path::new("/w"), resolve: &resolve };
+        let mcp = name.split_once('/');
+        let asked = Asked { name, mcp, input, workspace: Path::new("/w"), resolve: &resolve };
         assert_eq!(Call::of(&asked).may_be(&rule), expected, "{rule} {name} {input:?}");
     };
     let url = |url: &str| json!({"url": url});
@@ -238,10 +241,43 @@ fn hosts_and_servers_have_rules_too() {
     check(rule, "web_fetch", url("https://docs.rs@evil.example/"), Match::Unclear);
     check(rule, "web_fetch", url("https://evil.example\\@docs.rs/"), Match::No);
     check(rule, "web_fetch", url("file:///etc/passwd"), Match::Unclear);
-    check("mcp(git/log)", "mcp__git__log", json!({}), Match::Yes);
-    check("mcp(git/log)", "mcp__git__push", json!({}), Match::No);
-    check("mcp(git/*)", "mcp__git__push", json!({}), Match::Yes);
-    check("mcp(git/*)", "mcp__github__push", json!({}), Match::No);
+    check("mcp(git/log)", "git/log", json!({}), Match::Yes);
+    check("mcp(git/log)", "git/push", json!({}), Match::No);
+    check("mcp(git/*)", "git/push", json!({}), Match::Yes);
+    check("mcp(git/*)", "github/push", json!({}), Match::No);
+    check("bash", "git/bash", json!({"command": "ls"}), Match::No);
+    check("bash(ls)", "git/ls", json!({"command": "ls"}), Match::No);
+}
+
+#[test]
+fn a_tool_of_a_server_has_its_toolsets_policy_and_rules_come_first() {
+    let check = |rules: [&[&str]; 3], tool: &str, expected: Permission| {
+        let [deny, ask, allow] = rules;
+        let mut agent = agent(PermissionPolicy::AlwaysAllow, deny, ask, allow);
+        agent.mcp_servers = vec![server()];
+        assert_eq!(judged(&agent, &format!("git/{tool}"), &json!({})).0, expected, "{tool}");
+    };
+    check([&[], &[], &[]], "push", Permission::Ask);
+    check([&[], &[], &[]], "log", Permission::Allow);
+    check([&[], &[], &[]], "drop", Permission::Deny);
+    check([&[], &[], &["mcp(git/*)"]], "push", Permission::Allow);
+    check([&[], &[], &["mcp(git/*)"]], "drop", Permission::Deny);
+    check([&[], &["mcp(git/log)"], &["mcp(git/*)"]], "log", Permission::Ask);
+    check([&["mcp(git/log)"], &[], &[]], "log", Permission::Deny);
+}
+
+fn server() -> McpServer {
+    let of = |enabled, permission_policy| Setting { enabled, permission_policy };
+    let tools = [
+        ("log".to_owned(), of(true, PermissionPolicy::AlwaysAllow)),
+        ("drop".to_owned(), of(false, PermissionPolicy::AlwaysAllow)),
+    ];
+    McpServer {
+        name: "git".to_owned(),
+        place: Place::Url { url: "http://git.example/mcp".to_owned() },
+        default: Setting::default(),
+        tools: tools.into(),
+    }
 }
 
 #[test]
@@ -252,7 +288,8 @@ fn the_narrowest_rule_covers_the_call_and_no_other() {
         assert_eq!(rules, expected, "{name} {input:?}");
         let allow: Vec<_> = rules.iter().map(String::as_str).collect();
         if !allow.is_empty() {
-            let agent = agent(PermissionPolicy::AlwaysAsk, &[], &[], &allow);
+            let mut agent = agent(PermissionPolicy::AlwaysAsk, &[], &[], &allow);
+            agent.mcp_servers = vec![server()];
             let value = Value::Object(input.clone());
             assert_eq!(judged(&agent, name, &value).0, Permission::Allow, "{rules:?}");
         }
@@ -266,6 +303,8 @@ fn the_narrowest_rule_covers_the_call_and_no_other() {
     check("write", json!({"file_path": "src/a.rs"}), &["write(src/a.rs)"]);
     check("read", json!({"file_path": "a[1]"}), &[]);
     check("grep", json!({"pattern": "x"}), &[]);
+    check("git/push", json!({"force": true}), &["mcp(git/push)"]);
+    check("git/a/b", json!({}), &[]);
     assert!(ToolName::ALL.iter().all(|tool| narrowest(tool.as_str(), &Map::new()).is_empty()));
 }
 

@@ -158,8 +158,13 @@ impl Story {
 
     pub(super) fn error(&mut self, message: &str, retry_status: RetryStatus) -> &mut Self {
         let r#type = ErrorKind::ModelOverloadedError;
-        let error =
-            ErrorDetail { r#type, message: message.to_owned(), retry_status, repository_url: None };
+        let error = ErrorDetail {
+            r#type,
+            message: message.to_owned(),
+            retry_status,
+            repository_url: None,
+            mcp_server_name: None,
+        };
         self.event(EventBody::SessionError { error });
         self
     }

@@ -1,4 +1,4 @@
-//! Where a name leads, and whether that may be dialled. The judged addresses are the ones that are dialled: the client
+//! Where a name leads, and whether that may be dialled by an HTTP client of the host's own. The judged addresses are the ones that are dialled: the client
 //! gets no others, so a name that changes its mind between question and connection gains nothing.
 
 use std::io;
@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::egress::address::not_public;
+use super::address::not_public;
 use crate::environment::networking::Host;
 use crate::limits::EGRESS_ADDRESSES;
 
 /// Resolves names by the system, and keeps what is public.
-pub(super) struct PublicOnly;
+pub struct PublicOnly;
 
 /// A name that leads to no public address.
 #[derive(Debug, thiserror::Error)]
 #[error("`{name}` leads to {kind}")]
-pub(super) struct NotPublic {
+pub struct NotPublic {
     name: String,
     kind: &'static str,
 }
@@ -52,7 +52,10 @@ fn public(
 
 /// Judges a name that somebody else is to resolve, as far as this machine knows it. One that it does not know is left to
 /// the other's judgement.
-pub(super) async fn judge_name(host: &Host) -> Result<(), NotPublic> {
+///
+/// # Errors
+/// If all that it leads to is not public.
+pub async fn judge_name(host: &Host) -> Result<(), NotPublic> {
     let Host::Name(name) = host else { return Ok(()) };
     let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else { return Ok(()) };
     let kinds: Vec<_> = found.map(|address| not_public(address.ip())).collect();
@@ -63,7 +66,8 @@ pub(super) async fn judge_name(host: &Host) -> Result<(), NotPublic> {
 }
 
 /// Why a host that is written as an address is not dialled; names are judged when they are resolved.
-pub(super) fn refuse_literal(host: &Host) -> Option<&'static str> {
+#[must_use]
+pub fn refuse_literal(host: &Host) -> Option<&'static str> {
     match host {
         Host::Address(address) => not_public(*address),
         Host::Name(_) => None,
