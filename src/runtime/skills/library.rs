@@ -405,10 +405,10 @@ pub fn version(reader: &Reader, skill: &str, version: &str) -> Result<Record, Ru
 /// If there is no such skill, or it has no such version.
 pub fn choose(reader: &Reader, skill: &str, version: &str) -> Result<Chosen, RuntimeError> {
     let record = self::version(reader, skill, version)?;
-    let VersionFacts { name, description, .. } = facts(&record)?;
+    let VersionFacts { name, description, digest, .. } = facts(&record)?;
     let skill = skill.parse().map_err(|_| unreadable(&record))?;
     let version = record.id.parse().map_err(|_| unreadable(&record))?;
-    Ok(Chosen { name, description, source: Source::Stored { skill, version } })
+    Ok(Chosen { name, description, source: Source::Stored { skill, version, digest } })
 }
 
 /// Chooses the versions of a skill, the newest first.

@@ -43,6 +43,8 @@ pub enum Source {
         skill: SkillId,
         /// Which version of it.
         version: SkillVersionId,
+        /// What its files hold and are called.
+        digest: String,
     },
 }
 
@@ -50,7 +52,7 @@ impl Source {
     fn shown(&self) -> String {
         match self {
             Self::Directory(path) => path.display().to_string(),
-            Self::Stored { skill, version } => format!("{skill} {version}"),
+            Self::Stored { skill, version, .. } => format!("{skill} {version}"),
         }
     }
 }
@@ -100,15 +102,20 @@ impl Runtime {
         }
         let (place, data_dir) = (place.clone(), self.config().data_dir.clone());
         let put = move || -> Result<Vec<String>, DiskError> {
-            let put = chosen.iter().map(|skill| {
-                match &skill.source {
-                    Source::Directory(path) => place.copy_skill(&skill.name, path)?,
-                    Source::Stored { version, .. } => {
-                        place.link_skill(&skill.name, &library::tree_of(&data_dir, version))?;
-                    }
+            let put = chosen.into_iter().map(|Chosen { name, source, .. }| match source {
+                Source::Directory(from) => {
+                    place.copy_skill(&name, &from)?;
+                    let path = place.skills().join(&name);
+                    disk::digest(&path).map_err(|source| DiskError::Io {
+                        what: "read",
+                        path,
+                        source,
+                    })
                 }
-                let path = place.skills().join(&skill.name);
-                disk::digest(&path).map_err(|source| DiskError::Io { what: "read", path, source })
+                Source::Stored { version, digest, .. } => {
+                    place.link_skill(&name, &library::tree_of(&data_dir, &version))?;
+                    Ok(digest)
+                }
             });
             put.collect()
         };
