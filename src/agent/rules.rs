@@ -102,7 +102,8 @@ pub enum Subject {
     Command(Vec<Word>),
     /// A path, for the tools that the rule's tool stands for.
     Path(&'static [&'static str], PathPattern),
-    /// A host and all below it.
+    /// A host and all below it, as text: rules that are stored may name what is no host, such as `a..b`, and must stay
+    /// readable.
     Domain(String),
     /// A tool of an MCP server, or all of them.
     Mcp(String, Option<String>),

@@ -51,7 +51,7 @@ pub enum Ending {
 /// * a comma before a closing bracket adds no value;
 /// * missing closing brackets at the very end, when the model ended by itself, outside of any string and not within a
 ///   number or word: every key and value that it wrote is whole;
-/// * what [`literal`] reads is written as other languages write the same object.
+/// * what `literal` reads is written as other languages write the same object.
 ///
 /// # Errors
 /// When the text is no JSON object even so.

@@ -32,9 +32,8 @@ impl Runtime {
     pub async fn update_session(
         &self,
         id: &SessionId,
-        patch: SessionPatch,
+        mut patch: SessionPatch,
     ) -> Result<SessionRow, RuntimeError> {
-        let mut patch = patch;
         if let Some((agent, _)) = &mut patch.agent {
             let row = self.row(id)?;
             *agent =

@@ -143,13 +143,15 @@ fn stopped_at_every_commit_the_story_is_the_same() {
     assert!(unknown > 0, "no call was ever cut: the sweep does not reach them");
 }
 
-/// Calls that a judge decides about, one way and the other.
+/// Calls that a judge decides about, one way and the other, and a budget of which little is left after the first.
 const JUDGED: &str = r#"
 turns:
-  - tool_calls:
+  - usage: { input_tokens: 80 }
+    tool_calls:
       - bash: { command: "echo first >> marks" }
       - bash: { command: "echo never >> marks" }
-  - tool_calls: [{ bash: { command: "echo second >> marks" } }]
+  - expect: { last_system_contains: "80 of 100 tokens are used" }
+    tool_calls: [{ bash: { command: "echo second >> marks" } }]
   - text: All done.
 judgements:
   - text: '{"decision": "allow", "reason": "fine"}'
@@ -158,7 +160,7 @@ judgements:
 "#;
 
 #[test]
-fn stopped_at_every_commit_a_judgement_stands_beside_its_call() {
+fn stopped_at_every_commit_a_judgement_stands_beside_its_call_and_a_note_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("script.yaml");
     crate::support::write(&script, JUDGED);
@@ -167,7 +169,8 @@ fn stopped_at_every_commit_a_judgement_stands_beside_its_call() {
         let config = casemate.home().join(".config/casemate");
         std::fs::create_dir_all(&config).unwrap();
         let judge = format!("[permissions]\njudge = 'scripted:{}'\n", script.display());
-        crate::support::write(&config.join("config.toml"), &judge);
+        let text = format!("{judge}[limits]\nmax_tokens = 100\n");
+        crate::support::write(&config.join("config.toml"), &text);
         let auto = "tools: [{ type: agent_toolset_20260401, default_config: { permission_policy: { type: auto } } }]";
         casemate.put("agent.yaml", auto);
         casemate
@@ -190,8 +193,10 @@ fn stopped_at_every_commit_a_judgement_stands_beside_its_call() {
         };
         log.iter().filter(|event| event["type"] == "agent.tool_use").map(fact).collect()
     };
+    let noted = |log: &[Value]| log.iter().filter(|e| e["type"] == "internal.noted").count();
     let whole = installed();
     go(&whole, None).expect(0);
+    assert_eq!(noted(&events(&whole)), 1);
     let expected = (story(&events(&whole)).said, judged(&events(&whole)));
     assert_eq!(expected.1.len(), 3);
     assert_eq!(marks(&whole.workspace()), ["first", "second"]);
@@ -213,6 +218,7 @@ fn stopped_at_every_commit_a_judgement_stands_beside_its_call() {
             let log = events(&casemate);
             check_log(&log);
             assert_eq!((story(&log).said, judged(&log)), expected, "at {at}");
+            assert_eq!(noted(&log), 1, "at {at}");
             let marks = marks(&casemate.workspace());
             assert!(!marks.contains(&"never".to_owned()), "at {at}: {marks:?}");
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::limits::MAX_TOOL_INPUT_BYTES;
 use crate::provider::ToolSpec;
 use crate::provider::offered::{WRAPPERS, named};
 use crate::provider::repair::{Ending, arguments, unmarked};
@@ -16,6 +17,9 @@ use crate::provider::repair::{Ending, arguments, unmarked};
 const MARKS: [&str; 4] = ["<tool_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>"];
 /// What may begin one at the beginning of the answer.
 const FIRST: [&str; 5] = ["```json", "```tool_call", "```\n", "{", "[{"];
+
+/// Blank text that is held back before what may become a mark: it is looked at with every piece.
+const BLANK_HELD: usize = 4096;
 
 /// A call in the decoder's terms.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,26 +60,36 @@ impl Listener {
             return text.to_owned();
         }
         self.held.push_str(text);
+        if self.held.len() > MAX_TOOL_INPUT_BYTES {
+            return self.give_up();
+        }
         let mut shown = String::new();
-        while !self.marked && !self.held.is_empty() {
-            match self.at_mark() {
+        let held = std::mem::take(&mut self.held);
+        let mut rest = held.as_str();
+        while !self.marked && !rest.is_empty() {
+            match self.at_mark(rest) {
                 Some(true) => self.marked = true,
-                Some(false) => self.show_line(&mut shown),
+                Some(false) => rest = self.show_line(rest, &mut shown),
                 None => break,
             }
         }
+        self.held = if rest.len() == held.len() { held } else { rest.to_owned() };
         shown
     }
 
     /// Whether a mark comes here; unknown while it may still become one.
-    fn at_mark(&self) -> Option<bool> {
+    fn at_mark(&self, text: &str) -> Option<bool> {
         if self.place.within_line || self.place.within_fence {
             return Some(false);
         }
-        let line = self.held.trim_start();
+        let line = text.trim_start_matches([' ', '\t', '\r']);
+        if line.starts_with('\n') {
+            return Some(false);
+        }
         // It may become a fence, which is told by its whole beginning.
+        let may_become = text.len() <= BLANK_HELD;
         if "``".starts_with(line) {
-            return None;
+            return if may_become { None } else { Some(false) };
         }
         let first = FIRST.iter().filter(|_| !self.place.began);
         let marks = MARKS.iter().chain(first);
@@ -86,18 +100,19 @@ impl Listener {
             }
             open |= mark.starts_with(line);
         }
-        if open { None } else { Some(false) }
+        if open && may_become { None } else { Some(false) }
     }
 
-    /// Shows what is held up to the end of its line.
-    fn show_line(&mut self, shown: &mut String) {
+    /// Shows text up to the end of its line; what comes after is left.
+    fn show_line<'t>(&mut self, text: &'t str, shown: &mut String) -> &'t str {
         let starts_line = !self.place.within_line;
-        let end = self.held.find('\n').map_or(self.held.len(), |at| at + 1);
-        let line: String = self.held.drain(..end).collect();
+        let end = text.find('\n').map_or(text.len(), |at| at + 1);
+        let (line, rest) = text.split_at(end);
         self.place.within_fence ^= starts_line && line.trim_start().starts_with("```");
         self.place.within_line = !line.ends_with('\n');
         self.place.began |= !line.trim().is_empty();
-        shown.push_str(&line);
+        shown.push_str(line);
+        rest
     }
 
     /// The text has ended by itself, without calls of the server's own finding: the calls in what was held back, or the
@@ -111,9 +126,10 @@ impl Listener {
         calls.filter(|calls| !calls.is_empty()).ok_or(held)
     }
 
-    /// What was held back is text.
+    /// What was held back is text, and all that follows.
     pub(super) fn give_up(&mut self) -> String {
         self.marked = false;
+        self.tools = [].into();
         std::mem::take(&mut self.held)
     }
 }
@@ -307,6 +323,20 @@ mod tests {
                 let (head, tail) = text.split_at(at);
                 assert_eq!(hear([head, tail]), whole, "{text:?} cut at {at}");
             }
+        }
+    }
+
+    #[test]
+    fn no_more_is_held_back_than_a_call_can_have() {
+        for begins in ["<tool_call>{", "\n"] {
+            let mut listener = listener();
+            let piece = "\n".repeat(1024 * 1024);
+            let mut shown = listener.hear(begins).len();
+            for _ in 0..5 {
+                shown += listener.hear(&piece).len();
+            }
+            assert_eq!(shown, begins.len() + 5 * piece.len(), "{begins:?}");
+            assert!(listener.held.is_empty());
         }
     }
 
