@@ -326,7 +326,7 @@ impl Driver {
             }
             let token = self.parts.interrupt.step(self.session.head());
             let (step, intent) = self.decide(&facts);
-            if step.asks_model() && self.servers_are_due(&facts) {
+            if step == Step::Sample && self.servers_are_due(&facts) {
                 if let Some(news) = self.ask_servers(&token).await {
                     self.commit_news(&mut facts, news).await?;
                 }
