@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::event::Seq;
 use crate::id::SessionId;
 use crate::limits::DRIVER_REST;
+use crate::sandbox::trim_memory;
 use crate::session::{DriveError, Driver, Interrupt, Parts, Previews, Question, Replies};
 
 /// Why a driver stopped before its session was done; `None` while all is well.
@@ -151,8 +152,20 @@ struct Task {
 
 impl Task {
     async fn run(self) {
-        if let Err(error) = self.drive().await {
-            self.fault.send_replace(Some(Arc::new(error)));
+        match self.drive().await {
+            Ok(()) => self.give_back(),
+            Err(error) => drop(self.fault.send_replace(Some(Arc::new(error)))),
+        }
+    }
+
+    /// The last of all sessions that is let go takes the memory with it that they had together.
+    fn give_back(self) {
+        let channels = self.channels.upgrade();
+        drop(self);
+        let is_last =
+            |channels: Arc<Channels>| lock(&channels).values().all(|channel| !channel.is_driven());
+        if channels.is_some_and(is_last) {
+            tokio::task::spawn_blocking(trim_memory);
         }
     }
 

@@ -46,6 +46,7 @@ pub use plan::{Plan, PlanError};
 pub use reaper::settle;
 pub use show::{View, size};
 pub use spare::Spare;
+pub(crate) use sys::trim_memory;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
