@@ -71,9 +71,11 @@ impl Seal {
     /// A server's own words, as far as they are shown.
     pub(super) fn quote(&self, words: &str) -> String {
         let plain = |c: char| if c.is_control() { ' ' } else { c };
+        // The cut comes last: the beginning of a secret is not found by the whole of it.
+        let words = self.hide(words);
         let shown: String = words.chars().take(MCP_SAID_CHARS).map(plain).collect();
         let more = if words.chars().count() > MCP_SAID_CHARS { "…" } else { "" };
-        format!("{}{more}", self.hide(shown.trim()))
+        format!("{}{more}", shown.trim())
     }
 
     /// Why no connection came about.
@@ -212,5 +214,7 @@ mod tests {
         assert_eq!(seal.quote("no: Bearer sk-1234567890\n"), "no: Bearer [hidden]");
         assert_eq!(seal.quote("short"), "short");
         assert_eq!(seal.quote(&"x".repeat(600)).chars().count(), MCP_SAID_CHARS + 1);
+        let cut = seal.quote(&format!("{}sk-1234567890", "x".repeat(MCP_SAID_CHARS - 5)));
+        assert!(!cut.contains("sk-"), "{cut}");
     }
 }
