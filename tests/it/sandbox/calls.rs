@@ -63,6 +63,8 @@ pub(super) enum Control {
 
 /// Times that a race is run.
 const ROUNDS: usize = 16;
+/// More tries of what did not succeed without the sandbox.
+const AGAIN: usize = 4;
 
 impl Call {
     fn in_words(self, here: &str, name: &dyn Fn(&str) -> String) -> Vec<Value> {
@@ -175,6 +177,12 @@ impl Scene {
         }
     }
 
+    /// Whether an attack succeeds without the sandbox, when nothing else is tried here.
+    fn is_won_alone(&self, attack: &Attack) -> bool {
+        let told = self.converse(Place::Outside, &[attack]);
+        self.succeeded(attack, 0, &told[0])
+    }
+
     fn succeeds_on_the_host(&self, script: &str) -> bool {
         let place = tempfile::tempdir_in(self.casemate.workspace()).unwrap();
         self.casemate.give_to_user();
@@ -212,7 +220,9 @@ pub(super) fn attack(category: &'static str, attacks: &[Attack]) {
             let proven = match attack.outside {
                 Control::SameCalls => {
                     let (i, told) = told_outside.next().expect("one for each");
-                    outside.succeeded(attack, i, &told)
+                    // A race is won by chance, and may be lost once.
+                    let again = || (0..AGAIN).any(|_| Scene::new(who).is_won_alone(attack));
+                    outside.succeeded(attack, i, &told) || again()
                 }
                 Control::Script(script) => outside.succeeds_on_the_host(script),
                 Control::Untried(why) => {
