@@ -862,6 +862,15 @@ pub struct ErrorDetail {
     pub mcp_server_name: Option<String>,
 }
 
+impl ErrorDetail {
+    /// One that is about neither a repository nor an MCP server.
+    #[must_use]
+    pub fn new(r#type: ErrorKind, message: impl Into<String>, retry_status: RetryStatus) -> Self {
+        let message = message.into();
+        Self { r#type, message, retry_status, repository_url: None, mcp_server_name: None }
+    }
+}
+
 /// Kinds of `session.error`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

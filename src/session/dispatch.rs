@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::driver::{Driver, Performed};
 use super::state::{AtServer, Call, CallState, Denial};
-use super::{links, network, offers, web};
+use super::{links, network, web};
 use crate::agent::{Effect, ToolName};
 use crate::event::{EventBody, Permission};
 use crate::id::EventId;
@@ -63,7 +63,7 @@ impl Driver {
 
     /// The tools that the model has from now on, if the call was a search for some.
     fn loaded_by(&self, call: &Call) -> Option<EventBody> {
-        let searched = is_search(call) && !matches!(call.state, CallState::Denied(_));
+        let searched = call.is_search() && !matches!(call.state, CallState::Denied(_));
         let names = searched.then(|| self.search_tools(call).1)?;
         (!names.is_empty()).then_some(EventBody::McpLoaded { names })
     }
@@ -77,7 +77,7 @@ impl Driver {
         if let CallState::Denied(denial) = &call.state {
             return call.failure(self.refusal_text(call, denial));
         }
-        if is_search(call) {
+        if call.is_search() {
             return self.search_tools(call).0;
         }
         if let Some(tool) = call.built_in().filter(|tool| tool.asks_web()) {
@@ -111,16 +111,9 @@ impl Driver {
     }
 
     fn refusal_text(&self, call: &Call, denial: &Denial) -> String {
-        let agent = &self.session.definition().agent;
         let at = call.mcp.as_ref().map(|at| (at.server.as_str(), at.tool.as_str()));
-        let is_enabled = match at {
-            Some((server, tool)) => {
-                agent.mcp_server(server).is_some_and(|server| server.setting(tool).enabled)
-            }
-            None => agent.grant(&call.name).is_some(),
-        };
-        if is_enabled {
-            let verdict = self.verdict(&call.name, at, &call.input);
+        let verdict = self.verdict(&call.name, at, &call.input);
+        if verdict.evaluation.is_some() {
             if let (Permission::Deny, Some(rule)) = (verdict.permission, verdict.rule) {
                 return format!("The rule `{rule}` denies this call. Do not try it another way.");
             }
@@ -145,10 +138,6 @@ impl Driver {
             None => format!("There is no tool `{}`. Tools: {}.", call.name, names.join(", ")),
         }
     }
-}
-
-fn is_search(call: &Call) -> bool {
-    call.mcp.is_none() && call.name == offers::SEARCH
 }
 
 /// A guest that broke in the middle of a call: what it did until then is unknown.

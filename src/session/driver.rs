@@ -15,7 +15,7 @@ use super::lineage::{Lineage, Rewind};
 use super::made::Makings;
 use super::mcp::Servers;
 use super::network::Attempts;
-use super::offers::{self, Offers};
+use super::offers::Offers;
 use super::previews::Previews;
 use super::state::{Call, CallState};
 use super::step::{self, Step};
@@ -563,7 +563,7 @@ impl Driver {
             matches!(call.state, CallState::Denied(_))
                 || call.built_in() == Some(ToolName::WebSearch)
                 || call.mcp.as_ref().is_some_and(|at| !at.is_sandboxed)
-                || (call.mcp.is_none() && call.name == offers::SEARCH)
+                || call.is_search()
         };
         calls.iter().any(|id| !self.session.call(id).is_some_and(outside))
     }

@@ -296,13 +296,11 @@ fn lost(name: &str, failure: &Failure) -> ErrorDetail {
         Failure::Connection(_) => ErrorKind::McpConnectionFailedError,
         Failure::Authentication(_) => ErrorKind::McpAuthenticationFailedError,
     };
+    let message = format!(
+        "the MCP server `{name}` is not there for this turn: {failure}; it is tried again in the next one"
+    );
     ErrorDetail {
-        r#type,
-        message: format!(
-            "the MCP server `{name}` is not there for this turn: {failure}; it is tried again in the next one"
-        ),
-        retry_status: RetryStatus::Retrying,
-        repository_url: None,
         mcp_server_name: Some(name.to_owned()),
+        ..ErrorDetail::new(r#type, message, RetryStatus::Retrying)
     }
 }

@@ -321,13 +321,8 @@ impl Driver {
             }
             _ => RetryStatus::Exhausted,
         };
-        let detail = ErrorDetail {
-            r#type: retry::error_kind(error),
-            message: describe(error, failures, pause),
-            retry_status,
-            repository_url: None,
-            mcp_server_name: None,
-        };
+        let message = describe(error, failures, pause);
+        let detail = ErrorDetail::new(retry::error_kind(error), message, retry_status);
         let mut bodies = end;
         bodies.push(EventBody::SessionError { error: detail });
         if pause.is_some() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::context::{Context, SkillRead, tokens_of};
-use super::offers::Offers;
+use super::offers::{self, Offers};
 use super::repetition::Repetition;
 use super::{Definition, compact};
 use crate::agent::mcp::shown_name;
@@ -118,6 +118,12 @@ impl Call {
     #[must_use]
     pub fn built_in(&self) -> Option<ToolName> {
         ToolName::parse(&self.name).filter(|_| self.mcp.is_none())
+    }
+
+    /// Whether it is a search for tools of MCP servers.
+    #[must_use]
+    pub fn is_search(&self) -> bool {
+        self.mcp.is_none() && self.name == offers::SEARCH
     }
 
     /// Its result, as a fact.

@@ -98,13 +98,7 @@ fn remedied(remedy: Remedy) -> Step {
         Remedy::Trim(ids) => Step::Trim(ids),
         Remedy::Summarise(reason) => Step::Compact(reason),
         Remedy::FromLog => Step::CompactFromLog,
-        Remedy::Hopeless(message) => Step::GiveUp(ErrorDetail {
-            r#type: ErrorKind::CompactionLimitReachedError,
-            repository_url: None,
-            mcp_server_name: None,
-            message,
-            retry_status: RetryStatus::Exhausted,
-        }),
+        Remedy::Hopeless(message) => give_up(ErrorKind::CompactionLimitReachedError, message),
     }
 }
 
@@ -149,13 +143,10 @@ fn wait_for_user(session: &Session) -> Step {
 fn unanswered(call: &Call) -> Step {
     let input = serde_json::to_string(&call.input).expect("JSON is JSON");
     let call = excerpt(&format!("{} {input}", call.name), REPETITION_CHARS);
-    Step::GiveUp(ErrorDetail {
-        r#type: ErrorKind::UnknownError,
-        message: format!("a call asks whether it may run, and `on_ask` is `fail`: {call}"),
-        retry_status: RetryStatus::Exhausted,
-        repository_url: None,
-        mcp_server_name: None,
-    })
+    give_up(
+        ErrorKind::UnknownError,
+        format!("a call asks whether it may run, and `on_ask` is `fail`: {call}"),
+    )
 }
 
 /// Whether the model owes an answer: there is input, there are results, or its last request failed or was paused.
@@ -185,55 +176,41 @@ fn sample_or_give_up(session: &Session) -> Step {
     let fresh = session.queued().next().is_some();
     if !fresh && turn.requests >= session.definition().max_turns {
         let limit = session.definition().max_turns;
-        return give_up(format!(
-            "the limit of {limit} model requests for one message is reached; send a message to go on, \
+        return give_up(
+            ErrorKind::ToolUseLimitReachedError,
+            format!(
+                "the limit of {limit} model requests for one message is reached; send a message to go on, \
              or raise --max-turns"
-        ));
+            ),
+        );
     }
     if !fresh && turn.repetition.is_hopeless() {
-        return give_up(format!(
-            "no progress: {}; send a message that says what to do instead",
-            turn.repetition.words()
-        ));
+        return give_up(
+            ErrorKind::ToolUseLimitReachedError,
+            format!(
+                "no progress: {}; send a message that says what to do instead",
+                turn.repetition.words()
+            ),
+        );
     }
     compact::before_answer(session).map_or(Step::Sample, remedied)
 }
 
-fn give_up(message: String) -> Step {
-    Step::GiveUp(ErrorDetail {
-        r#type: ErrorKind::ToolUseLimitReachedError,
-        message,
-        retry_status: RetryStatus::Exhausted,
-        repository_url: None,
-        mcp_server_name: None,
-    })
+fn give_up(r#type: ErrorKind, message: impl Into<String>) -> Step {
+    Step::GiveUp(ErrorDetail::new(r#type, message, RetryStatus::Exhausted))
 }
 
 /// The step for a session whose tools have nowhere to run.
 #[must_use]
 pub fn no_sandbox(failure: &str) -> Step {
-    Step::GiveUp(ErrorDetail {
-        r#type: ErrorKind::UnknownError,
-        message: format!("no sandbox: {failure}"),
-        retry_status: RetryStatus::Exhausted,
-        repository_url: None,
-        mcp_server_name: None,
-    })
+    give_up(ErrorKind::UnknownError, format!("no sandbox: {failure}"))
 }
 
 fn end_of_turn(session: &Session) -> Step {
     if session.status() == Status::Idle {
         return Step::Rest;
     }
-    let failed = |message: &str| {
-        Step::GiveUp(ErrorDetail {
-            r#type: ErrorKind::ModelRequestFailedError,
-            message: message.to_owned(),
-            retry_status: RetryStatus::Exhausted,
-            repository_url: None,
-            mcp_server_name: None,
-        })
-    };
+    let failed = |message: &str| give_up(ErrorKind::ModelRequestFailedError, message);
     match session.turn().stop.as_deref() {
         Some("refusal") => Step::Settle(StopReason::Refusal),
         Some("max_tokens") => failed(

@@ -129,13 +129,7 @@ impl Log {
     }
 
     fn fails(self, retry_status: RetryStatus) -> Self {
-        let error = ErrorDetail {
-            r#type: ErrorKind::ModelOverloadedError,
-            message: "busy".to_owned(),
-            retry_status,
-            repository_url: None,
-            mcp_server_name: None,
-        };
+        let error = ErrorDetail::new(ErrorKind::ModelOverloadedError, "busy", retry_status);
         self.ends(true).then(EventBody::SessionError { error })
     }
 

@@ -1,13 +1,13 @@
 //! MCP servers of every kind of temper, on this machine: what the model gets of them, what clients see, and that no session
 //! is lost with them. Servers that others wrote are in `tests/mcp`.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::http::{request, respond};
 use crate::support::model::{Api, ModelServer, answer, call, text};
 use crate::support::{As, Casemate, OUTCOME_UNKNOWN, write};
 
@@ -59,18 +59,7 @@ impl Server {
 
 /// One request for each connection.
 fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|n| n > 2) {}
-    let lower = head.to_ascii_lowercase();
-    let length = lower
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    if reader.read_exact(&mut body).is_err() {
-        return;
-    }
-    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    let Some((head, path, body)) = request(&stream) else { return };
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let asked = Asked { path, head, body };
     let before = {
@@ -80,15 +69,6 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>) {
     };
     // A client that has had enough hangs up.
     drop(say(&mut stream, &asked, before));
-}
-
-fn respond(to: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> std::io::Result<()> {
-    write!(
-        to,
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
-        body.len()
-    )?;
-    to.write_all(body)
 }
 
 fn reply(to: &mut TcpStream, answer: &Value) -> std::io::Result<()> {

@@ -1,12 +1,13 @@
 //! Pages and searches, from servers on this machine that the configuration opens: what a session gets of them, and what
 //! it is refused.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use crate::support::http::{request, respond};
 use crate::support::{As, Casemate, write};
 
 type Answer = fn(&mut TcpStream, &str, u16) -> std::io::Result<()>;
@@ -43,30 +44,10 @@ impl Site {
 
 /// One request for each connection.
 fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>, answer: Answer, port: u16) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|n| n > 2) {}
-    let length = head
-        .to_ascii_lowercase()
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    if reader.read_exact(&mut body).is_err() {
-        return;
-    }
+    let Some((head, path, body)) = request(&stream) else { return };
     log.lock().unwrap().push(format!("{head}{}", String::from_utf8_lossy(&body)));
-    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     // A client that has had enough hangs up.
     drop(answer(&mut stream, &path, port));
-}
-
-fn respond(to: &mut TcpStream, status: &str, headers: &str, body: &[u8]) -> std::io::Result<()> {
-    write!(
-        to,
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
-        body.len()
-    )?;
-    to.write_all(body)
 }
 
 fn pages(to: &mut TcpStream, path: &str, port: u16) -> std::io::Result<()> {

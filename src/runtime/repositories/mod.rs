@@ -155,12 +155,10 @@ impl RepositoryError {
 
     /// As a session says it: it goes on without the repository.
     fn told(&self, url: &RepositoryUrl) -> ErrorDetail {
+        let message = format!("the repository {url} is not there: {self}");
         ErrorDetail {
-            r#type: self.kind(),
-            message: format!("the repository {url} is not there: {self}"),
-            retry_status: RetryStatus::Retrying,
             repository_url: Some(url.to_string()),
-            mcp_server_name: None,
+            ..ErrorDetail::new(self.kind(), message, RetryStatus::Retrying)
         }
     }
 }

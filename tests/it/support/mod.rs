@@ -1,5 +1,6 @@
 //! What the integration tests share: the built program with a home of its own, as root or as an ordinary user.
 
+pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod running;
 pub(crate) mod story;

@@ -157,14 +157,7 @@ impl Story {
     }
 
     pub(super) fn error(&mut self, message: &str, retry_status: RetryStatus) -> &mut Self {
-        let r#type = ErrorKind::ModelOverloadedError;
-        let error = ErrorDetail {
-            r#type,
-            message: message.to_owned(),
-            retry_status,
-            repository_url: None,
-            mcp_server_name: None,
-        };
+        let error = ErrorDetail::new(ErrorKind::ModelOverloadedError, message, retry_status);
         self.event(EventBody::SessionError { error });
         self
     }
