@@ -5,8 +5,8 @@
 //! Does not: know what an event means beyond the columns of a session's row, nor look into a definition; decide what
 //! to do about a crash.
 //! Invariants: what was answered is on the disk, but for a claim, which is this process's. A session's sequence numbers
-//! are dense from 1. A row and its log change in one transaction. Heads are raised after the commit. One process writes; within it, one thread. After a
-//! write that did not reach the disk nothing more is written.
+//! are dense from 1. A row and its log change in one transaction. Heads are raised after the commit. One process writes;
+//! within it, one thread. After a write that did not reach the disk nothing more is written.
 //! How to add a write: a function in `log.rs`, its method here. A query: a function in `read.rs`, its method on
 //! [`Reader`]. A column: a migration in `schema.rs`, and if it follows from events, `Projection::apply` in `row.rs`.
 
