@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Budget, ContentBlock, Cost, Seq, ServerToolUse, Usage, UsageSnapshot};
+use super::{
+    Budget, Confirmation, ContentBlock, Cost, ErrorDetail, Evaluation, Permission, Seq,
+    ServerToolUse, Usage, UsageSnapshot,
+};
 use crate::agent::Agent;
 use crate::agent::mcp::ServerTool;
 use crate::id::{EventId, SessionId, ThreadId};
@@ -528,258 +531,6 @@ pub enum EventBody {
     },
 }
 
-/// Who may see an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Audience {
-    /// Clients of the protocol.
-    Public,
-    /// Only casemate itself, and its owner when asked for.
-    Internal,
-}
-
-impl EventBody {
-    /// Who may see this event: the single place where visibility is decided.
-    #[must_use]
-    pub fn audience(&self) -> Audience {
-        use EventBody as E;
-        match self {
-            E::UserMessage { .. }
-            | E::UserInterrupt { .. }
-            | E::UserToolConfirmation { .. }
-            | E::UserCustomToolResult { .. }
-            | E::SystemMessage { .. }
-            | E::AgentMessage { .. }
-            | E::AgentThinking {}
-            | E::AgentToolUse { .. }
-            | E::AgentCustomToolUse { .. }
-            | E::AgentToolResult { .. }
-            | E::AgentMcpToolUse { .. }
-            | E::AgentMcpToolResult { .. }
-            | E::ThreadContextCompacted {}
-            | E::StatusRunning {}
-            | E::StatusIdle { .. }
-            | E::StatusRescheduled {}
-            | E::StatusTerminated {}
-            | E::ThreadStatusRunning { .. }
-            | E::ThreadStatusIdle { .. }
-            | E::ThreadStatusRescheduled { .. }
-            | E::ThreadStatusTerminated { .. }
-            | E::SessionUpdated { .. }
-            | E::SessionError { .. }
-            | E::SessionUsage { .. }
-            | E::ModelRequestStart {}
-            | E::ModelRequestEnd { .. } => Audience::Public,
-            E::Thinking { .. }
-            | E::RedactedThinking { .. }
-            | E::ModelStop { .. }
-            | E::TakenUp { .. }
-            | E::Flushed { .. }
-            | E::Metered { .. }
-            | E::WebUsed { .. }
-            | E::Judged { .. }
-            | E::Noted { .. }
-            | E::AgentReplaced { .. }
-            | E::Archived {}
-            | E::Resumed {}
-            | E::ContextMeasured { .. }
-            | E::McpListed { .. }
-            | E::McpLoaded { .. }
-            | E::ContextOverflowed { .. }
-            | E::ContextTrimmed { .. }
-            | E::CompactionRequested {}
-            | E::CompactionStarted { .. }
-            | E::CompactionFailed { .. }
-            | E::Compacted { .. }
-            | E::ToolStarted { .. }
-            | E::EgressRefused { .. }
-            | E::EgressUsage { .. }
-            | E::ProtectedMade { .. }
-            | E::SandboxFailed { .. }
-            | E::SandboxReady { .. }
-            | E::Sealed { .. }
-            | E::Unsealed { .. }
-            | E::KeptBack { .. }
-            | E::Rewound { .. }
-            | E::Applying { .. }
-            | E::Applied { .. }
-            | E::Discarding { .. }
-            | E::Discarded { .. }
-            | E::Forked { .. } => Audience::Internal,
-        }
-    }
-
-    /// The `type` on the wire.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        use EventBody as E;
-        match self {
-            E::UserMessage { .. } => "user.message",
-            E::UserInterrupt { .. } => "user.interrupt",
-            E::UserToolConfirmation { .. } => "user.tool_confirmation",
-            E::UserCustomToolResult { .. } => "user.custom_tool_result",
-            E::SystemMessage { .. } => "system.message",
-            E::AgentMessage { .. } => "agent.message",
-            E::AgentThinking {} => "agent.thinking",
-            E::AgentToolUse { .. } => "agent.tool_use",
-            E::AgentCustomToolUse { .. } => "agent.custom_tool_use",
-            E::AgentToolResult { .. } => "agent.tool_result",
-            E::AgentMcpToolUse { .. } => "agent.mcp_tool_use",
-            E::AgentMcpToolResult { .. } => "agent.mcp_tool_result",
-            E::ThreadContextCompacted {} => "agent.thread_context_compacted",
-            E::StatusRunning {} => "session.status_running",
-            E::StatusIdle { .. } => "session.status_idle",
-            E::StatusRescheduled {} => "session.status_rescheduled",
-            E::StatusTerminated {} => "session.status_terminated",
-            E::ThreadStatusRunning { .. } => "session.thread_status_running",
-            E::ThreadStatusIdle { .. } => "session.thread_status_idle",
-            E::ThreadStatusRescheduled { .. } => "session.thread_status_rescheduled",
-            E::ThreadStatusTerminated { .. } => "session.thread_status_terminated",
-            E::SessionUpdated { .. } => "session.updated",
-            E::SessionError { .. } => "session.error",
-            E::SessionUsage { .. } => "session.usage",
-            E::ModelRequestStart {} => "span.model_request_start",
-            E::ModelRequestEnd { .. } => "span.model_request_end",
-            E::Thinking { .. } => "internal.thinking",
-            E::RedactedThinking { .. } => "internal.redacted_thinking",
-            E::ModelStop { .. } => "internal.model_stop",
-            E::TakenUp { .. } => "internal.taken_up",
-            E::Flushed { .. } => "internal.flushed",
-            E::Metered { .. } => "internal.metered",
-            E::WebUsed { .. } => "internal.web_used",
-            E::Judged { .. } => "internal.judged",
-            E::Noted { .. } => "internal.noted",
-            E::AgentReplaced { .. } => "internal.agent_replaced",
-            E::Archived {} => "internal.archived",
-            E::Resumed {} => "internal.resumed",
-            E::ContextMeasured { .. } => "internal.context_measured",
-            E::McpListed { .. } => "internal.mcp_listed",
-            E::McpLoaded { .. } => "internal.mcp_loaded",
-            E::ContextOverflowed { .. } => "internal.context_overflowed",
-            E::ContextTrimmed { .. } => "internal.context_trimmed",
-            E::CompactionRequested {} => "internal.compaction_requested",
-            E::CompactionStarted { .. } => "internal.compaction_started",
-            E::CompactionFailed { .. } => "internal.compaction_failed",
-            E::Compacted { .. } => "internal.compacted",
-            E::ToolStarted { .. } => "internal.tool_started",
-            E::EgressRefused { .. } => "internal.egress_refused",
-            E::EgressUsage { .. } => "internal.egress_usage",
-            E::ProtectedMade { .. } => "internal.protected_made",
-            E::SandboxFailed { .. } => "internal.sandbox_failed",
-            E::SandboxReady { .. } => "internal.sandbox_ready",
-            E::Sealed { .. } => "internal.sealed",
-            E::Unsealed { .. } => "internal.unsealed",
-            E::KeptBack { .. } => "internal.kept_back",
-            E::Rewound { .. } => "internal.rewound",
-            E::Applying { .. } => "internal.applying",
-            E::Applied { .. } => "internal.applied",
-            E::Discarding { .. } => "internal.discarding",
-            E::Discarded { .. } => "internal.discarded",
-            E::Forked { .. } => "internal.forked",
-        }
-    }
-}
-
-/// A result of a tool that the session ran.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ToolResult<'e> {
-    /// The call.
-    pub id: &'e EventId,
-    /// What the tool returned.
-    pub content: &'e [ContentBlock],
-    /// Whether it failed.
-    pub is_error: bool,
-}
-
-impl EventBody {
-    /// The result that it is, if it is one of a tool that the session ran, itself or at an MCP server.
-    #[must_use]
-    pub fn tool_result(&self) -> Option<ToolResult<'_>> {
-        match self {
-            Self::AgentToolResult { tool_use_id: id, content, is_error }
-            | Self::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error } => {
-                Some(ToolResult { id, content, is_error: *is_error })
-            }
-            _ => None,
-        }
-    }
-
-    /// The content of the result that it is, if it is one of that call.
-    pub fn result_content_mut(&mut self, call: &EventId) -> Option<&mut Vec<ContentBlock>> {
-        match self {
-            Self::AgentToolResult { tool_use_id: id, content, .. }
-            | Self::AgentMcpToolResult { mcp_tool_use_id: id, content, .. } => {
-                (id == call).then_some(content)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The user's answer to a tool call that asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Confirmation {
-    /// Run it.
-    Allow,
-    /// Do not.
-    Deny,
-}
-
-/// What the permission policy says of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Permission {
-    /// Run it.
-    Allow,
-    /// Wait for a confirmation.
-    Ask,
-    /// Refuse it.
-    Deny,
-}
-
-/// How the policy came to its verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Evaluation {
-    /// The tool is always allowed.
-    AlwaysAllow,
-    /// The tool always asks.
-    AlwaysAsk,
-    /// Each call is judged by itself.
-    Auto {
-        /// The judgement.
-        evaluated_permission: Judgement,
-    },
-}
-
-/// What was judged of one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Judgement {
-    /// Run it.
-    Allow,
-    /// Wait for a confirmation.
-    Ask {
-        /// Why.
-        reason_code: ReasonCode,
-    },
-    /// Refuse it.
-    Deny {
-        /// Why.
-        reason_code: ReasonCode,
-    },
-}
-
-/// Why a call was judged so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReasonCode {
-    /// Nobody could tell.
-    Indeterminate,
-    /// It could do much harm.
-    HighRisk,
-}
-
 /// Why a conversation is replaced by a summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -834,6 +585,17 @@ pub enum StopReason {
     Refusal,
 }
 
+impl StopReason {
+    /// Whether the turn goes on after it.
+    #[must_use]
+    pub fn pauses(&self) -> bool {
+        match self {
+            Self::RequiresAction { .. } | Self::BudgetReached => true,
+            Self::EndTurn | Self::RetriesExhausted | Self::Refusal => false,
+        }
+    }
+}
+
 /// More about a refusal, as the provider gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalDetails {
@@ -843,122 +605,6 @@ pub struct RefusalDetails {
     pub category: Option<String>,
     /// The provider's words.
     pub explanation: Option<String>,
-}
-
-/// What a `session.error` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorDetail {
-    /// The kind.
-    pub r#type: ErrorKind,
-    /// What happened and what to do about it.
-    pub message: String,
-    /// Whether the session goes on by itself.
-    pub retry_status: RetryStatus,
-    /// The repository that it is about, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repository_url: Option<String>,
-    /// The MCP server that it is about, if it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mcp_server_name: Option<String>,
-}
-
-impl ErrorDetail {
-    /// One that is about neither a repository nor an MCP server.
-    #[must_use]
-    pub fn new(r#type: ErrorKind, message: impl Into<String>, retry_status: RetryStatus) -> Self {
-        let message = message.into();
-        Self { r#type, message, retry_status, repository_url: None, mcp_server_name: None }
-    }
-}
-
-/// Kinds of `session.error`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// Nothing more is known.
-    UnknownError,
-    /// The model's server is overloaded.
-    ModelOverloadedError,
-    /// The model's server limits the rate.
-    ModelRateLimitedError,
-    /// The model's server refused or broke off.
-    ModelRequestFailedError,
-    /// The account cannot pay.
-    BillingError,
-    /// The turn's limit of model requests is reached, or it makes no progress.
-    ToolUseLimitReachedError,
-    /// The conversation fills the model's context, and no summary can make room.
-    CompactionLimitReachedError,
-    /// A repository's server wants another token, or one at all.
-    RepositoryAuthenticationError,
-    /// A repository's server, or this machine's rules, do not allow it.
-    RepositoryForbiddenError,
-    /// There is no such repository.
-    RepositoryNotFoundError,
-    /// A repository has no such branch or commit, or its place is taken.
-    RepositoryCheckoutError,
-    /// A repository could not be cloned.
-    RepositoryCloneError,
-    /// An MCP server cannot be reached, or does not speak its protocol.
-    McpConnectionFailedError,
-    /// An MCP server wants other credentials, or some at all.
-    McpAuthenticationFailedError,
-}
-
-impl ErrorKind {
-    /// The word on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownError => "unknown_error",
-            Self::ModelOverloadedError => "model_overloaded_error",
-            Self::ModelRateLimitedError => "model_rate_limited_error",
-            Self::ModelRequestFailedError => "model_request_failed_error",
-            Self::BillingError => "billing_error",
-            Self::ToolUseLimitReachedError => "tool_use_limit_reached_error",
-            Self::CompactionLimitReachedError => "compaction_limit_reached_error",
-            Self::RepositoryAuthenticationError => "repository_authentication_error",
-            Self::RepositoryForbiddenError => "repository_forbidden_error",
-            Self::RepositoryNotFoundError => "repository_not_found_error",
-            Self::RepositoryCheckoutError => "repository_checkout_error",
-            Self::RepositoryCloneError => "repository_clone_error",
-            Self::McpConnectionFailedError => "mcp_connection_failed_error",
-            Self::McpAuthenticationFailedError => "mcp_authentication_failed_error",
-        }
-    }
-
-    /// Whether it is about something that the session was given, and not about its turn.
-    #[must_use]
-    pub fn is_of_resource(self) -> bool {
-        match self {
-            Self::RepositoryAuthenticationError
-            | Self::RepositoryForbiddenError
-            | Self::RepositoryNotFoundError
-            | Self::RepositoryCheckoutError
-            | Self::RepositoryCloneError
-            | Self::McpConnectionFailedError
-            | Self::McpAuthenticationFailedError => true,
-            Self::UnknownError
-            | Self::ModelOverloadedError
-            | Self::ModelRateLimitedError
-            | Self::ModelRequestFailedError
-            | Self::BillingError
-            | Self::ToolUseLimitReachedError
-            | Self::CompactionLimitReachedError => false,
-        }
-    }
-}
-
-/// Whether a session goes on by itself after an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum RetryStatus {
-    /// It tries again.
-    Retrying,
-    /// The turn is over; a new message starts another.
-    Exhausted,
-    /// The session is over.
-    Terminal,
 }
 
 /// A member that is there, if only as null.

@@ -4,25 +4,27 @@
 //! Does not: decide what happens next (`session`), store (`store`) or show (`cli`).
 //! Invariants: a body's JSON has the field names of the Managed Agents protocol; [`EventBody::audience`] is the
 //! single place where visibility is decided; every variant's JSON is pinned by a snapshot.
-//! How to add one: a variant in `body.rs`, its arm in `audience` and `kind`, its snapshot, its arm in `session::state`.
+//! How to add one: a variant in `body.rs`, its arms in `kind.rs`, its snapshot, its arm in `session::state`.
 
 mod body;
 mod budget;
 mod content;
+mod error;
+mod kind;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod verdict;
 
-pub use body::{
-    Audience, CompactionReason, Confirmation, ErrorDetail, ErrorKind, Evaluation, EventBody,
-    Judgement, NoteSubject, Permission, ReasonCode, RefusalDetails, RetryStatus, StopReason,
-    Summarised,
-};
+pub use body::{CompactionReason, EventBody, NoteSubject, RefusalDetails, StopReason, Summarised};
 pub use budget::{Budget, BudgetKind, Cost, Money, Share, Used};
 pub use content::{
     Citations, ContentBlock, DocumentSource, ImageSource, SearchText, SearchTextKind, text_of,
 };
+pub use error::{ErrorDetail, ErrorKind, RetryStatus};
+pub use kind::Audience;
 pub use usage::{Activity, CacheCreation, ServerToolUse, Usage, UsageSnapshot, millis_between};
+pub use verdict::{Confirmation, Evaluation, Judgement, Permission, ReasonCode};
 
 use crate::clock::Timestamp;
 use crate::id::{EventId, SessionId};

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::call::{Call, CallState, Runner};
 use super::driver::{DriveError, Driver};
-use super::state::{CallState, Runner, Status};
+use super::state::Status;
 use crate::agent::OnAsk;
 use crate::event::{Confirmation, EventBody, millis_between};
 use crate::id::EventId;
@@ -59,7 +60,7 @@ impl Driver {
         let calls = self.session.calls().iter().filter(|call| {
             waits && call.runner == Runner::Session && call.state == CallState::Waiting
         });
-        let question = |call: &super::state::Call| Question {
+        let question = |call: &Call| Question {
             call: call.id.clone(),
             server: call.mcp.as_ref().map(|at| at.server.clone()),
             name: call.mcp.as_ref().map_or(&call.name, |at| &at.tool).clone(),

@@ -8,8 +8,9 @@
 
 use std::fmt::Write as _;
 
+use super::call::CallState;
 use super::context::{TOKEN_BYTES, content_tokens, cut, tokens_of};
-use super::state::{CallState, Session};
+use super::state::Session;
 use crate::event::{CompactionReason, EventBody, Summarised, text_of};
 use crate::id::EventId;
 use crate::limits::{COMPACTION_ATTEMPTS, COMPACTION_MIN_TOKENS, UNKNOWN_WINDOW};

@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use super::call::{AtServer, Call, CallState, Denial};
 use super::driver::{Driver, Performed};
-use super::state::{AtServer, Call, CallState, Denial};
 use super::{links, network, web};
 use crate::agent::{Effect, ToolName};
 use crate::event::{EventBody, Permission};

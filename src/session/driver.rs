@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::absent::Asker;
 use super::attached::{AttachedFiles, Resolver};
+use super::call::{Call, CallState};
 use super::disk::DiskSlot;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
@@ -17,7 +18,6 @@ use super::mcp::Servers;
 use super::network::Attempts;
 use super::offers::Offers;
 use super::previews::Previews;
-use super::state::{Call, CallState};
 use super::step::{self, Step};
 use super::{Definition, Session, context, fit, prompt, recover};
 use crate::agent::ToolName;

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::Definition;
+use super::call::{AtServer, Call};
 use super::driver::Driver;
 use super::offers::{self, SEARCH};
-use super::state::{AtServer, Call};
 use crate::agent::Agent;
 use crate::agent::mcp::{McpServer, Place, ServerTool};
 use crate::event::{ContentBlock, ErrorDetail, ErrorKind, EventBody, NewEvent, RetryStatus};

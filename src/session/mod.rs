@@ -22,6 +22,7 @@
 
 mod absent;
 mod attached;
+pub mod call;
 pub(crate) mod compact;
 pub mod context;
 mod definition;

@@ -1,6 +1,7 @@
 //! After a crash: the facts that make a log whole again. Pure; the loop then goes on as always.
 
-use super::state::{Call, CallState, Session};
+use super::call::{Call, CallState};
+use super::state::Session;
 use crate::agent::Effect;
 use crate::clock::Timestamp;
 use crate::event::{EventBody, Usage};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Definition;
+use super::call::{Call, CallState};
 use super::lineage::{Lineage, Rewind};
-use super::state::{Call, CallState, Session, Status};
+use super::state::{Session, Status};
 use super::step::{close_calls, idle_group};
 use crate::clock::Timestamp;
 use crate::event::{Budget, Event, EventBody, Seq, StopReason, Usage};

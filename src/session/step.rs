@@ -1,9 +1,10 @@
 //! The whole policy of the loop: given a session, what comes next. Pure.
 
 use super::Definition;
+use super::call::{Call, CallState, Runner};
 use super::compact::{self, Remedy};
 use super::notes;
-use super::state::{Call, CallState, Runner, Session, Status};
+use super::state::{Session, Status};
 use crate::agent::{Effect, OnAsk};
 use crate::clock::Timestamp;
 use crate::event::{CompactionReason, ErrorDetail, ErrorKind, EventBody, RetryStatus, StopReason};

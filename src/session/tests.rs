@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::call::CallState;
 use super::recover::{self, OUTCOME_UNKNOWN};
 use super::skills::{ShownSkill, Skills};
-use super::state::{CallState, Session, Status};
+use super::state::{Session, Status};
 use super::step::{Step, intent, next_step};
 use super::{Definition, prompt};
 use crate::agent::Agent;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::Definition;
+use super::call::{Call, CallState};
 use super::driver::Driver;
-use super::state::{Call, CallState};
 use crate::agent::ToolName;
 use crate::agent::web::{Source, UrlSources};
 use crate::environment::networking::Networking;
