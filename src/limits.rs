@@ -196,6 +196,9 @@ pub const GIT_FILE_BYTES: u64 = 64 * 1024;
 pub const MAX_PROFILE_BYTES: u64 = 256 * 1024;
 /// Time that the processes of a session have to be gone before its control group is left for the next start to sweep.
 pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
+/// How often this program's processes are moved out of a control group that is to hand out limits: one that was forked between
+/// the list and the move is found by the next look.
+pub const CGROUP_MOVES: usize = 5;
 /// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How often a command that has an idle limit is looked at for a sign of life: each look reads `/proc`.

@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::launcher;
 use super::plan::Plan;
 use super::profile::Resource;
-use crate::limits::CGROUP_REMOVAL;
+use crate::limits::{CGROUP_MOVES, CGROUP_REMOVAL};
 
 /// What a child needs to enter a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,8 +277,16 @@ pub(super) fn own_beginning() -> u64 {
 
 /// When a process began, in the kernel's ticks.
 pub(super) fn began(pid: u32) -> Option<u64> {
+    field(pid, BEGINNING)
+}
+
+/// Fields of `/proc/PID/stat` behind the name of the program.
+const PARENT: usize = 1;
+const BEGINNING: usize = 19;
+
+fn field(pid: u32, number: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.parse().ok()
 }
 
 /// Removes the groups of hosts that are gone. One that is in use cannot be removed: the kernel refuses.
@@ -305,6 +312,9 @@ fn is_stale(name: &str) -> bool {
     u32::try_from(pid).is_ok_and(|pid| began(pid) != Some(since))
 }
 
+/// The room of the host's own processes, in a group that hands out limits.
+const ROOM: &str = "casemate-host";
+
 /// Lets directories below this one have limits.
 fn delegate(base: &Path) -> io::Result<()> {
     let control = base.join("cgroup.subtree_control");
@@ -313,27 +323,60 @@ fn delegate(base: &Path) -> io::Result<()> {
     if has("memory") {
         return Ok(());
     }
-    let Err(e) = put_text(&control, "+memory +pids +cpu") else { return Ok(()) };
+    let hand_out = || put_text(&control, "+memory +pids +cpu");
+    let Err(e) = hand_out() else { return Ok(()) };
     if e.raw_os_error() != Some(libc::EBUSY) {
         return Err(e);
     }
-    // A group that hands out limits holds no processes itself: this one moves into a room of its own.
-    let room = base.join("casemate-host");
+    // A group that hands out limits holds no processes itself: those of this host move into a room of their own.
+    let room = base.join(ROOM);
     match std::fs::create_dir(&room) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    let move_to = |group: &Path| {
-        let launcher = launcher::process_id().map(u64::from);
-        let mut own = std::iter::once(0).chain(launcher);
-        own.try_for_each(|pid| put(&group.join("cgroup.procs"), pid))
-    };
-    move_to(&room)?;
-    put_text(&control, "+memory +pids +cpu").inspect_err(|_| {
+    let mut result = Err(e);
+    for _ in 0..CGROUP_MOVES {
+        move_own(base, &room)?;
+        result = hand_out();
+        // A guest may have been forked meanwhile.
+        if result.is_ok() || own_processes(base)?.is_empty() {
+            break;
+        }
+    }
+    if result.is_err() {
         // Others are in it too: back to where it was, as if nothing had been tried.
-        drop(move_to(base));
+        drop(move_own(&room, base));
         drop(std::fs::remove_dir(&room));
+    }
+    result
+}
+
+/// Moves this host's processes from one group to another.
+fn move_own(from: &Path, to: &Path) -> io::Result<()> {
+    let to = to.join("cgroup.procs");
+    own_processes(from)?.into_iter().try_for_each(|pid| match put(&to, u64::from(pid)) {
+        // It has ended.
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        moved => moved,
     })
+}
+
+/// The processes of a group that are this host's: itself, what it started, and its parent if that is the same program,
+/// as it is where a mechanism is tried in a process of its own.
+fn own_processes(group: &Path) -> io::Result<Vec<u32>> {
+    let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
+    let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+    let is_same = program("self").is_some_and(|own| program(&parent.to_string()) == Some(own));
+    let host = if is_same { parent } else { own };
+    let listed = std::fs::read_to_string(group.join("cgroup.procs"))?;
+    let all = listed.lines().filter_map(|pid| pid.parse::<u32>().ok());
+    Ok(all.filter(|&pid| descends(pid, host)).collect())
+}
+
+/// Whether a process is another one or was started by it, directly or not.
+fn descends(pid: u32, from: u32) -> bool {
+    let parent = |pid: &u32| field(*pid, PARENT)?.try_into().ok();
+    std::iter::successors(Some(pid), parent).any(|pid| pid == from)
 }
 
 /// Where groups can be made, by what is mounted and where this process is.
@@ -362,7 +405,8 @@ fn place(mounts: &str, own: &str) -> Result<Place, String> {
     }
     let unified = mounted(&|kind, _| kind == "cgroup2");
     match unified.zip(path_of(&str::is_empty)) {
-        Some((at, path)) => Ok(Place::Unified(at.join(path))),
+        // A host that has moved into its room makes groups beside it.
+        Some((at, path)) => Ok(Place::Unified(at.join(path.strip_suffix(ROOM).unwrap_or(&path)))),
         None => Err("no control groups are mounted".to_owned()),
     }
 }
@@ -381,6 +425,11 @@ mod tests {
             "0::/user.slice/a.scope",
             Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope".into())),
         );
+        check(
+            "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0",
+            "0::/user.slice/a.scope/casemate-host",
+            Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope/".into())),
+        );
         let hybrid = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n\
                       cgroup /c/blkio cgroup rw,blkio 0 0\ncgroup2 /c/unified cgroup2 rw 0 0";
         check(
@@ -393,6 +442,16 @@ mod tests {
             }),
         );
         check("proc /proc proc rw 0 0", "0::/", Err("no control groups are mounted"));
+    }
+
+    #[test]
+    fn what_a_process_started_is_told_from_what_started_it() {
+        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().expect("it starts");
+        assert!(descends(own, own) && descends(own, parent) && descends(child.id(), own));
+        assert!(!descends(parent, own) && !descends(own, child.id()));
+        child.kill().expect("it runs");
+        child.wait().expect("it is a child");
     }
 
     #[test]

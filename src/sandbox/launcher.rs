@@ -87,11 +87,6 @@ pub(super) fn fork(program: Program, start: &Start) -> io::Result<Forked> {
     Ok(Forked { process, program })
 }
 
-/// The number of the launcher's process, while there is one.
-pub(super) fn process_id() -> Option<u32> {
-    current().as_ref().map(|launcher| launcher.child.id())
-}
-
 /// Ends the launcher. What was forked from it lives on.
 pub(super) fn stop() {
     drop(current().take());
