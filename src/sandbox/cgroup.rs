@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
@@ -47,10 +48,25 @@ struct Wanted<'a> {
 /// Where this process may make groups.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// Version 2: one directory for all.
-    Unified(PathBuf),
+    /// Version 2: one directory for all, below the one where the groups are mounted.
+    Unified { base: PathBuf, mounted: PathBuf },
     /// Version 1: a directory for memory, and others for the processor and for disks if there are any.
     Split { memory: PathBuf, cpu: Option<PathBuf>, io: Option<PathBuf> },
+}
+
+impl Place {
+    /// Where else a group could be made, nearest first: in those groups above that hand out limits already. A shell and what
+    /// it started share a group that cannot; to its user, or to root, one above may belong.
+    fn above(&self) -> Vec<Self> {
+        let Self::Unified { base, mounted } = self else { return Vec::new() };
+        let above = base.ancestors().skip(1).take_while(|above| above.starts_with(mounted));
+        // Who moves a process needs to be allowed to in the group above both.
+        let is_ours =
+            |above: &&Path| access(&above.join("cgroup.procs"), AccessFlags::W_OK).is_ok();
+        let hands_out = |above: &&Path| hands_out(above, "memory").unwrap_or(false);
+        let place = |base: &Path| Self::Unified { base: base.to_owned(), mounted: mounted.clone() };
+        above.filter(is_ours).filter(hands_out).map(place).collect()
+    }
 }
 
 impl Cgroup {
@@ -82,7 +98,11 @@ impl Cgroup {
     fn make_with(wanted: &Wanted<'_>) -> Result<Self, String> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
         let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
-        let made = Self::make_at(&place(&mounts, &own)?, wanted);
+        let place = place(&mounts, &own)?;
+        let made = Self::make_at(&place, wanted).or_else(|e| {
+            let above = place.above().into_iter();
+            above.filter_map(|place| Self::make_at(&place, wanted).ok()).next().ok_or(e)
+        });
         made.map_err(|e| match e.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "control groups are not delegated to this user".to_owned()
@@ -97,16 +117,15 @@ impl Cgroup {
     fn make_at(place: &Place, wanted: &Wanted<'_>) -> io::Result<Self> {
         static SWEPT: Once = Once::new();
         let (base, version) = match place {
-            Place::Unified(base) => (base, 2),
+            Place::Unified { base, .. } => (base, 2),
             Place::Split { memory, .. } => (memory, 1),
         };
-        SWEPT.call_once(|| sweep(place));
         let name = name();
         let dir = base.join(&name);
         let Wanted { memory, cpu, processes, io } = *wanted;
         let mut made = Self { dirs: Vec::new(), events: PathBuf::new(), version, io: None };
         match place {
-            Place::Unified(base) => {
+            Place::Unified { base, .. } => {
                 delegate(base)?;
                 made.add(&dir)?;
                 put(&dir.join("memory.max"), memory)?;
@@ -141,6 +160,7 @@ impl Cgroup {
                 });
             }
         }
+        SWEPT.call_once(|| sweep(place));
         Ok(made)
     }
 
@@ -292,7 +312,7 @@ fn field(pid: u32, number: usize) -> Option<u64> {
 /// Removes the groups of hosts that are gone. One that is in use cannot be removed: the kernel refuses.
 fn sweep(place: &Place) {
     let bases: Vec<&PathBuf> = match place {
-        Place::Unified(base) => vec![base],
+        Place::Unified { base, .. } => vec![base],
         Place::Split { memory, cpu, io } => std::iter::once(memory).chain(cpu).chain(io).collect(),
     };
     for base in bases {
@@ -317,12 +337,10 @@ const ROOM: &str = "casemate-host";
 
 /// Lets directories below this one have limits.
 fn delegate(base: &Path) -> io::Result<()> {
-    let control = base.join("cgroup.subtree_control");
-    let given = std::fs::read_to_string(&control)?;
-    let has = |name: &str| given.split_whitespace().any(|given| given == name);
-    if has("memory") {
+    if hands_out(base, "memory")? {
         return Ok(());
     }
+    let control = base.join("cgroup.subtree_control");
     let hand_out = || put_text(&control, "+memory +pids +cpu");
     let Err(e) = hand_out() else { return Ok(()) };
     if e.raw_os_error() != Some(libc::EBUSY) {
@@ -349,6 +367,12 @@ fn delegate(base: &Path) -> io::Result<()> {
         drop(std::fs::remove_dir(&room));
     }
     result
+}
+
+/// Whether the groups below this one have a controller.
+fn hands_out(group: &Path, controller: &str) -> io::Result<bool> {
+    let given = std::fs::read_to_string(group.join("cgroup.subtree_control"))?;
+    Ok(given.split_whitespace().any(|given| given == controller))
 }
 
 /// Moves this host's processes from one group to another.
@@ -405,8 +429,11 @@ fn place(mounts: &str, own: &str) -> Result<Place, String> {
     }
     let unified = mounted(&|kind, _| kind == "cgroup2");
     match unified.zip(path_of(&str::is_empty)) {
-        // A host that has moved into its room makes groups beside it.
-        Some((at, path)) => Ok(Place::Unified(at.join(path.strip_suffix(ROOM).unwrap_or(&path)))),
+        Some((mounted, path)) => {
+            // A host that has moved into its room makes groups beside it.
+            let base = mounted.join(path.strip_suffix(ROOM).unwrap_or(&path));
+            Ok(Place::Unified { base, mounted })
+        }
         None => Err("no control groups are mounted".to_owned()),
     }
 }
@@ -420,16 +447,13 @@ mod tests {
         let check = |mounts: &str, own: &str, expected: Result<Place, &str>| {
             assert_eq!(place(mounts, own), expected.map_err(str::to_owned));
         };
-        check(
-            "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0",
-            "0::/user.slice/a.scope",
-            Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope".into())),
-        );
-        check(
-            "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0",
-            "0::/user.slice/a.scope/casemate-host",
-            Ok(Place::Unified("/sys/fs/cgroup/user.slice/a.scope/".into())),
-        );
+        let unified = || Place::Unified {
+            base: "/sys/fs/cgroup/user.slice/a.scope".into(),
+            mounted: "/sys/fs/cgroup".into(),
+        };
+        let mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0";
+        check(mounts, "0::/user.slice/a.scope", Ok(unified()));
+        check(mounts, "0::/user.slice/a.scope/casemate-host", Ok(unified()));
         let hybrid = "cgroup /c/memory cgroup rw,memory 0 0\ncgroup /c/cpu cgroup rw,cpu,cpuacct 0 0\n\
                       cgroup /c/blkio cgroup rw,blkio 0 0\ncgroup2 /c/unified cgroup2 rw 0 0";
         check(
