@@ -18,8 +18,19 @@ pub fn processes() -> Vec<i32> {
 pub fn is_over(limit: u64) -> bool {
     let all = processes();
     let resident: u64 = all.iter().filter_map(|pid| resident(*pid)).sum();
+    resident > limit && proportionally(&all) > limit
+}
+
+/// The memory that all processes use together, shared pages once.
+#[must_use]
+pub fn together() -> u64 {
+    proportionally(&processes())
+}
+
+fn proportionally(all: &[i32]) -> u64 {
     let alive = all.iter().filter(|pid| !is_dying(**pid));
-    resident > limit && alive.filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
+    // What hides its memory from others of its user is counted with what it shares.
+    alive.filter_map(|pid| proportional(*pid).or_else(|| resident(*pid))).sum()
 }
 
 /// Whether a process was killed and has not ended yet.

@@ -5,7 +5,7 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::processes;
 use crate::limits::{DISK_FLOOR_BYTES, WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
-use crate::sandbox::{Bounds, GuestContext, size, usage};
+use crate::sandbox::{Bounds, GuestContext, kept, size, usage};
 
 /// Shared by the thread that looks and the commands that it may end.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ struct Shared {
     places: [PathBuf; 2],
     /// The shell, or 0.
     shell: AtomicI32,
+    /// The most memory that the machine had free since the session began.
+    once_free: AtomicU64,
     call: Mutex<Call>,
     began: Condvar,
 }
@@ -48,6 +50,7 @@ impl Watch {
             bounds: context.bounds.clone(),
             places: [context.workspace.clone(), context.home.clone()],
             shell: AtomicI32::new(0),
+            once_free: AtomicU64::new(0),
             call: Mutex::default(),
             began: Condvar::new(),
         }));
@@ -154,7 +157,8 @@ impl Shared {
         if self.is_bomb() {
             return processes.map(|limit| format!("process limit {limit}"));
         }
-        if self.bounds.oom.is_none() && memory.is_some_and(usage::is_over) {
+        let has_too_much = |limit| usage::is_over(limit) || self.keeps_too_much(limit);
+        if self.bounds.oom.is_none() && memory.is_some_and(has_too_much) {
             return Some(self.memory_limit());
         }
         let (before, killed) = {
@@ -174,6 +178,13 @@ impl Shared {
             let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
             full.then(|| "the disk is almost full".to_owned())
         })
+    }
+
+    /// Whether the machine has lost more than the limit, and what no process is charged for can be why.
+    fn keeps_too_much(&self, limit: u64) -> bool {
+        let Some(now) = kept::available() else { return false };
+        let once = self.once_free.fetch_max(now, Ordering::Relaxed).max(now);
+        once - now > limit && usage::together().saturating_add(kept::most()) > limit
     }
 
     fn memory_limit(&self) -> String {
