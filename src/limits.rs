@@ -165,6 +165,9 @@ pub const PREVIEW_QUEUE: usize = 256;
 pub const DRIVER_REST: Duration = Duration::from_secs(30);
 /// Files looked at for the closing summary: a second on a large tree, and nobody waits longer for a number.
 pub const CHANGES_LOOKED_AT: usize = 50_000;
+/// Bytes of Git's lists that are read for that summary: those of a large repository together are a tenth, and a session may
+/// have written others.
+pub const CHANGES_LIST_BYTES: u64 = 256 * 1024;
 /// Largest agent file: a system prompt of its own bound, in the widest characters.
 pub const MAX_AGENT_FILE_BYTES: u64 = 1024 * 1024;
 /// Text that one `grep` gathers before it stops: what the model is shown of it is far less.

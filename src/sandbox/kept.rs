@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use super::usage::processes;
+use super::usage::{self, processes};
 
 /// Where a sandbox has directories in memory.
 const IN_MEMORY: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
@@ -23,17 +24,29 @@ const SOCKET: u64 = 2 * 212_992;
 /// What a process may keep that lets nobody look at its files.
 const HIDDEN: u64 = 1 << 40;
 
+/// What the machine once had free, as far as it was seen.
+#[derive(Debug, Default)]
+pub struct Kept(AtomicU64);
+
+impl Kept {
+    /// Whether the machine has lost more than the limit, and the session has enough to be the reason.
+    #[must_use]
+    pub fn is_over(&self, limit: u64) -> bool {
+        let Some(now) = available() else { return false };
+        let once = self.0.fetch_max(now, Ordering::Relaxed).max(now);
+        once - now > limit && usage::together().saturating_add(most()) > limit
+    }
+}
+
 /// Bytes that programs of the machine can still have.
-#[must_use]
-pub fn available() -> Option<u64> {
+fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// The most that everything of this kind can take here.
-#[must_use]
-pub fn most() -> u64 {
+fn most() -> u64 {
     directories() + segments() + sockets() + files()
 }
 
