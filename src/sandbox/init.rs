@@ -588,8 +588,9 @@ fn set_limits(plan: &Plan, counted: bool) -> Result<(), Failure> {
             Resource::Msgqueue => Rlimit::RLIMIT_MSGQUEUE,
             Resource::Sigpending => Rlimit::RLIMIT_SIGPENDING,
             Resource::Fsize => Rlimit::RLIMIT_FSIZE,
-            // Where the kernel does not count the session's memory, no process may have more than all of it.
-            Resource::Memory if !counted => Rlimit::RLIMIT_DATA,
+            // Where nobody counts the session's memory, no process may have more than all of it. Where the guest does, this
+            // would only forbid what is promised and never used: sanitizers and race detectors ask for terabytes.
+            Resource::Memory if !counted && plan.tier != Tier::Full => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
             Resource::Memory
             | Resource::Disk
@@ -600,12 +601,7 @@ fn set_limits(plan: &Plan, counted: bool) -> Result<(), Failure> {
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
-        let value = match resource {
-            // Twice what the watch allows, so that it is the watch that says so, unless a hog is too fast for it.
-            Resource::Memory => value.saturating_mul(2),
-            _ => *value,
-        };
-        let value = value.min(hard);
+        let value = (*value).min(hard);
         setrlimit(kind, value, value).map_err(|e| failed("limits", e))?;
     }
     Ok(())

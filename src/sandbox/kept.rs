@@ -34,7 +34,7 @@ impl Kept {
     pub fn is_over(&self, limit: u64) -> bool {
         let Some(now) = available() else { return false };
         let once = self.0.fetch_max(now, Ordering::Relaxed).max(now);
-        once - now > limit && usage::together().saturating_add(most()) > limit
+        once - now > limit && has_more_than(limit)
     }
 }
 
@@ -45,9 +45,15 @@ fn available() -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// The most that everything of this kind can take here.
-fn most() -> u64 {
-    directories() + segments() + sockets() + files()
+/// Whether the session can have more than that. What is quickly told is looked at first: who has thousands of files open
+/// has most likely told enough by then.
+fn has_more_than(limit: u64) -> bool {
+    let mut held = 0_u64;
+    let kinds: [fn() -> u64; 5] = [usage::together, directories, segments, sockets, files];
+    kinds.into_iter().any(|kind| {
+        held = held.saturating_add(kind());
+        held > limit
+    })
 }
 
 fn directories() -> u64 {
