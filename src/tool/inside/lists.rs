@@ -59,10 +59,15 @@ mod tests {
 
     use super::*;
 
+    fn put(path: &Path, text: &str) {
+        let mut file = std::fs::File::create_new(path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    }
+
     #[test]
     fn only_what_ends_is_read() {
         let here = tempfile::tempdir().unwrap();
-        let put = |name: &str, text: &str| std::fs::write(here.path().join(name), text).unwrap();
+        let put = |name: &str, text: &str| put(&here.path().join(name), text);
         let dir = |name: &str| {
             create_dir(here.path().join(name)).unwrap();
             here.path().join(name)
@@ -102,7 +107,7 @@ mod tests {
         };
         let put = |name: &str, text: &str| {
             create_dir_all(at(name).parent().unwrap()).unwrap();
-            std::fs::write(at(name), text).unwrap();
+            put(&at(name), text);
         };
         pipe("own/.git/info/exclude");
         assert!(!can_be_read(&at("own")));
