@@ -134,6 +134,9 @@ pub const BASH_TIMEOUT_MS: u64 = 120_000;
 pub const BASH_TIMEOUT_MAX_MS: u64 = 3_600_000;
 /// Deadline of a file tool: a grep over a large tree on a cold disk.
 pub const FILE_TOOL_TIMEOUT_MS: u64 = 60_000;
+/// Time beyond a call's own deadline in which its guest must answer, or is ended: a fork bomb is killed within ten seconds on
+/// a busy machine, a disk filler within twenty.
+pub const ANSWER_GRACE: Duration = Duration::from_secs(30);
 
 /// Characters of tool output that go to the model; a longer output is kept in a file (the protocol's bound).
 pub const TOOL_OUTPUT_CHARS: usize = 100_000;
@@ -162,10 +165,18 @@ pub const PREVIEW_QUEUE: usize = 256;
 pub const DRIVER_REST: Duration = Duration::from_secs(30);
 /// Files looked at for the closing summary: a second on a large tree, and nobody waits longer for a number.
 pub const CHANGES_LOOKED_AT: usize = 50_000;
+/// Bytes of Git's lists that are read for that summary: those of a large repository together are a tenth, and a session may
+/// have written others.
+pub const CHANGES_LIST_BYTES: u64 = 256 * 1024;
 /// Largest agent file: a system prompt of its own bound, in the widest characters.
 pub const MAX_AGENT_FILE_BYTES: u64 = 1024 * 1024;
 /// Text that one `grep` gathers before it stops: what the model is shown of it is far less.
 pub const GREP_COLLECTED_BYTES: usize = 8 * 1024 * 1024;
+/// Longest line that `grep` looks through, and largest file in which it looks for what spans lines: eight threads of it are
+/// a part of the memory that a session has.
+pub const GREP_LINE_BYTES: usize = 32 * 1024 * 1024;
+/// Largest file of ignore rules that is obeyed; what is larger or no regular file is no list that anybody wrote.
+pub const IGNORE_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Time that a shell has to come back after its command was killed, before it is replaced.
 pub const SHELL_RETURN_GRACE: Duration = Duration::from_secs(1);
 /// Most model requests per turn that a user may ask for: beyond it, the turn is a loop that nobody watches.

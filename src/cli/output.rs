@@ -3,7 +3,9 @@
 //! Both are buffered. Writing to one flushes the other, so that a terminal that shows both shows them in order.
 //! A reader that has gone (`casemate … | head`) is no error: what was meant for it is dropped.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use super::terminal;
 
 /// One of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +39,15 @@ pub struct OutputError {
 pub struct Output {
     stdout: Sink,
     stderr: Sink,
+    /// Data goes to a terminal: JSON, too, is a stranger's there.
+    seen: bool,
 }
 
 impl Output {
     /// The process's own streams.
     #[must_use]
     pub fn of_process() -> Self {
-        Self::new(io::stdout(), io::stderr())
+        Self { seen: io::stdout().is_terminal(), ..Self::new(io::stdout(), io::stderr()) }
     }
 
     /// Any two writers.
@@ -52,6 +56,7 @@ impl Output {
         Self {
             stdout: Sink::new(Stream::Stdout, stdout),
             stderr: Sink::new(Stream::Stderr, stderr),
+            seen: false,
         }
     }
 
@@ -61,7 +66,11 @@ impl Output {
     /// The system's, but not that nobody reads.
     pub fn data(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), OutputError> {
         self.stderr.flush()?;
-        self.stdout.write(bytes.as_ref())
+        let bytes = bytes.as_ref();
+        match std::str::from_utf8(bytes) {
+            Ok(text) if self.seen => self.stdout.write(terminal::escape(text).as_bytes()),
+            _ => self.stdout.write(bytes),
+        }
     }
 
     /// Writes talk to standard error.

@@ -134,6 +134,27 @@ pub fn neutralise(text: &str) -> Cow<'_, str> {
     if clean == text { Cow::Borrowed(text) } else { Cow::Owned(clean) }
 }
 
+/// JSON, or text that is neutral already, with all that could steer a terminal or hide from a reader written as JSON escapes
+/// it: JSON itself escapes only the oldest controls.
+#[must_use]
+pub fn escape(json: &str) -> Cow<'_, str> {
+    let escaped = |c| c >= '\x7f' && matches!(danger(c), Danger::Picture(_) | Danger::Hidden);
+    if !json.chars().any(escaped) {
+        return Cow::Borrowed(json);
+    }
+    let mut clean = String::with_capacity(json.len());
+    for c in json.chars() {
+        if escaped(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                clean.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
 /// [`neutralise`] for text that comes in pieces: any split gives the same whole.
 #[derive(Debug, Clone, Default)]
 pub struct Neutraliser {
@@ -353,6 +374,14 @@ mod tests {
             let clean = neutralise(&text);
             prop_assert!(!clean.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
             prop_assert_eq!(neutralise(&clean), clean.as_ref(), "neutral text is left alone");
+        }
+
+        #[test]
+        fn escaped_json_means_the_same_and_steers_nothing(text in "(\\PC|[\u{7f}\u{9b}\u{202e}\u{e0041}\u{1b}])*") {
+            let json = serde_json::to_string(&text).unwrap();
+            let clean = escape(&json);
+            prop_assert_eq!(serde_json::from_str::<String>(&clean).unwrap(), text);
+            prop_assert!(!clean.chars().any(|c| c.is_control() || danger(c) == Danger::Hidden));
         }
 
         #[test]

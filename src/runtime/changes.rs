@@ -1,14 +1,19 @@
 //! Which files of a workspace changed: for the closing summary, by looking, so that what bash did counts too.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use ignore::WalkBuilder;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::{Match, WalkBuilder};
 
+use super::instructions::repository_root;
 use crate::clock::Timestamp;
 use crate::environment::{Environment, WorkspaceMode};
-use crate::limits::CHANGES_LOOKED_AT;
+use crate::limits::{CHANGES_LIST_BYTES, CHANGES_LOOKED_AT};
 use crate::sandbox;
 
 /// What changed in a workspace, as paths seen from there, in order.
@@ -51,13 +56,15 @@ pub(super) fn changed_since(environment: &Environment, since: Timestamp) -> Chan
 }
 
 /// The files below `workspace` that were changed at or after `since`, as seen from there, in order. Files that Git
-/// ignores do not count, nor do removed ones. Looks at no content and follows no link; gives up after a bound, so a very
-/// large tree may have more.
+/// ignores do not count, nor do removed ones. Looks at no content but Git's lists and follows no link; gives up after a
+/// bound, so a very large tree may have more.
 fn files_changed(workspace: &Path, since: Timestamp) -> Vec<String> {
     let millis = u64::try_from(since.as_millisecond()).unwrap_or(0);
     let since = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     let mut walk = WalkBuilder::new(workspace);
-    walk.hidden(false).require_git(false).filter_entry(|entry| entry.file_name() != ".git");
+    let lists = Lists::below(repository_root(workspace));
+    walk.standard_filters(false)
+        .filter_entry(move |entry| entry.file_name() != ".git" && !lists.ignore(entry));
     let entries = walk.build().take(CHANGES_LOOKED_AT).filter_map(Result::ok);
     let changed = entries.filter(|entry| {
         let facts = entry.metadata().ok().filter(std::fs::Metadata::is_file);
@@ -70,4 +77,70 @@ fn files_changed(workspace: &Path, since: Timestamp) -> Vec<String> {
     let mut names: Vec<_> = changed.map(below).collect();
     names.sort();
     names
+}
+
+/// Git's lists of ignored files, read as what they are: a stranger's files. The walk's own way to read them would wait for
+/// a pipe of such a name, and read a link to a device for ever.
+struct Lists {
+    top: PathBuf,
+    read: Mutex<Known>,
+}
+
+struct Known {
+    lists: HashMap<PathBuf, Gitignore>,
+    /// Bytes that may still be read.
+    room: u64,
+}
+
+impl Lists {
+    fn below(top: PathBuf) -> Self {
+        let known = Known { lists: HashMap::new(), room: CHANGES_LIST_BYTES };
+        Self { top, read: Mutex::new(known) }
+    }
+
+    /// Whether the nearest list that names an entry ignores it.
+    fn ignore(&self, entry: &ignore::DirEntry) -> bool {
+        let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
+        let mut known = self.read.lock().expect("nothing panics under this lock");
+        let above = entry.path().ancestors().skip(1).take_while(|dir| dir.starts_with(&self.top));
+        for dir in above {
+            match known.of(dir).matched(entry.path(), is_dir) {
+                Match::None => {}
+                Match::Ignore(_) => return true,
+                Match::Whitelist(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+impl Known {
+    fn of(&mut self, dir: &Path) -> &Gitignore {
+        let Self { lists, room } = self;
+        lists.entry(dir.to_owned()).or_insert_with(|| {
+            let mut list = GitignoreBuilder::new(dir);
+            // The last line that names an entry counts.
+            for name in [".git/info/exclude", ".gitignore", ".ignore"] {
+                let text = read(&dir.join(name), *room).unwrap_or_default();
+                *room -= text.len() as u64;
+                for line in String::from_utf8_lossy(&text).lines() {
+                    // A line that is no pattern names nothing.
+                    drop(list.add_line(None, line));
+                }
+            }
+            list.build().unwrap_or_else(|_| Gitignore::empty())
+        })
+    }
+}
+
+/// The bytes of a regular file that has no more than `most`.
+fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path).ok()?;
+    let facts = file.metadata().ok()?;
+    let mut bytes = Vec::new();
+    let whole = facts.is_file() && facts.len() <= most;
+    whole.then(|| file.take(most).read_to_end(&mut bytes)).and_then(Result::ok)?;
+    Some(bytes)
 }

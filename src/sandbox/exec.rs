@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -12,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::init::{Bounds, GuestContext};
+use super::kept::Kept;
 use super::show::size;
 use super::wire::{self, FromGuest};
 use super::{sys, usage};
@@ -52,7 +54,7 @@ fn command(
     };
     forked()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
-    let mut passed = None;
+    let (mut passed, mut looked, watch) = (None, Instant::now(), Watch::begin(context));
     let mut errors = File::from(streams.pop().expect("there are three"));
     drop(streams);
     loop {
@@ -63,8 +65,13 @@ fn command(
             }
             return Ok(code);
         }
-        if !wait(socket, &signals)? {
-            passed = end_excess(&context.bounds).or(passed);
+        let signalled = wait(socket, &signals)?;
+        // Also where processes end faster than that.
+        if looked.elapsed() >= WATCH_INTERVAL {
+            passed = watch.end_excess().or(passed);
+            looked = Instant::now();
+        }
+        if !signalled {
             continue;
         }
         match signals.read_signal()?.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
@@ -97,18 +104,42 @@ fn wait(socket: &UnixStream, signals: &SignalFd) -> io::Result<bool> {
     if gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(ready > 0) }
 }
 
-/// Ends everything if it uses more than it may; the limit. To the first process of a namespace, everything is everybody
-/// else.
-fn end_excess(bounds: &Bounds) -> Option<String> {
-    let limit = if bounds.processes.is_some_and(|most| usage::processes().len() as u64 > most / 2) {
-        format!("process limit {}", bounds.processes?)
-    } else if bounds.memory.is_some_and(usage::is_over) {
-        format!("memory limit {}", size(bounds.memory?))
-    } else {
-        return None;
-    };
-    // It may have ended by itself just now.
-    kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok().then_some(limit)
+/// What the command uses, and what was free when it began.
+struct Watch<'a> {
+    context: &'a GuestContext,
+    kept: Kept,
+    free: Option<[u64; 2]>,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(context: &'a GuestContext) -> Self {
+        let watch = Self { context, kept: Kept::default(), free: None };
+        Self { free: watch.free(), ..watch }
+    }
+
+    fn free(&self) -> Option<[u64; 2]> {
+        // The home is in memory here, and has a bound of its own.
+        usage::free([&self.context.workspace; 2].map(PathBuf::as_path))
+    }
+
+    /// Ends everything if it uses more than it may; the limit. To the first process of a namespace, everything is
+    /// everybody else.
+    fn end_excess(&self) -> Option<String> {
+        let limit = self.limit_passed()?;
+        // It may have ended by itself just now.
+        kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok().then_some(limit)
+    }
+
+    fn limit_passed(&self) -> Option<String> {
+        let Bounds { memory, processes, disk, .. } = &self.context.bounds;
+        if processes.is_some_and(|most| usage::processes().len() as u64 > most / 2) {
+            return Some(format!("process limit {}", (*processes)?));
+        }
+        if memory.is_some_and(|limit| usage::is_over(limit) || self.kept.is_over(limit)) {
+            return Some(format!("memory limit {}", size((*memory)?)));
+        }
+        usage::disk_limit_passed(self.free?, self.free()?, *disk)
+    }
 }
 
 /// Takes in whatever ended; the command's own code if it was among it.

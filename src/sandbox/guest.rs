@@ -73,7 +73,7 @@ pub enum GuestError {
     /// The guest said what it must not.
     #[error("the sandbox broke its protocol: {0}")]
     Protocol(String),
-    /// The guest did not end a cancelled call in time and was ended.
+    /// The guest did not end a cancelled or late call in time and was ended.
     #[error("the sandbox did not end the call and was ended")]
     Stuck,
     /// The call is larger than a frame.
@@ -295,8 +295,8 @@ impl Guest {
             || self.calls.lock().expect("nothing panics under this lock").is_err()
     }
 
-    /// Runs a tool in the sandbox. Any number of calls may be under way at once. A call that is cancelled still has its
-    /// answer, or ends the guest.
+    /// Runs a tool in the sandbox. Any number of calls may be under way at once. A call that is cancelled or late still has
+    /// its answer, or ends the guest.
     ///
     /// # Errors
     /// If the guest is gone or misbehaves; it is dead then.
@@ -306,6 +306,7 @@ impl Guest {
         cancel: &CancellationToken,
     ) -> Result<ToolReply, GuestError> {
         let (id, mut answer) = self.expect()?;
+        let patience = call.patience();
         let frame = wire::encode(&ToGuest::Call { id, call }).map_err(|_| GuestError::TooLarge);
         if let Err(error) = match frame {
             Ok(frame) => self.send(&frame).await,
@@ -317,6 +318,8 @@ impl Guest {
         tokio::select! {
             answer = &mut answer => return answer.unwrap_or(Err(GuestError::Gone)),
             () = cancel.cancelled() => {}
+            // The guest ends late calls itself, unless what it runs keeps it from doing anything.
+            () = tokio::time::sleep(patience) => {}
         }
         let frame = wire::encode(&ToGuest::Cancel { id }).expect("a cancel frame is small");
         self.send(&frame).await?;
@@ -324,6 +327,7 @@ impl Guest {
             Ok(answer) => answer.unwrap_or(Err(GuestError::Gone)),
             Err(_) => {
                 bury(&self.calls, &GuestError::Stuck);
+                self.process.kill();
                 Err(GuestError::Stuck)
             }
         }

@@ -127,12 +127,18 @@ pub fn spawn_in_background(mut command: Command) -> io::Result<Child> {
     // The priority is the thread's, and what it starts has it too.
     let start = move || {
         sys::be_patient(BACKGROUND);
-        command.spawn()
+        let child = command.spawn()?;
+        // Where memory ends, the kernel is to take what a tool has started, and not the guest that can tell of it. If this
+        // cannot be said, it takes the larger of them.
+        drop(put(&format!("/proc/{}/oom_score_adj", child.id()), MORE_LIKELY_KILLED));
+        Ok(child)
     };
     let thread = std::thread::Builder::new().name("spawn".to_owned()).spawn(start)?;
     thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
 }
 
+/// By how much of all memory, in thousandths, a program seems larger to the kernel than it is.
+const MORE_LIKELY_KILLED: &str = "500";
 /// Steps by which programs are more patient than the guest.
 const BACKGROUND: i32 = 5;
 
@@ -582,8 +588,9 @@ fn set_limits(plan: &Plan, counted: bool) -> Result<(), Failure> {
             Resource::Msgqueue => Rlimit::RLIMIT_MSGQUEUE,
             Resource::Sigpending => Rlimit::RLIMIT_SIGPENDING,
             Resource::Fsize => Rlimit::RLIMIT_FSIZE,
-            // Where the kernel does not count the session's memory, no process may have more than all of it.
-            Resource::Memory if !counted => Rlimit::RLIMIT_DATA,
+            // Where nobody counts the session's memory, no process may have more than all of it. Where the guest does, this
+            // would only forbid what is promised and never used: sanitizers and race detectors ask for terabytes.
+            Resource::Memory if !counted && plan.tier != Tier::Full => Rlimit::RLIMIT_DATA,
             // Of the session or of one command, which no limit of a process can say.
             Resource::Memory
             | Resource::Disk
@@ -594,12 +601,7 @@ fn set_limits(plan: &Plan, counted: bool) -> Result<(), Failure> {
         };
         // A limit that is tighter already stays.
         let (_, hard) = nix::sys::resource::getrlimit(kind).map_err(|e| failed("limits", e))?;
-        let value = match resource {
-            // Twice what the watch allows, so that it is the watch that says so, unless a hog is too fast for it.
-            Resource::Memory => value.saturating_mul(2),
-            _ => *value,
-        };
-        let value = value.min(hard);
+        let value = (*value).min(hard);
         setrlimit(kind, value, value).map_err(|e| failed("limits", e))?;
     }
     Ok(())

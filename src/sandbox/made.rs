@@ -48,15 +48,17 @@ pub fn look(environment: &Environment, held: &[Held]) -> Result<Vec<Made>, PlanE
         let mut protects = profile.protect.iter();
         protects.any(|one| one.path == pattern && one.access == Protection::ReadOnly)
     };
-    let links = found.links.into_iter();
-    let all = found.held.into_iter().map(|held| (held.path, held.pattern)).chain(links);
+    let links = found.links.into_iter().map(|(path, pattern)| (path, pattern, None));
+    let all =
+        found.held.into_iter().map(|held| (held.path, held.pattern, held.within)).chain(links);
     let mut made: Vec<_> = all
         // Neither the directories above, nor what a link of the name leads to.
-        .filter(|(path, pattern)| {
+        .filter(|(path, pattern, _)| {
             (outside(path) || protect::ends_with(path, pattern)) && obeyed(pattern)
         })
-        .filter(|(path, _)| !held.iter().any(|held| held.path == *path))
-        .map(|(path, pattern)| {
+        // In another directory of the same name it is another thing.
+        .filter(|(path, _, within)| !held.iter().any(|h| h.path == *path && h.within == *within))
+        .map(|(path, pattern, _)| {
             let set_aside = unwanted(&path, &pattern, held)
                 .then(|| set_aside(environment, repository.as_deref(), &path));
             Made { set_aside: set_aside.and_then(Result::ok), path }

@@ -14,6 +14,7 @@ mod fds;
 mod guest;
 mod host;
 pub mod init;
+pub mod kept;
 mod landlock;
 mod launcher;
 pub mod made;

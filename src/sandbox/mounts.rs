@@ -322,7 +322,9 @@ fn place(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
             Item::Memory(path, mib) => {
                 make_spot(&spot, &PathKind::Directory).map_err(stage)?;
                 let mode = if path.starts_with("/home") { "0700" } else { "1777" };
-                let options = format!("size={mib}m,nr_inodes=512k,mode={mode}");
+                // Each is a kilobyte of the kernel's; a tree of packages belongs where the room is.
+                let entries = if mib < 1024 { "64k" } else { "512k" };
+                let options = format!("size={mib}m,nr_inodes={entries},mode={mode}");
                 let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
                 flags.set(MsFlags::MS_NOEXEC, path.starts_with("/dev"));
                 memory(&spot, &options, flags)?;

@@ -706,6 +706,7 @@ pub(super) mod tests {
             path: "/w/.env".into(),
             hold: Hold::Hide(crate::sandbox::profile::Kind::File),
             pattern: ".env".to_owned(),
+            within: None,
         };
         let check = |found: Found, tier: Tier, expected: Option<&str>| {
             let mut environment = Environment::new("/w".into());

@@ -187,6 +187,10 @@ pub enum Rule {
     Personality,
     /// `shmget` of a gibibyte or more.
     LargeSharedMemory,
+    /// Limits and priorities of other processes than the caller, the guest's above all.
+    OtherProcesses,
+    /// `socket` of a protocol that few programs know.
+    SocketProtocols,
 }
 
 /// A resource limit, soft and hard.

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,10 @@ pub struct Held {
     pub hold: Hold,
     /// The pattern of the profile that it is held for.
     pub pattern: String,
+    /// The inode of the directory that it was in when this was found, where that is part of what is held: a directory above
+    /// can be moved away with what is held in it, and another put into its place.
+    #[serde(skip)]
+    pub within: Option<u64>,
 }
 
 /// What a walk found.
@@ -153,11 +158,13 @@ impl Walk<'_> {
     }
 
     fn hold(&mut self, path: &Path, kind: std::fs::FileType, protect: &Protect) {
-        let target = self.target;
+        let (target, source) = (self.target, self.source);
+        let within = |path: &Path| Some(source.join(path.parent()?).metadata().ok()?.ino());
         let held = |path: &Path, hold| Held {
             path: target.join(path),
             hold,
             pattern: protect.path.clone(),
+            within: within(path),
         };
         if kind.is_symlink() {
             return self.hold_link(path, protect);
@@ -184,6 +191,7 @@ impl Walk<'_> {
                 path: link,
                 hold: Hold::Hide(Kind::File),
                 pattern,
+                within: None,
             });
         };
         let to = self.target.join(below);
@@ -197,9 +205,10 @@ impl Walk<'_> {
             }
             Protection::ReadOnly => (Hold::FreezeLink(to.clone()), Hold::Freeze),
         };
-        self.found.held.push(Held { path: link, hold: cover, pattern: pattern.clone() });
+        let within = None;
+        self.found.held.push(Held { path: link, hold: cover, pattern: pattern.clone(), within });
         if !below.as_os_str().is_empty() {
-            self.found.held.push(Held { path: to, hold, pattern });
+            self.found.held.push(Held { path: to, hold, pattern, within });
         }
     }
 }

@@ -84,6 +84,14 @@ impl Process {
 }
 
 impl Process {
+    /// Kills what runs in it; its end comes later.
+    pub(super) fn kill(&self) {
+        if let Some(Outer::Forked(process)) = &self.outer {
+            // It may have ended already.
+            drop(sys::kill_process(process.as_fd()));
+        }
+    }
+
     /// Ends the sandbox and waits until it is gone.
     pub(super) fn end_now(mut self) -> io::Result<()> {
         let Some(mut outer) = self.outer.take() else { return Ok(()) };

@@ -5,6 +5,7 @@
 //! the host is held as in any repository.
 
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::protect::{Found, Held, Hold};
@@ -67,7 +68,7 @@ impl Repository {
             let below = path.strip_prefix(&self.directory).unwrap_or(&path);
             let seen = Path::new(".git").join(below);
             if !allowed.iter().any(|allowed| seen.starts_with(allowed)) {
-                found.held.push(Held { path, hold, pattern: pattern.to_owned() });
+                found.held.push(Held { path, hold, pattern: pattern.to_owned(), within: None });
             }
         };
         hold(self.directory.clone(), Hold::Pin, PART);
@@ -106,11 +107,13 @@ fn is_real_directory(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|facts| facts.is_dir())
 }
 
-/// The text of a plain file, if it is as short as git's own are.
+/// The text of a plain file, if it is as short as git's own are. What becomes a pipe just now is not waited for.
 fn small_file(path: &Path) -> Option<String> {
-    path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path).ok()?;
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     let mut text = String::new();
-    let file = std::fs::File::open(path).ok()?;
     file.take(GIT_FILE_BYTES).read_to_string(&mut text).ok()?;
     (text.len() as u64 != GIT_FILE_BYTES).then_some(text)
 }

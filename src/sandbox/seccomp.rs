@@ -256,12 +256,39 @@ fn add_rule(rules: &mut Rules, rule: Rule) -> Result<(), String> {
                     deny(rules, call, vec![(argument, op, u64::from(kind))])?;
                 }
             }
-            Ok(())
+            // What a rename can leave behind is a device too.
+            deny_mask(rules, "renameat2", 4, libc::RENAME_WHITEOUT)
         }
         Rule::Leases => {
             deny(rules, "fcntl", vec![(1, SeccompCmpOp::Eq, unsigned(libc::F_SETLEASE))])
         }
+        Rule::OtherProcesses => no_hold_on_others(rules),
+        Rule::SocketProtocols => {
+            let protocols = PROTOCOLS.map(|known| (2, SeccompCmpOp::Ne, known));
+            deny(rules, "socket", protocols.into())
+        }
     }
+}
+
+/// Of sockets: none given, ICMP, TCP, UDP, ICMP of version 6, raw, and TCP by several ways, which Go asks for first.
+const PROTOCOLS: [u64; 7] = [0, 1, 6, 17, 58, 255, 262];
+
+/// The guest has the same user as what it starts, and to the kernel that is enough for its limits and its turn on a
+/// processor. A process means itself by 0; some name a thread of theirs to choose its processor, which harms nobody.
+fn no_hold_on_others(rules: &mut Rules) -> Result<(), String> {
+    const OF_A_USER: u64 = 2;
+    if let Some(number) = call_number("prlimit64")? {
+        let another = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0);
+        let sets = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+        let both = another.and_then(|another| SeccompRule::new(vec![another, sets?]));
+        rules.entry(number).or_default().push(both.map_err(|e| format!("prlimit64: {e}"))?);
+    }
+    for call in ["sched_setscheduler", "sched_setparam", "sched_setattr"] {
+        deny(rules, call, vec![(0, SeccompCmpOp::Ne, 0)])?;
+    }
+    deny(rules, "sched_setaffinity", vec![(0, SeccompCmpOp::Eq, 1)])?;
+    deny(rules, "setpriority", vec![(0, SeccompCmpOp::Eq, OF_A_USER)])?;
+    deny(rules, "setpriority", vec![(1, SeccompCmpOp::Ne, 0)])
 }
 
 fn no_namespaces(rules: &mut Rules) -> Result<(), String> {
@@ -456,11 +483,23 @@ const CALLS: Calls = calls![
     mkdirat = SYS_mkdirat,
     mknodat = SYS_mknodat,
     fcntl = SYS_fcntl,
+    prlimit64 = SYS_prlimit64,
+    renameat2 = SYS_renameat2,
+    sched_setaffinity = SYS_sched_setaffinity,
+    sched_setattr = SYS_sched_setattr,
+    sched_setparam = SYS_sched_setparam,
+    sched_setscheduler = SYS_sched_setscheduler,
+    setpriority = SYS_setpriority,
 ];
 
 /// Calls that are younger than the library's tables; every architecture has them under these numbers.
-const YOUNG_CALLS: Calls =
-    &[("statmount", Some(457)), ("listmount", Some(458)), ("open_tree_attr", Some(467))];
+const YOUNG_CALLS: Calls = &[
+    ("statmount", Some(457)),
+    ("listmount", Some(458)),
+    ("open_tree_attr", Some(467)),
+    ("file_setattr", Some(469)),
+    ("listns", Some(470)),
+];
 
 /// Those that only x86-64 has; elsewhere they need no rule.
 #[cfg(target_arch = "x86_64")]

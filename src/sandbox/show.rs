@@ -354,6 +354,7 @@ mod tests {
             path: path.into(),
             hold,
             pattern: pattern.to_owned(),
+            within: None,
         };
         let all = vec![
             held("/home/u/project/.env", Hold::Hide(Kind::File), ".env"),

@@ -3,6 +3,12 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+
+use super::show::size;
+use crate::limits::DISK_FLOOR_BYTES;
 
 /// Every process that can be seen.
 #[must_use]
@@ -18,8 +24,19 @@ pub fn processes() -> Vec<i32> {
 pub fn is_over(limit: u64) -> bool {
     let all = processes();
     let resident: u64 = all.iter().filter_map(|pid| resident(*pid)).sum();
+    resident > limit && proportionally(&all) > limit
+}
+
+/// The memory that all processes use together, shared pages once.
+#[must_use]
+pub fn together() -> u64 {
+    proportionally(&processes())
+}
+
+fn proportionally(all: &[i32]) -> u64 {
     let alive = all.iter().filter(|pid| !is_dying(**pid));
-    resident > limit && alive.filter_map(|pid| proportional(*pid)).sum::<u64>() > limit
+    // What hides its memory from others of its user is counted with what it shares.
+    alive.filter_map(|pid| proportional(*pid).or_else(|| resident(*pid))).sum()
 }
 
 /// Whether a process was killed and has not ended yet.
@@ -48,6 +65,30 @@ fn proportional(pid: i32) -> Option<u64> {
     File::open(format!("/proc/{pid}/smaps_rollup")).ok()?.read_to_string(&mut text).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// Free bytes of the disk that each place is on.
+#[must_use]
+pub fn free(places: [&Path; 2]) -> Option<[u64; 2]> {
+    let free = |place| {
+        let facts = statvfs(place).ok()?;
+        Some(facts.blocks_available() * facts.fragment_size())
+    };
+    let [one, other] = places;
+    Some([free(one)?, free(other)?])
+}
+
+/// The limit that a command has passed which left this much of each disk.
+#[must_use]
+pub fn disk_limit_passed(before: [u64; 2], now: [u64; 2], limit: Option<u64>) -> Option<String> {
+    let disks = before.into_iter().zip(now);
+    disks.map(|(before, now)| (before.saturating_sub(now), now)).find_map(|(filled, now)| {
+        if let Some(limit) = limit.filter(|limit| filled > *limit) {
+            return Some(format!("disk limit {}", size(limit)));
+        }
+        let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
+        full.then(|| "the disk is almost full".to_owned())
+    })
 }
 
 /// Processor time of a process of the host and all that came from it, in ticks: a hundredth of a second each.

@@ -4,13 +4,17 @@
 //! [`crate::limits::MAX_FRAME_BYTES`] and unknown fields are refused: to the host, the guest is a stranger.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::agent::ToolName;
 use crate::event::ContentBlock;
-use crate::limits::MAX_FRAME_BYTES;
+use crate::limits::{
+    ANSWER_GRACE, BASH_TIMEOUT_MAX_MS, BASH_TIMEOUT_MS, FILE_TOOL_TIMEOUT_MS, MAX_FRAME_BYTES,
+};
 
 /// Spoken by both sides; a guest of another version is refused.
 pub const VERSION: u32 = 2;
@@ -26,6 +30,28 @@ pub struct ToolCall {
     pub name: String,
     /// The model's arguments, unchecked.
     pub input: Map<String, Value>,
+}
+
+impl ToolCall {
+    /// How long its answer is waited for: its own deadline, and what the guest may need to end what it has started.
+    pub(super) fn patience(&self) -> Duration {
+        let own = match ToolName::parse(&self.name) {
+            Some(ToolName::Bash) => self.input.get("timeout_ms").map_or(BASH_TIMEOUT_MS, asked),
+            _ => FILE_TOOL_TIMEOUT_MS,
+        };
+        Duration::from_millis(own) + ANSWER_GRACE
+    }
+}
+
+/// The deadline that a command asks for, in any of the ways in which models write numbers.
+fn asked(value: &Value) -> u64 {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match text.trim().parse::<f64>() {
+        Ok(0.0) => BASH_TIMEOUT_MS,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+        Ok(ms) => (ms as u64).min(BASH_TIMEOUT_MAX_MS),
+        Err(_) => BASH_TIMEOUT_MAX_MS,
+    }
 }
 
 /// A call of the host's own, which no model can make: keeps a `text` that is too long for the model in a file, and answers

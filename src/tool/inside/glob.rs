@@ -1,7 +1,8 @@
 //! `glob`: paths by pattern, newest first. Hidden files count; `.git` does not, and what Git ignores only if asked for.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -9,7 +10,7 @@ use ignore::{DirEntry, WalkBuilder, WalkState};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Leash, Refusal, input, resolve};
+use super::{Leash, Refusal, input, lists, resolve};
 use crate::limits::GLOB_RESULTS;
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::ToolReply;
@@ -33,7 +34,8 @@ pub(super) fn run(
     let root = root(context, path.as_deref())?;
     let found = Mutex::new(Vec::new());
     let problem = Mutex::new(None);
-    walker(&root, include_ignored).build_parallel().run(|| {
+    let left_out = LeftOut::default();
+    walker(&root, include_ignored, &left_out).build_parallel().run(|| {
         Box::new(|entry| {
             if let Err(stop) = leash.check() {
                 *problem.lock().expect("nothing panics under this lock") = Some(stop);
@@ -49,7 +51,7 @@ pub(super) fn run(
         return Err(stop);
     }
     let found = found.into_inner().expect("nothing panics under this lock");
-    Ok(ToolReply::text(listing(found)))
+    Ok(ToolReply::text(left_out.told(listing(found))))
 }
 
 fn matching(entry: &DirEntry, root: &Path, matcher: &GlobMatcher) -> Option<(SystemTime, PathBuf)> {
@@ -105,9 +107,43 @@ pub(super) fn root(context: &GuestContext, path: Option<&str>) -> Result<PathBuf
     }
 }
 
-/// Walks the way both search tools do: follows no links, leaves `.git` out, honours Git's ignore files unless told not to.
-pub(super) fn walker(root: &Path, include_ignored: bool) -> WalkBuilder {
+/// The directories that a walk did not look into, because their lists of ignored files cannot be read.
+#[derive(Clone, Default)]
+pub(super) struct LeftOut(Arc<AtomicUsize>);
+
+impl LeftOut {
+    /// Whether a walk goes on with this entry.
+    pub(super) fn lets(&self, entry: &DirEntry, include_ignored: bool) -> bool {
+        if entry.file_name() == ".git" {
+            return false;
+        }
+        let enters = entry.file_type().is_some_and(|kind| kind.is_dir());
+        if include_ignored || !enters || lists::can_be_read(entry.path()) {
+            return true;
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    /// What a walk found, and that it did not look everywhere.
+    pub(super) fn told(&self, found: String) -> String {
+        match self.0.load(Ordering::Relaxed) {
+            0 => found,
+            count => format!(
+                "{found}\n[{count} directories were left out: their .gitignore or the like is no regular file of a usual \
+                 size; include_ignored looks there too]"
+            ),
+        }
+    }
+}
+
+/// Walks the way both search tools do: follows no links, leaves `.git` out, honours Git's ignore files unless told not to,
+/// or unless those of the root cannot be read.
+pub(super) fn walker(root: &Path, include_ignored: bool, left_out: &LeftOut) -> WalkBuilder {
     let mut walker = WalkBuilder::new(root);
+    let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let include_ignored = include_ignored || !real.ancestors().all(lists::can_be_read);
+    let left_out = left_out.clone();
     walker
         .hidden(false)
         .require_git(false)
@@ -117,6 +153,6 @@ pub(super) fn walker(root: &Path, include_ignored: bool) -> WalkBuilder {
         .git_global(false)
         .parents(!include_ignored)
         .threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(8)))
-        .filter_entry(|entry| entry.file_name() != ".git");
+        .filter_entry(move |entry| left_out.lets(entry, include_ignored));
     walker
 }

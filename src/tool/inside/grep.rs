@@ -1,6 +1,8 @@
 //! `grep`: lines by regular expression, in the engine and the manner of ripgrep.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -15,8 +17,9 @@ use ignore::{WalkBuilder, WalkState};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Leash, Refusal, glob, input, output};
-use crate::limits::{GREP_COLLECTED_BYTES, MAX_LINE_CHARS};
+use super::glob::{self, LeftOut};
+use super::{Leash, Refusal, files, input, output};
+use crate::limits::{GREP_COLLECTED_BYTES, GREP_LINE_BYTES, MAX_LINE_CHARS};
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::ToolReply;
 
@@ -65,8 +68,9 @@ pub(super) fn run(
     let input: Input = input::parse("grep", given)?;
     let matcher = matcher(&input)?;
     let root = glob::root(context, input.path.as_deref())?;
-    let found = search(&walker(&input, &root)?, &input, &matcher, leash)?;
-    let text = report(&found, &input, &root);
+    let left_out = LeftOut::default();
+    let found = search(&walker(&input, &root, &left_out)?, &input, &matcher, leash)?;
+    let text = left_out.told(report(&found, &input, &root));
     Ok(ToolReply::text(output::bounded(text, &context.spool)))
 }
 
@@ -87,8 +91,8 @@ fn matcher(input: &Input) -> Result<RegexMatcher, Refusal> {
     Ok(matcher)
 }
 
-fn walker(input: &Input, root: &Path) -> Result<WalkBuilder, Refusal> {
-    let mut walker = glob::walker(root, input.include_ignored);
+fn walker(input: &Input, root: &Path, left_out: &LeftOut) -> Result<WalkBuilder, Refusal> {
+    let mut walker = glob::walker(root, input.include_ignored, left_out);
     if let Some(name) = &input.r#type {
         let mut types = TypesBuilder::new();
         types.add_defaults();
@@ -104,11 +108,13 @@ fn walker(input: &Input, root: &Path) -> Result<WalkBuilder, Refusal> {
         let glob = glob
             .map_err(|e| format!("`{pattern}` is not a glob pattern: {}.", e.kind()))?
             .compile_matcher();
-        let root = root.to_owned();
+        let (root, left_out, include_ignored) =
+            (root.to_owned(), left_out.clone(), input.include_ignored);
         walker.filter_entry(move |entry| {
             let below = entry.path().strip_prefix(&root).unwrap_or(entry.path());
             let directory = entry.file_type().is_some_and(|kind| kind.is_dir());
-            entry.file_name() != ".git" && (directory || entry.depth() == 0 || glob.is_match(below))
+            let wanted = directory || entry.depth() == 0 || glob.is_match(below);
+            wanted && left_out.lets(entry, include_ignored)
         });
     }
     Ok(walker)
@@ -143,8 +149,16 @@ fn search(
             }
             let mut sink = Lines::new(entry.into_path(), input.output_mode);
             // A file that cannot be read is passed over, as ripgrep does.
-            let path = sink.found.path.clone();
-            if searcher.search_path(matcher, path, &mut sink).is_ok() && sink.found.matches > 0 {
+            // Nor is one waited for that has become a pipe since it was seen.
+            let Ok((file, _)) = files::open(&sink.found.path) else { return WalkState::Continue };
+            let searched = searcher.search_reader(matcher, Leashed(file, leash), &mut sink);
+            if searched.is_err()
+                && let Err(stop) = leash.check()
+            {
+                *problem.lock().expect("nothing panics under this lock") = Some(stop);
+                return WalkState::Quit;
+            }
+            if searched.is_ok() && sink.found.matches > 0 {
                 let mut all = found.lock().expect("nothing panics under this lock");
                 all.1 += sink.found.lines.len();
                 all.0.push(sink.found);
@@ -163,6 +177,16 @@ fn search(
     Ok(found)
 }
 
+/// A file that ends when its call must.
+struct Leashed<'a>(File, &'a Leash);
+
+impl Read for Leashed<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.1.check().map_err(io::Error::other)?;
+        self.0.read(into)
+    }
+}
+
 fn searcher(input: &Input) -> Searcher {
     let around = input.context.unwrap_or(0);
     let (before, after) = match input.output_mode {
@@ -173,6 +197,7 @@ fn searcher(input: &Input) -> Searcher {
         .binary_detection(BinaryDetection::quit(0))
         .line_number(true)
         .multi_line(input.multiline)
+        .heap_limit(Some(GREP_LINE_BYTES))
         .before_context(before.min(MOST_CONTEXT))
         .after_context(after.min(MOST_CONTEXT))
         .build()

@@ -10,6 +10,7 @@ mod glob;
 mod grep;
 mod hint;
 mod input;
+mod lists;
 mod media;
 mod names;
 mod output;

@@ -10,11 +10,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
 use super::processes;
-use crate::limits::{DISK_FLOOR_BYTES, WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
+use crate::limits::{WATCH_INTERVAL, WATCH_INTERVAL_IDLE};
+use crate::sandbox::kept::Kept;
 use crate::sandbox::{Bounds, GuestContext, size, usage};
 
 /// Shared by the thread that looks and the commands that it may end.
@@ -27,6 +27,7 @@ struct Shared {
     places: [PathBuf; 2],
     /// The shell, or 0.
     shell: AtomicI32,
+    kept: Kept,
     call: Mutex<Call>,
     began: Condvar,
 }
@@ -48,6 +49,7 @@ impl Watch {
             bounds: context.bounds.clone(),
             places: [context.workspace.clone(), context.home.clone()],
             shell: AtomicI32::new(0),
+            kept: Kept::default(),
             call: Mutex::default(),
             began: Condvar::new(),
         }));
@@ -154,7 +156,8 @@ impl Shared {
         if self.is_bomb() {
             return processes.map(|limit| format!("process limit {limit}"));
         }
-        if self.bounds.oom.is_none() && memory.is_some_and(usage::is_over) {
+        let has_too_much = |limit| usage::is_over(limit) || self.kept.is_over(limit);
+        if self.bounds.oom.is_none() && memory.is_some_and(has_too_much) {
             return Some(self.memory_limit());
         }
         let (before, killed) = {
@@ -165,29 +168,15 @@ impl Shared {
         if self.killed() > killed {
             return Some(self.memory_limit());
         }
-        let now = self.free()?;
-        let disks = before.into_iter().zip(now);
-        disks.map(|(before, now)| (before.saturating_sub(now), now)).find_map(|(filled, now)| {
-            if let Some(limit) = disk.filter(|limit| filled > *limit) {
-                return Some(format!("disk limit {}", size(limit)));
-            }
-            let full = now < DISK_FLOOR_BYTES && filled > DISK_FLOOR_BYTES / 4;
-            full.then(|| "the disk is almost full".to_owned())
-        })
+        usage::disk_limit_passed(before, self.free()?, *disk)
     }
 
     fn memory_limit(&self) -> String {
         format!("memory limit {}", size(self.bounds.memory.unwrap_or(0)))
     }
 
-    /// Free bytes of the disk that each place is on.
     fn free(&self) -> Option<[u64; 2]> {
-        let free = |place: &PathBuf| {
-            let facts = statvfs(place).ok()?;
-            Some(facts.blocks_available() * facts.fragment_size())
-        };
-        let [workspace, home] = &self.places;
-        Some([free(workspace)?, free(home)?])
+        usage::free([&self.places[0], &self.places[1]])
     }
 
     /// How many processes the kernel has killed for want of memory.

@@ -1,7 +1,8 @@
 //! Exhaustion: more than a session's share of anything. The numbers are small enough to be harmless where they succeed.
 //! A sandbox may be ended for it, so each has its own.
 
-use super::{Probe, anyone, attack_one_by_one, untried};
+use super::{Probe, Scene, anyone, attack_one_by_one, untried};
+use crate::support::As;
 
 const FILLS: &str = "it would fill the machine's own memory or disk";
 
@@ -52,6 +53,35 @@ const PROBES: &[Probe] = &[
         "the bound of the machine may be lower",
     ),
 ];
+
+/// Memory that the kernel charges to no process, by kinds of `probe unseen`, in MiB: more than the profile below has.
+const UNSEEN: [&str; 4] = ["nameless", "forgotten", "sockets", "hidden"];
+const UNSEEN_MIB: &str = "400";
+const SMALL: &str = "name = 'small'\nreason = 'a test'\nextends = 'default'\n\
+    [[limit]]\nresource = 'memory'\nvalue = 201326592\nreason = 'the least that is enough'\n";
+
+#[test]
+fn memory_that_no_process_is_charged_for_counts() {
+    if super::ATTACKER.is_none() {
+        return;
+    }
+    let is_told = |who: As, kind: &str| {
+        let scene = Scene::new(who);
+        let profile = scene.casemate.put("small.toml", SMALL).display().to_string();
+        let attack = ["./probe", "unseen", kind, UNSEEN_MIB];
+        let outside = format!("ulimit -n 4096; {}", attack.join(" "));
+        let proven = scene.casemate.shell(&format!("cd $(dirname {profile}); {outside}"), &[]);
+        proven.expect(0);
+        let words = [&["sandbox", "exec", "--profile", &profile, "--"], &attack[..]].concat();
+        scene.casemate.run(&words).stderr().contains("memory limit 192 MiB")
+    };
+    for who in As::all() {
+        for kind in UNSEEN {
+            // What others of the machine let go of at that moment hides what this takes.
+            assert!((0..3).any(|_| is_told(who, kind)), "{who:?}: LET THROUGH: {kind}");
+        }
+    }
+}
 
 #[test]
 fn nothing_is_exhausted() {

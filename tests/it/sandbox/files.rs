@@ -1,6 +1,6 @@
 //! Out of the workspace by the file system: paths, links, mounts' edges, and what is left behind for the host.
 
-use super::{Probe, anyone, attack, root};
+use super::{Probe, anyone, attack, root, untried};
 
 const PROBES: &[Probe] = &[
     anyone("read by an absolute path", "grep -q $SECRET $OUT/canary"),
@@ -67,6 +67,8 @@ const PROBES: &[Probe] = &[
     anyone("leave one for a group by open", "$PROBE set-id open-group left").seen("[ -g left ]"),
     root("leave a program with capabilities", "$PROBE file-capability left"),
     root("leave a file that cannot be removed", "$PROBE immutable left"),
+    untried("leave a device by a rename", "$PROBE whiteout left", "not on every file system")
+        .seen("[ -c left ]"),
     anyone("hold back the host by a lease", "$PROBE lease held"),
 ];
 

@@ -59,6 +59,12 @@ const ATTACKS: &[Attack] = &[
         SameCalls,
     ),
     one(
+        "take the guest's descriptors",
+        &[Bash("prlimit --pid $PPID --nofile=1:1 --fsize=1:1 --nproc=1:1"), Bash("echo it-is-answered; seq 9")],
+        NotTold("it-is-answered"),
+        Script("sleep 9 & prlimit --pid $! --nofile=1:1; e=$?; kill $!; exit $e"),
+    ),
+    one(
         "kill everything",
         &[Bash("kept=yes"), Bash("bash -c 'kill -KILL -1'; true"), Bash("echo still-$kept-")],
         Seen("! kill -0 $VICTIM"),

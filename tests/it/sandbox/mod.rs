@@ -170,6 +170,11 @@ impl Scene {
         {
             casemate.put(name, "# of the host\n");
         }
+        let of_other_repositories =
+            ["lib/.git/config", ".git/modules/libs/deep/config", ".git/worktrees/other/commondir"];
+        for name in of_other_repositories.into_iter().chain([".husky/pre-commit", ".bashrc"]) {
+            casemate.put(name, "# of the host\n");
+        }
         let listener = UnixListener::bind(out.join("socket")).unwrap();
         casemate.give_to_user();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -45,6 +45,9 @@
 #define NR_LISTMOUNT 458
 #define NR_OPEN_TREE_ATTR 467
 #define NR_FCHMODAT2 452
+#define NR_MEMFD_SECRET 447
+#define NR_FILE_SETATTR 469
+#define NR_LISTNS 470
 
 struct call {
     const char *name;
@@ -79,6 +82,9 @@ static const struct call CALLS[] = {
     {"mount_setattr", SYS_mount_setattr, -1, 0, 0, 0, 0},
     {"statmount", NR_STATMOUNT, 0, 0, 0, 0},
     {"listmount", NR_LISTMOUNT, 0, 0, 0, 0},
+    {"memfd_secret", NR_MEMFD_SECRET, 0},
+    {"file_setattr", NR_FILE_SETATTR, -1, 0, 0, 0, 0},
+    {"listns", NR_LISTNS, 0, 0, 0, 0},
     {"ptrace", SYS_ptrace, PTRACE_TRACEME, 0, 0, 0},
     {"process_vm_readv", SYS_process_vm_readv, 1, 0, 0, 0, 0},
     {"process_vm_writev", SYS_process_vm_writev, 1, 0, 0, 0, 0},
@@ -238,6 +244,12 @@ static int device_node(int kind, const char *path) {
     return by_sign(syscall(SYS_mknodat, AT_FDCWD, path, kind | 0666, (1 << 8) | 3));
 }
 
+// What a rename leaves in the place of a file is a device.
+static int whiteout(const char *path) {
+    close(open(path, O_CREAT | O_WRONLY, 0644));
+    return by_sign(syscall(SYS_renameat2, AT_FDCWD, path, AT_FDCWD, "moved", 4));
+}
+
 static int lease(const char *path) {
     int fd = open(path, O_CREAT | O_RDWR, 0644);
     return by_sign(fcntl(fd, F_SETLEASE, F_WRLCK));
@@ -279,6 +291,11 @@ static int look_into(const char *how, pid_t pid) {
     if (strcmp(how, "seize") == 0) return by_sign(ptrace(PTRACE_SEIZE, pid, 0, 0));
     if (strcmp(how, "descriptor") == 0) return by_sign(syscall(SYS_pidfd_getfd, pidfd(pid), 0, 0));
     if (strcmp(how, "compare") == 0) return by_sign(syscall(SYS_kcmp, getpid(), pid, 0, 0, 0));
+    struct rlimit tight = {64, 64};
+    struct sched_param last = {0};
+    if (strcmp(how, "limit") == 0) return by_sign(prlimit(pid, RLIMIT_NOFILE, &tight, 0));
+    if (strcmp(how, "turn") == 0) return by_sign(sched_setscheduler(pid, SCHED_IDLE, &last));
+    if (strcmp(how, "nice") == 0) return by_sign(setpriority(PRIO_PROCESS, pid, 19));
     char byte;
     // Where the kernel looks only after it has judged who asks.
     struct iovec here = {&byte, 1}, there = {(void *)0x1000, 1};
@@ -331,6 +348,47 @@ static int memory(const char *how, long mib) {
         if (piece == MAP_FAILED || piece == (char *)-1) return STOPPED;
         memset(piece, 1, size);
     }
+    return WON;
+}
+
+// Memory that the kernel charges to no process, or to one that lets nobody look.
+static int unseen_memory(const char *how, long mib) {
+    const size_t size = 1 << 20;
+    static char piece[1 << 20];
+    memset(piece, 1, size);
+    if (strcmp(how, "nameless") == 0) {
+        int fd = memfd_create("n", 0);
+        for (long i = 0; i < mib; i++)
+            if (write(fd, piece, size) != (ssize_t)size) return STOPPED;
+    } else if (strcmp(how, "forgotten") == 0) {
+        char *all = mmap(0, mib * size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        for (long i = 0; i < mib; i++) {
+            memset(all + i * size, 1, size);
+            madvise(all + i * size, size, MADV_DONTNEED);
+        }
+    } else if (strcmp(how, "sockets") == 0) {
+        for (long sent = 0; sent < mib * (long)size;) {
+            int pair[2];
+            if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair)) return STOPPED;
+            for (ssize_t n; (n = send(pair[0], piece, 65536, 0)) > 0;) sent += n;
+        }
+    } else {
+        // More than one may have, in several that others of their user cannot look into.
+        for (int i = 0; i < 8; i++) {
+            if (fork() == 0) {
+                prctl(PR_SET_DUMPABLE, 0);
+                char *own = malloc(mib / 8 * size);
+                if (!own) return STOPPED;
+                memset(own, 1, mib / 8 * size);
+                sleep(2);
+                return WON;
+            }
+        }
+        for (int status; wait(&status) > 0;)
+            if (!WIFEXITED(status) || WEXITSTATUS(status) != WON) return STOPPED;
+        return WON;
+    }
+    sleep(2);
     return WON;
 }
 
@@ -412,6 +470,8 @@ int main(int count, char **words) {
     if (strcmp(what, "enter") == 0) return enter_namespace(one);
     if (strcmp(what, "many") == 0) return many(one, atol(two));
     if (strcmp(what, "memory") == 0) return memory(one, atol(two));
+    if (strcmp(what, "unseen") == 0) return unseen_memory(one, atol(two));
+    if (strcmp(what, "whiteout") == 0) return whiteout(one);
     if (strcmp(what, "gain") == 0) return gain(one);
     if (strcmp(what, "shared") == 0) return shared(one, two);
     if (strcmp(what, "listen") == 0) return listen_on(one);

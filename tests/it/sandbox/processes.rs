@@ -41,6 +41,9 @@ const PROBES: &[Probe] = &[
     anyone("seize the first process", "$PROBE look seize $FIRST"),
     anyone("read the memory of the first process", "$PROBE look memory $FIRST"),
     anyone("take a descriptor of the first process", "$PROBE look descriptor $FIRST"),
+    anyone("set a limit of the first process", "$PROBE look limit $FIRST"),
+    anyone("take the first process's turn", "$PROBE look turn $FIRST"),
+    anyone("make the first process patient", "$PROBE look nice $FIRST"),
     untried(
         "compare with the first process",
         "$PROBE look compare 1",

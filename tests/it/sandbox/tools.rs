@@ -1,7 +1,7 @@
 //! Out of the workspace by way of each file tool: paths, links, `/proc`, and races that swap what a path leads to.
 
 use super::calls::Call::{Bash, Edit, Glob, Grep, Often, Read, Write};
-use super::calls::Control::{SameCalls, Untried};
+use super::calls::Control::{SameCalls, Script, Untried};
 use super::calls::Wins::{Seen, Told};
 use super::calls::{Attack, Call, Wins, attack};
 
@@ -143,6 +143,22 @@ const ATTACKS: &[Attack] = &[
         READ,
         "a walk passes over links in every tier",
     ),
+    Attack {
+        name: "a search that waits for a pipe",
+        calls: &[Bash("mkfifo .gitignore"), Glob("$HERE"), Grep("$HERE"), Read("$HERE/.gitignore")],
+        wins: Told("sandbox broke"),
+        outside: Script("mkfifo .gitignore; timeout 1 cat .gitignore; [ $? = 124 ]"),
+    },
+    Attack {
+        name: "a search that reads without end",
+        calls: &[
+            Bash("mkdir -p a/b; ln -s /dev/zero a/.ignore; ln -s /dev/zero .gitignore"),
+            Glob("$HERE"),
+            Grep("$HERE"),
+        ],
+        wins: Told("sandbox broke"),
+        outside: Script("ln -s /dev/zero .gitignore; timeout 1 wc -l < .gitignore; [ $? = 124 ]"),
+    },
     same("race: read", &[SWAP, Often(&Read("$HERE/d%/canary")), STOP], READ),
     same("race: write", &[SWAP, Often(&Write("$HERE/d%/written", "x")), STOP], WRITTEN),
     same("race: edit", &[SWAP, Often(&Edit("$HERE/d%/target")), STOP], CHANGED),

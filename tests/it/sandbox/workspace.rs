@@ -47,6 +47,25 @@ const PROBES: &[Probe] = &[
         .seen("[ -e $WORK/.git/commondir ]"),
     anyone("the same, by a link", "ln -s /tmp/evil $WORK/.git/config.worktree")
         .seen("[ -L $WORK/.git/config.worktree ]"),
+    anyone(
+        "put another repository in the place of one",
+        "mv $WORK/lib lib; mkdir -p $WORK/lib/.git/hooks; echo evil > $WORK/lib/.git/hooks/pre-push",
+    )
+    .seen("[ -e $WORK/lib/.git/hooks/pre-push ]"),
+    anyone(
+        "name a program in a submodule's settings",
+        "echo evil >> $WORK/.git/modules/libs/deep/config",
+    )
+    .seen("grep -q evil $WORK/.git/modules/libs/deep/config"),
+    anyone(
+        "lead a worktree's git elsewhere",
+        "echo /tmp/evil > $WORK/.git/worktrees/other/commondir",
+    )
+    .seen("grep -q evil $WORK/.git/worktrees/other/commondir"),
+    anyone("change a hook that git's settings name", "echo evil >> $WORK/.husky/pre-commit")
+        .seen("grep -q evil $WORK/.husky/pre-commit"),
+    anyone("change what a shell runs, where this is a home", "echo evil >> $WORK/.bashrc")
+        .seen("grep -q evil $WORK/.bashrc"),
 ];
 
 #[test]
