@@ -52,10 +52,14 @@ def main():
         log = casemate.session({"type": "url", "name": "suite", "url": url}, calls)
     errors = [event["error"] for event in log if event["type"] == "session.error"]
     failed = [said for is_error, said in results(log) if is_error]
+    said = [said for _, said in results(log)]
     if SCENARIO in REFUSED:
         expected = [error["type"] for error in errors] == ["mcp_authentication_failed_error"]
     else:
-        expected = not errors and not failed and len(results(log)) == len(calls)
+        expected = not errors and not failed and len(said) == len(calls)
+    if SCENARIO.startswith("elicitation"):
+        # Whoever reads the log sees what was said in the user's name.
+        expected = expected and "it was answered with its own defaults" in said[0]
     if not expected:
         sys.exit(json.dumps([errors, results(log)]))
     print("as expected")

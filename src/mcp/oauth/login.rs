@@ -200,7 +200,7 @@ impl Desk<'_> {
             Shows::Nothing => form.push(("client_id", client.id.clone())),
             Shows::Basic(Secret(secret)) => proof = Some(basic(&client.id, secret)),
             Shows::Post(Secret(secret)) => {
-                form.extend([("client_id", client.id.clone()), ("client_secret", secret.clone())])
+                form.extend([("client_id", client.id.clone()), ("client_secret", secret.clone())]);
             }
             Shows::Statement(key) => {
                 let said = key.statement(&client.id, &self.at().issuer, self.clock.now());

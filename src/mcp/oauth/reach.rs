@@ -152,7 +152,7 @@ mod tests {
             match (guarded, expected) {
                 (Ok(guarded), Ok(expected)) => assert_eq!(guarded, expected, "{url}"),
                 (Err(why), Err(expected)) => {
-                    assert!(why.to_string().contains(expected), "{url}: {why}")
+                    assert!(why.to_string().contains(expected), "{url}: {why}");
                 }
                 (other, _) => panic!("{url}: {other:?}"),
             }
