@@ -41,6 +41,16 @@ enum Shows {
     Statement(Arc<Key>),
 }
 
+impl Client {
+    /// What it shows, where that is a secret.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match &self.shows {
+            Shows::Basic(Secret(secret)) | Shows::Post(Secret(secret)) => Some(secret),
+            Shows::Nothing | Shows::Statement(_) => None,
+        }
+    }
+}
+
 /// What a login is made with.
 pub(super) struct Desk<'l> {
     pub(super) own: &'l OAuth,
@@ -330,13 +340,8 @@ fn basic(id: &str, secret: &str) -> HeaderValue {
 
 /// What must not come back in an error's words.
 fn seal(form: &Pairs, client: &Client) -> Seal {
-    const SECRET: [&str; 5] =
-        ["code", "code_verifier", "refresh_token", "client_secret", "client_assertion"];
+    const SECRET: [&str; 4] = ["code", "code_verifier", "refresh_token", "client_assertion"];
     let said =
         form.iter().filter(|(name, _)| SECRET.contains(name)).map(|(_, value)| value.clone());
-    let shown = match &client.shows {
-        Shows::Basic(Secret(secret)) => Some(secret.clone()),
-        _ => None,
-    };
-    Seal::of(said.chain(shown).collect())
+    Seal::of(said.chain(client.secret().map(str::to_owned)).collect())
 }

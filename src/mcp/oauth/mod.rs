@@ -166,6 +166,9 @@ impl Login {
 
     fn hide(&self, secret: &str) {
         let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        if secrets.iter().any(|own| own == secret) {
+            return;
+        }
         if secrets.len() >= MCP_SECRETS_HIDDEN {
             secrets.pop_front();
         }
@@ -205,8 +208,9 @@ impl Login {
             return Ok(Some(held));
         }
         let wanted = scopes(refused.scope.as_deref());
-        if refused.error.as_deref() != Some("insufficient_scope") || wanted.is_subset(&state.scopes)
-        {
+        let is_narrow = refused.error.as_deref() == Some("insufficient_scope");
+        let is_more = !wanted.is_subset(&state.scopes) && state.scopes.len() < MCP_OAUTH_SCOPES;
+        if !is_narrow || !is_more {
             return Ok(None);
         }
         if let Some(own) = &self.own.scope {
@@ -267,6 +271,7 @@ impl Login {
         let giver = state.giver.insert(Giver { found, registered });
         let desk = self.desk(&giver.found);
         let client = desk.client(&mut giver.registered).await?;
+        client.secret().iter().for_each(|secret| self.hide(secret));
         match desk.log_in(&client, scope.as_deref()).await {
             Ok(body) => self.took(state, &body, None),
             Err(why) => {

@@ -75,6 +75,9 @@ impl Reach {
     /// is, and what the configuration names as the user's own by any way.
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, NoToken> {
         let refuse = |why: &str| Err(NoToken::new(format!("`{}` is not asked: {why}", place(url))));
+        if !matches!(url.scheme(), "http" | "https") {
+            return refuse("it is not https");
+        }
         let host: Host = match url.host_str().unwrap_or_default().parse() {
             Ok(host) => host,
             Err(error) => return refuse(&format!("the host {error}")),
@@ -82,10 +85,9 @@ impl Reach {
         let port = url.port_or_known_default().unwrap_or_default();
         let is_named = self.private_hosts.iter().any(|rule| rule.covers(&host, port));
         let is_own = url.host() == self.server.host();
-        match url.scheme() {
-            "https" => {}
-            "http" if is_named || (is_own && self.server.scheme() == "http") => {}
-            _ => return refuse("it is not https"),
+        let may_be_plain = is_named || (is_own && self.server.scheme() == "http");
+        if url.scheme() == "http" && !may_be_plain {
+            return refuse("it is not https");
         }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse("there is a password in it");
@@ -107,7 +109,10 @@ impl Reach {
 
 /// A URL without what it may hold besides the place.
 pub(super) fn place(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path())
+    match url.origin() {
+        origin if origin.is_tuple() => format!("{}{}", origin.ascii_serialization(), url.path()),
+        _ => format!("{}:{}", url.scheme(), url.path()),
+    }
 }
 
 async fn answer(url: &Url, request: RequestBuilder) -> Result<Answer, NoToken> {
