@@ -321,6 +321,27 @@ pub const MCP_STREAM_RETRIES: usize = 3;
 pub const MCP_REDIRECTS: usize = 3;
 /// Characters of a server's own words in an error.
 pub const MCP_SAID_CHARS: usize = 500;
+/// Largest document or answer of an authorization server; real ones have some 4 KiB.
+pub const MCP_OAUTH_BYTES: usize = 256 * 1024;
+/// Time of one request to an authorization server.
+pub const MCP_OAUTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a whole login, which is some six requests: it leaves a server the time to be connected with.
+pub const MCP_LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time after a failed login in which it is not tried again: sessions by the dozen would ask an authorization server that
+/// has just refused.
+pub const MCP_LOGIN_PAUSE: Duration = Duration::from_secs(10);
+/// Scopes that are asked for at once; a server that wants more with every request is left with these.
+pub const MCP_OAUTH_SCOPES: usize = 64;
+/// Largest token: it goes into a header, and servers take 8 to 16 KiB of those.
+pub const MCP_TOKEN_BYTES: usize = 16 * 1024;
+/// Time before its end at which a token is renewed, or a tenth of its life if that is less: requests take a while.
+pub const MCP_TOKEN_MARGIN: Duration = Duration::from_secs(30);
+/// Tokens of one server that are hidden in what it says: it may quote one that was renewed meanwhile.
+pub const MCP_SECRETS_HIDDEN: usize = 32;
+/// Life of the statement by which a client with a key shows who it is: clocks differ by less.
+pub const MCP_ASSERTION_SECONDS: i64 = 120;
+/// Questions of a server that are answered during one call; more have no end.
+pub const MCP_QUESTIONS: usize = 16;
 /// Share of the model's context that the tools of MCP servers may take together, as its denominator; where they would take
 /// more, the model searches for them.
 pub const MCP_CONTEXT_SHARE: u64 = 10;

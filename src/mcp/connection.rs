@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientCapabilities,
-    ClientConfig, ClientRequest, Implementation, ListToolsRequest, PaginatedRequestParams,
-    ProtocolVersion, ServerResult, SubscriptionFilter,
+    ClientConfig, ClientRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
+    ElicitationCapability, ErrorData, FormElicitationCapability, Implementation, InputRequest,
+    InputRequiredResult, ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
+    SubscriptionFilter,
 };
-use rmcp::service::{NotificationContext, Peer, PeerRequestOptions, RunningService, ServiceError};
+use rmcp::service::{
+    NotificationContext, Peer, PeerRequestOptions, RequestContext, RunningService, ServiceError,
+};
 use rmcp::transport::IntoTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient};
@@ -23,9 +27,11 @@ use tokio_util::sync::CancellationToken;
 use super::content::{self, Answer};
 use super::failure::{Failure, NotBegun, Seal};
 use super::listing::Listing;
+use super::questions::{Asked, Questions};
 use crate::agent::mcp::ServerTool;
 use crate::limits::{
     MCP_CALL_TOTAL, MCP_CONNECT_TIMEOUT, MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_PAGES,
+    MCP_QUESTIONS,
 };
 
 /// A server that answers. Dropping it closes the connection.
@@ -34,6 +40,7 @@ pub struct Connection {
     seal: Seal,
     timeout: Duration,
     changed: Arc<AtomicBool>,
+    asked: Option<Arc<Asked>>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -66,6 +73,7 @@ pub(super) struct Terms {
     /// Silence of a call, and of the beginning.
     pub(super) timeout: Duration,
     pub(super) lifecycle: Lifecycle,
+    pub(super) questions: Questions,
 }
 
 /// How the sides agree on a version of the protocol.
@@ -78,17 +86,36 @@ pub(super) enum Lifecycle {
 }
 
 /// What a server may say unasked, as far as anybody listens.
-struct Ears(Arc<AtomicBool>);
+struct Ears {
+    changed: Arc<AtomicBool>,
+    /// Where its questions are answered.
+    asked: Option<Arc<Asked>>,
+}
 
 impl ClientHandler for Ears {
     fn get_info(&self) -> ClientConfig {
         let own = Implementation::new("casemate", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), own)
-            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+        let mut able = ClientCapabilities::default();
+        if self.asked.is_some() {
+            let form = FormElicitationCapability::default();
+            able.elicitation = Some(ElicitationCapability::new().with_form(form));
+        }
+        ClientConfig::new(able, own).with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.0.store(true, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    async fn create_elicitation(
+        &self,
+        question: ElicitRequestParams,
+        _context: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(match &self.asked {
+            Some(asked) => asked.answer(&question),
+            None => ElicitResult::new(ElicitationAction::Decline),
+        })
     }
 }
 
@@ -107,8 +134,10 @@ impl Connection {
         T: IntoTransport<RoleClient, E, A>,
         E: Error + Send + Sync + 'static,
     {
-        let Terms { seal, timeout, lifecycle } = terms;
+        let Terms { seal, timeout, lifecycle, questions } = terms;
         let changed = Arc::<AtomicBool>::default();
+        let asked = (questions == Questions::Defaults).then(Arc::<Asked>::default);
+        let ears = Ears { changed: Arc::clone(&changed), asked: asked.clone() };
         let lifecycle = match lifecycle {
             Lifecycle::Any => ClientLifecycleMode::Auto {
                 preferred_versions: vec![ProtocolVersion::LATEST],
@@ -116,7 +145,7 @@ impl Connection {
             },
             Lifecycle::Initialize => ClientLifecycleMode::Initialize,
         };
-        let begun = Box::pin(Ears(Arc::clone(&changed)).serve_with_lifecycle(transport, lifecycle));
+        let begun = Box::pin(ears.serve_with_lifecycle(transport, lifecycle));
         let patience = timeout.min(MCP_CONNECT_TIMEOUT);
         let service = tokio::time::timeout(patience, begun)
             .await
@@ -126,7 +155,7 @@ impl Connection {
             let (peer, changed) = (service.peer().clone(), Arc::clone(&changed));
             tokio::spawn(listen(peer, changed))
         });
-        Ok(Self { service, seal, timeout, changed, listener })
+        Ok(Self { service, seal, timeout, changed, asked, listener })
     }
 
     /// Whether nothing more can be asked.
@@ -189,7 +218,64 @@ impl Connection {
         input: &Map<String, Value>,
         cancel: &CancellationToken,
     ) -> Result<Answer, CallError> {
-        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
+        // What was asked meanwhile belongs to no call.
+        self.told();
+        let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
+        for _ in 0..=MCP_QUESTIONS {
+            match self.ask(params.clone(), cancel).await? {
+                ServerResult::CallToolResult(result) => {
+                    let mut answer = content::of(result, &self.seal);
+                    for told in self.told() {
+                        answer.text = format!("{}\n{told}", answer.text).trim_start().to_owned();
+                    }
+                    return Ok(answer);
+                }
+                ServerResult::InputRequiredResult(wanted) => self.answer(&mut params, wanted)?,
+                ServerResult::CreateTaskResult(_) => {
+                    return Err(CallError::Asks("patience with a task"));
+                }
+                ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_) => {
+                    return Ok(Answer::default());
+                }
+                _ => {
+                    let wrong = "its answer is not one of the protocol";
+                    return Err(CallError::Refused(wrong.to_owned()));
+                }
+            }
+        }
+        Err(CallError::Asks("ever more"))
+    }
+
+    /// Which of the server's questions were answered since the last time.
+    fn told(&self) -> Vec<String> {
+        self.asked.iter().flat_map(|asked| asked.tell(&self.seal)).collect()
+    }
+
+    /// Answers what a server wants to know before it takes a call, as far as it is answered at all.
+    fn answer(
+        &self,
+        params: &mut CallToolRequestParams,
+        wanted: InputRequiredResult,
+    ) -> Result<(), CallError> {
+        let asked = self.asked.as_ref().ok_or(CallError::Asks("input"))?;
+        let answer = |(key, question)| match question {
+            InputRequest::Elicitation(question) => {
+                let answer = serde_json::to_value(asked.answer(&question.params));
+                Ok((key, answer.expect("it has no maps but of strings")))
+            }
+            _ => Err(CallError::Asks("input")),
+        };
+        let answers = wanted.input_requests.into_iter().flatten().map(answer);
+        params.input_responses = Some(answers.collect::<Result<_, _>>()?);
+        params.request_state = wanted.request_state;
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        params: CallToolRequestParams,
+        cancel: &CancellationToken,
+    ) -> Result<ServerResult, CallError> {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let options = PeerRequestOptions::with_timeout(self.timeout)
             .reset_timeout_on_progress()
@@ -208,13 +294,7 @@ impl Connection {
                 return Err(CallError::Cancelled);
             }
         };
-        match answer.map_err(|error| self.error(&error))? {
-            ServerResult::CallToolResult(result) => Ok(content::of(result, &self.seal)),
-            ServerResult::InputRequiredResult(_) => Err(CallError::Asks("input")),
-            ServerResult::CreateTaskResult(_) => Err(CallError::Asks("patience with a task")),
-            ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_) => Ok(Answer::default()),
-            _ => Err(CallError::Refused("its answer is not one of the protocol".to_owned())),
-        }
+        answer.map_err(|error| self.error(&error))
     }
 
     fn error(&self, error: &ServiceError) -> CallError {

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn shown(result: Value) -> Answer {
-        let seal = Seal(vec!["sk-1234567890".to_owned()]);
+        let seal = Seal::of(vec!["sk-1234567890".to_owned()]);
         of(serde_json::from_value(result).unwrap(), &seal)
     }
 

@@ -1,6 +1,8 @@
 //! What goes wrong with a server, in words: which kind of failure it is, and no credentials in it.
 
 use std::error::Error;
+use std::io;
+use std::sync::Arc;
 
 use rmcp::ServiceError;
 use rmcp::service::ClientInitializeError;
@@ -8,6 +10,7 @@ use rmcp::transport::streamable_http_client::{
     AuthRequiredError, HttpStatusError, InsufficientScopeError, StreamableHttpError,
 };
 
+use super::oauth::{Login, NoToken};
 use crate::egress::dial::NotPublic;
 use crate::limits::MCP_SAID_CHARS;
 
@@ -54,17 +57,31 @@ impl From<Failure> for NotBegun {
     }
 }
 
-/// What must not be in any text: the values of credentials.
+/// What must not be in any text: the values of credentials, and the tokens of a login.
 #[derive(Clone, Default)]
-pub(super) struct Seal(pub(super) Vec<String>);
+pub(super) struct Seal {
+    own: Vec<String>,
+    login: Option<Arc<Login>>,
+}
 
 /// Values shorter than this are words that any text may hold.
 const SHORTEST_SECRET: usize = 8;
 
 impl Seal {
+    pub(super) fn of(own: Vec<String>) -> Self {
+        Self { own, login: None }
+    }
+
+    /// The tokens of a login as well.
+    pub(super) fn and(self, login: Option<Arc<Login>>) -> Self {
+        Self { login, ..self }
+    }
+
     /// The text without them: servers quote what they were told.
     pub(super) fn hide(&self, text: &str) -> String {
-        let secrets = self.0.iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let got = self.login.iter().flat_map(|login| login.secrets());
+        let secrets = self.own.iter().cloned().chain(got);
+        let secrets = secrets.filter(|secret| secret.len() >= SHORTEST_SECRET);
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[hidden]"))
     }
 
@@ -137,10 +154,19 @@ impl Seal {
         }
     }
 
-    fn of_transport(&self, error: &(dyn Error + 'static)) -> Failure {
+    pub(super) fn of_transport(&self, error: &(dyn Error + 'static)) -> Failure {
         let chain = || causes(error);
         let has = |is: &dyn Fn(&(dyn Error + 'static)) -> bool| chain().any(is);
-        let refused = "it wants credentials: set them in `[mcp.servers]` of the configuration";
+        if let Some(why) = chain().find_map(|e| e.downcast_ref::<NoToken>()) {
+            return Failure::Authentication(format!(
+                "there is no token for it: {}",
+                self.hide(&why.to_string())
+            ));
+        }
+        let refused = match self.login {
+            Some(_) => "it does not take the token that it was given",
+            None => "it wants credentials: set them in `[mcp.servers]` of the configuration",
+        };
         if has(&|e| e.is::<AuthRequiredError>()) {
             return Failure::Authentication(format!("401: {refused}"));
         }
@@ -171,9 +197,13 @@ impl Seal {
     }
 }
 
-/// The error, and what it came of. The transport does not say of the HTTP client's errors that they are its causes.
+/// The error, and what it came of. The transport does not say of the HTTP client's errors that they are its causes, and an
+/// I/O error names the cause of what it holds as its own.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
+        if let Some(error) = (*error).downcast_ref::<io::Error>() {
+            return error.get_ref().map(|cause| cause as &(dyn Error + 'static));
+        }
         match (*error).downcast_ref::<StreamableHttpError<reqwest::Error>>() {
             Some(StreamableHttpError::Client(cause)) => Some(cause as &(dyn Error + 'static)),
             _ => (*error).source(),
@@ -210,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_in_no_quotation() {
-        let seal = Seal(vec!["sk-1234567890".to_owned(), "short".to_owned()]);
+        let seal = Seal::of(vec!["sk-1234567890".to_owned(), "short".to_owned()]);
         assert_eq!(seal.quote("no: Bearer sk-1234567890\n"), "no: Bearer [hidden]");
         assert_eq!(seal.quote("short"), "short");
         assert_eq!(seal.quote(&"x".repeat(600)).chars().count(), MCP_SAID_CHARS + 1);

@@ -1,7 +1,7 @@
 //! Servers at URLs: whether one may be dialled, by which client, and with which credentials.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -12,8 +12,9 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 
 use super::connection::{Lifecycle, Terms};
 use super::failure::Seal;
+use super::oauth::{Authorized, Login, OAuth, Reach};
 use super::old::OldTransport;
-use super::{Clients, Connection, Failure, Mcp};
+use super::{Clients, Connection, Failure, Mcp, Questions};
 use crate::egress::address::nobodys;
 use crate::egress::dial::PublicOnly;
 use crate::environment::networking::Host;
@@ -31,8 +32,12 @@ pub struct Credentials {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A variable that should hold a credential and is not set.
     pub missing: Option<String>,
+    /// How tokens for it are got, if they are.
+    pub oauth: Option<OAuth>,
     /// Silence that one call may have.
     pub timeout: Option<Duration>,
+    /// What its questions are answered.
+    pub questions: Questions,
 }
 
 impl Credentials {
@@ -44,14 +49,14 @@ impl Credentials {
 
 /// A server that may be dialled.
 pub(super) struct Target {
-    client: Client,
+    client: Authorized,
     url: Url,
     headers: HeaderMap,
     pub(super) terms: Terms,
 }
 
 impl Target {
-    pub(super) fn transport(&self) -> StreamableHttpClientTransport<Client> {
+    pub(super) fn transport(&self) -> StreamableHttpClientTransport<Authorized> {
         let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str());
         let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
         config.custom_headers = headers.collect::<HashMap<_, _>>();
@@ -76,7 +81,7 @@ impl Target {
 
     /// Connects as before 2025.
     pub(super) async fn events(self) -> Result<Connection, Failure> {
-        let opened = OldTransport::open(self.client, self.url, self.headers);
+        let opened = OldTransport::open(self.client.client, self.url, self.headers);
         let patience = self.terms.timeout.min(MCP_CONNECT_TIMEOUT);
         let opened = tokio::time::timeout(patience, opened).await;
         let none = |words: String| Failure::Connection(words);
@@ -92,10 +97,32 @@ impl Mcp {
     pub(super) fn target(&self, given: &str) -> Result<Target, Failure> {
         let url = Url::parse(given).map_err(|e| Failure::Connection(format!("its URL: {e}")))?;
         let client = self.client_for(&url)?.clone();
-        let headers = self.credentials(given).map_or(&[][..], |own| &own.headers);
-        let terms =
-            Terms { seal: seal(headers), timeout: self.timeout(given), lifecycle: Lifecycle::Any };
+        let own = self.credentials(given);
+        let headers = own.map_or(&[][..], |own| &own.headers);
+        let login = own.and_then(|own| self.login(own, &url));
+        let terms = Terms {
+            seal: seal(headers).and(login.clone()),
+            timeout: self.timeout(given),
+            lifecycle: Lifecycle::Any,
+            questions: own.map(|own| own.questions).unwrap_or_default(),
+        };
+        let client = Authorized { client, login };
         Ok(Target { client, url, headers: headers.iter().cloned().collect(), terms })
+    }
+
+    /// The login at a server, if the configuration has one: the same for all connections.
+    fn login(&self, own: &Credentials, url: &Url) -> Option<Arc<Login>> {
+        let oauth = own.oauth.as_ref()?;
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        let login = logins.entry(own.url.clone()).or_insert_with(|| {
+            let reach = Reach {
+                clients: Clients::new(&(self.trust)(), redirect::Policy::none),
+                private_hosts: self.config.private_hosts.clone(),
+                server: url.clone(),
+            };
+            Arc::new(Login::new(oauth.clone(), reach, Arc::clone(&self.clock)))
+        });
+        Some(Arc::clone(login))
     }
 
     /// An address that is written as one is meant; a name may lead anywhere, and leads to public addresses only, unless the
@@ -124,23 +151,30 @@ impl Mcp {
     }
 
     fn clients(&self) -> &Clients {
-        self.clients.get_or_init(|| {
-            let tls = (self.trust)();
-            let client = || {
-                Client::builder()
-                    .user_agent(concat!("casemate/", env!("CARGO_PKG_VERSION")))
-                    .redirect(redirect::Policy::custom(stay))
-                    .connect_timeout(WEB_CONNECT_TIMEOUT)
-                    .no_proxy()
-                    .referer(false)
-                    .tls_backend_preconfigured(tls.clone())
-            };
-            let made = "these settings make a client";
-            Clients {
-                guarded: client().dns_resolver(Arc::new(PublicOnly)).build().expect(made),
-                trusted: client().build().expect(made),
-            }
-        })
+        self.clients
+            .get_or_init(|| Clients::new(&(self.trust)(), || redirect::Policy::custom(stay)))
+    }
+}
+
+impl Clients {
+    pub(super) fn new(
+        tls: &rustls::ClientConfig,
+        redirects: impl Fn() -> redirect::Policy,
+    ) -> Self {
+        let client = || {
+            Client::builder()
+                .user_agent(concat!("casemate/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirects())
+                .connect_timeout(WEB_CONNECT_TIMEOUT)
+                .no_proxy()
+                .referer(false)
+                .tls_backend_preconfigured(tls.clone())
+        };
+        let made = "these settings make a client";
+        Self {
+            guarded: client().dns_resolver(Arc::new(PublicOnly)).build().expect(made),
+            trusted: client().build().expect(made),
+        }
     }
 }
 
@@ -160,25 +194,29 @@ fn stay(attempt: redirect::Attempt<'_>) -> redirect::Action {
 fn seal(headers: &[(HeaderName, HeaderValue)]) -> Seal {
     let values = headers.iter().filter_map(|(_, value)| value.to_str().ok());
     let parts = values.flat_map(|value| [value, value.split_once(' ').map_or(value, |(_, v)| v)]);
-    Seal(parts.map(str::to_owned).collect())
+    Seal::of(parts.map(str::to_owned).collect())
+}
+
+/// Trusts nobody.
+#[cfg(test)]
+pub(super) fn no_roots() -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().expect("they are known");
+    config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::mcp::McpConfig;
 
     #[test]
     fn an_address_is_meant_and_a_name_is_public() {
         let hosts = ["intranet.example:8080"].map(|host| host.parse().expect("a rule"));
         let config = McpConfig { private_hosts: hosts.into(), ..McpConfig::default() };
-        let roots = || {
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider);
-            let config = config.with_safe_default_protocol_versions().expect("they are known");
-            config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        };
-        let mcp = Mcp::new(config, roots);
+        let mcp = Mcp::new(config, Arc::new(SystemClock), no_roots);
         let check = |url: &str, expected: Result<bool, &str>| {
             let client = mcp.client_for(&Url::parse(url).unwrap());
             let guarded =
@@ -208,7 +246,9 @@ mod tests {
             url: url.to_owned(),
             headers: Vec::new(),
             missing: None,
+            oauth: None,
             timeout: None,
+            questions: Questions::default(),
         };
         let check = |url: &str, other: &str, expected: bool| {
             assert_eq!(own(url).is_for(other), expected, "{url} {other}");

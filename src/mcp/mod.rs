@@ -2,7 +2,7 @@
 //!
 //! Owns: which address of a server may be dialled and with which credentials (`http`, and `old` for the transport of before 2025), the
 //! connection in either lifecycle of the protocol (`connection`), the list of tools as far as a model can be shown it (`listing`), results as content
-//! (`content`).
+//! (`content`), questions of servers as far as somebody set answers (`questions`), tokens for servers (`oauth`).
 //! Does not: know sessions, sandboxes, models or permissions. A server that runs in a sandbox is a stream that whoever
 //! started it hands over.
 //! Invariants: every wait has a deadline and every message a bound; no name leads into the user's own network unless the
@@ -15,22 +15,29 @@ mod content;
 mod failure;
 mod http;
 mod listing;
+mod oauth;
 mod old;
+mod questions;
 
 pub use connection::{CallError, Connection};
 pub use content::Answer;
 pub use failure::Failure;
 pub use http::Credentials;
+pub use oauth::{Identity, Key, OAuth, Proof, Secret};
+pub use questions::Questions;
 
 use connection::{Lifecycle, Terms};
 use failure::{Instead, NotBegun};
+use oauth::Login;
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use reqwest::Client;
 use tokio::net::UnixStream;
 
+use crate::clock::Clock;
 use crate::environment::networking::HostRule;
 use crate::limits::MCP_CALL_TIMEOUT;
 
@@ -46,10 +53,14 @@ pub struct McpConfig {
 /// Connects with servers, for all sessions of a process.
 pub struct Mcp {
     config: McpConfig,
+    clock: Arc<dyn Clock>,
     trust: Box<dyn Fn() -> rustls::ClientConfig + Send + Sync>,
     clients: OnceLock<Clients>,
+    /// By URL as the configuration has it, as far as one was needed.
+    logins: Mutex<HashMap<String, Arc<Login>>>,
 }
 
+#[derive(Clone)]
 struct Clients {
     /// Dials public addresses only.
     guarded: Client,
@@ -61,9 +72,11 @@ impl Mcp {
     /// Ready to connect; nothing is loaded or opened yet. `trust` says whom to believe.
     pub fn new(
         config: McpConfig,
+        clock: Arc<dyn Clock>,
         trust: impl Fn() -> rustls::ClientConfig + Send + Sync + 'static,
     ) -> Self {
-        Self { config, trust: Box::new(trust), clients: OnceLock::new() }
+        let (clients, logins) = (OnceLock::new(), Mutex::default());
+        Self { config, clock, trust: Box::new(trust), clients, logins }
     }
 
     /// Connects with the server at a URL.
@@ -94,7 +107,8 @@ impl Mcp {
     /// Why they do not understand each other.
     pub async fn speak(&self, stream: UnixStream) -> Result<Connection, Failure> {
         let seal = failure::Seal::default();
-        let terms = Terms { seal, timeout: MCP_CALL_TIMEOUT, lifecycle: Lifecycle::Any };
+        let (timeout, lifecycle) = (MCP_CALL_TIMEOUT, Lifecycle::Any);
+        let terms = Terms { seal, timeout, lifecycle, questions: Questions::Decline };
         Connection::begin(connection::lines(stream), terms).await.map_err(|begun| begun.failure)
     }
 

@@ -16,6 +16,7 @@ use super::registries::Registries;
 use super::skills::discover::{FileSkills, SkillsConfig};
 use super::web::FileWeb;
 use crate::agent::rules::{Rules, RulesParams};
+use crate::clock::Clock;
 use crate::environment::networking::HostRule;
 use crate::event::Budget;
 use crate::limits::{
@@ -454,9 +455,9 @@ impl Config {
     ///
     /// # Errors
     /// If the extra certificates cannot be read.
-    pub(super) fn mcp(&self) -> Result<Mcp, ConfigError> {
+    pub(super) fn mcp(&self, clock: Arc<dyn Clock>) -> Result<Mcp, ConfigError> {
         let http = self.http()?;
-        Ok(Mcp::new(self.mcp.clone(), move || http.trust()))
+        Ok(Mcp::new(self.mcp.clone(), clock, move || http.trust()))
     }
 
     fn http(&self) -> Result<Http, ConfigError> {

@@ -100,8 +100,12 @@ fn web(config: &Config) -> Finding {
 
 /// Whether what an MCP server is to be told is there. It is not asked: a server may take that for use.
 fn of_server(own: &Credentials) -> Finding {
+    let set = match own.oauth {
+        Some(_) => "a token is got when the server is used",
+        None => "its credentials are set",
+    };
     let (verdict, detail, remedy) = match &own.missing {
-        None => (Verdict::Ok, "its credentials are set".to_owned(), None),
+        None => (Verdict::Ok, set.to_owned(), None),
         Some(variable) => {
             (Verdict::Warn, format!("{variable} is not set"), Some(format!("export {variable}=…")))
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::read_bounded;
 use crate::agent::mcp::{MAX_SERVERS, McpServer, ServerParams, check_url};
 use crate::environment::networking::HostRule;
 use crate::limits::MAX_AGENT_FILE_BYTES;
-use crate::mcp::{Credentials, McpConfig};
+use crate::mcp::{Credentials, Identity, Key, McpConfig, OAuth, Proof, Questions, Secret};
 
 /// `[mcp]` as a person writes it.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +38,29 @@ struct FileServer {
     headers: BTreeMap<String, String>,
     #[serde(default)]
     headers_env: BTreeMap<String, String>,
+    oauth: Option<FileOAuth>,
     timeout_seconds: Option<NonZeroU32>,
+    #[serde(default)]
+    elicitation: FileQuestions,
+}
+
+/// Where a server's tokens are from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileOAuth {
+    client_id: Option<String>,
+    client_secret_env: Option<String>,
+    private_key_env: Option<String>,
+    scope: Option<String>,
+    issuer: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FileQuestions {
+    #[default]
+    Decline,
+    Defaults,
 }
 
 impl std::fmt::Debug for FileServer {
@@ -89,9 +112,88 @@ impl FileServer {
                 None => missing = Some(variable.clone()),
             }
         }
+        if self.oauth.is_some() && headers.iter().any(|(name, _)| name == AUTHORIZATION) {
+            return Err(at(
+                "oauth",
+                "there is an `authorization` already, of `bearer_env` or `headers`",
+            ));
+        }
+        let oauth = self.oauth.map(|oauth| oauth.checked(env, &mut missing));
+        let oauth =
+            oauth.transpose().map_err(|(field, wrong)| at(&format!("oauth.{field}"), &wrong))?;
         let timeout = self.timeout_seconds.map(|n| Duration::from_secs(n.get().into()));
-        Ok(Credentials { url, headers, missing, timeout })
+        let questions = match self.elicitation {
+            FileQuestions::Decline => Questions::Decline,
+            FileQuestions::Defaults => Questions::Defaults,
+        };
+        // Without what is missing no login can be right.
+        let oauth = oauth.filter(|_| missing.is_none());
+        Ok(Credentials { url, headers, missing, oauth, timeout, questions })
     }
+}
+
+impl FileOAuth {
+    /// The name of a wrong field, and what it must be.
+    fn checked(
+        self,
+        env: &Env,
+        missing: &mut Option<String>,
+    ) -> Result<OAuth, (&'static str, String)> {
+        let wrong = |field, why: &str| (field, why.to_owned());
+        let mut get = |variable: &String| {
+            let value = env.get(variable);
+            if value.is_none() {
+                *missing = Some(variable.clone());
+            }
+            value
+        };
+        let proof = match (&self.client_secret_env, &self.private_key_env) {
+            (None, None) => Proof::None,
+            (Some(secret), None) => match get(secret) {
+                Some(secret) => Proof::Secret(Secret::new(secret)),
+                None => Proof::None,
+            },
+            (None, Some(key)) => match get(key).map(Key::parse).transpose() {
+                Ok(Some(key)) => Proof::Key(Arc::new(key)),
+                Ok(None) => Proof::None,
+                Err(why) => return Err(("private_key_env", format!("{key} {why}"))),
+            },
+            (Some(_), Some(_)) => {
+                return Err(wrong("private_key_env", "a client has this or `client_secret_env`"));
+            }
+        };
+        let has_proof = self.client_secret_env.is_some() || self.private_key_env.is_some();
+        let client = match self.client_id {
+            Some(id) if id.is_empty() || id.len() > 2048 || id.chars().any(char::is_control) => {
+                return Err(wrong("client_id", "must have 1 to 2048 plain characters"));
+            }
+            Some(id) => Some(Identity { id, proof }),
+            None if has_proof => {
+                return Err(wrong(
+                    "client_id",
+                    "must name the client that the secret or key is of",
+                ));
+            }
+            None => None,
+        };
+        if self.scope.as_ref().is_some_and(|scope| !is_scope(scope)) {
+            return Err(wrong(
+                "scope",
+                "must be words of printable ASCII with a space between them",
+            ));
+        }
+        if let Some(issuer) = &self.issuer {
+            check_url(issuer).map_err(|why| wrong("issuer", why))?;
+        }
+        Ok(OAuth { client, scope: self.scope, issuer: self.issuer })
+    }
+}
+
+fn is_scope(scope: &str) -> bool {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+    };
+    scope.split(' ').all(is_word)
 }
 
 /// The servers of a file such as `.mcp.json`, under the default policy.
@@ -204,6 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn a_login_has_what_it_needs_or_is_none() {
+        let check = |fields: &str, env: &[(&str, &str)], expected: Result<&str, &str>| {
+            let file = format!("[servers.\"https://a.example/mcp\"]\noauth = {{ {fields} }}\n");
+            let file: FileMcp = toml::from_str(&file).unwrap();
+            let own = file.checked(&Env::of(env)).unwrap().credentials.remove(0);
+            let shown = own.oauth.as_ref().map(|oauth| format!("{:?}", oauth.client));
+            let found = shown.as_deref().ok_or(own.missing.as_deref().unwrap_or_default());
+            assert_eq!(found, expected, "{fields}");
+        };
+        let secret = [("S", "sk-secret")];
+        check("", &[], Ok("None"));
+        check("client_id = 'a'", &[], Ok("Some(Identity { id: \"a\", proof: None })"));
+        let with_secret = "client_id = 'a', client_secret_env = 'S'";
+        check(with_secret, &secret, Ok("Some(Identity { id: \"a\", proof: Secret([hidden]) })"));
+        check(with_secret, &[], Err("S"));
+        let file = "[servers.\"http://x\"]\noauth = { client_id = 'a', private_key_env = 'S' }";
+        let file: FileMcp = toml::from_str(file).unwrap();
+        let wrong = file.checked(&Env::of(&secret)).unwrap_err();
+        assert!(wrong.contains("oauth.private_key_env: S must be a private key"), "{wrong}");
+        assert!(!wrong.contains("sk-secret"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let check = |file: &str, expected: &str| {
             let wrong = credentials(file, &[]).unwrap_err();
@@ -213,6 +338,23 @@ mod tests {
         check("[servers.\"http://x\"]\nheaders = { 'a b' = 'c' }", "`a b` is no name of a header");
         check("[servers.\"http://x\"]\nheaders = { a = \"b\\nc\" }", "no header can carry");
         check("[servers.\"http://x\"]\ntoken = 'x'", "unknown field `token`");
+        let oauth = |fields: &str| format!("[servers.\"http://x\"]\noauth = {{ {fields} }}\n");
+        let at =
+            |field: &str, wrong: &str| format!("mcp.servers.\"http://x\".oauth{field}: {wrong}");
+        check(&oauth("token = 'x'"), "unknown field `token`");
+        check(&oauth("client_id = ''"), &at(".client_id", "must have 1 to 2048"));
+        check(&oauth("client_secret_env = 'A'"), &at(".client_id", "must name the client"));
+        check(
+            &oauth("client_id = 'a', client_secret_env = 'A', private_key_env = 'B'"),
+            &at(".private_key_env", "a client has this or"),
+        );
+        check(&oauth("scope = 'a  b'"), &at(".scope", "must be words"));
+        check(&oauth("issuer = 'example'"), &at(".issuer", "must be a URL"));
+        check(
+            &(oauth("") + "headers = { Authorization = 'x' }"),
+            &at("", "there is an `authorization` already"),
+        );
+        check("[servers.\"http://x\"]\nelicitation = 'yes'", "unknown variant `yes`");
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Runtime {
         skills::library::sweep(&config.data_dir, store.reader())?;
         let catalog = config.catalog()?;
         let web = Arc::new(config.web()?);
-        let mcp = Arc::new(config.mcp()?);
+        let mcp = Arc::new(config.mcp(Arc::clone(&clock))?);
         let builder = Builder::new(&config, Arc::clone(&clock));
         builder.sweep().map_err(BuildError::from)?;
         let opened_at = clock.now();

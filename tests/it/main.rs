@@ -10,6 +10,7 @@ mod disk;
 mod egress;
 mod faults;
 mod mcp;
+mod oauth;
 mod packages;
 mod profiles;
 mod real_model;

@@ -212,7 +212,7 @@ fn called(
     }
 }
 
-fn configure(casemate: &Casemate, text: &str) {
+pub(crate) fn configure(casemate: &Casemate, text: &str) {
     let place = casemate.home().join(".config/casemate");
     std::fs::create_dir_all(&place).unwrap();
     write(&place.join("config.toml"), text);
@@ -220,14 +220,14 @@ fn configure(casemate: &Casemate, text: &str) {
 }
 
 /// A model that makes these calls one after another, and is done.
-fn script(calls: &[(&str, Value)]) -> String {
+pub(crate) fn script(calls: &[(&str, Value)]) -> String {
     let turn = |(name, input): &(&str, Value)| json!({"tool_calls": [{*name: input}]});
     let turns: Vec<_> = calls.iter().map(turn).chain([json!({"text": "done"})]).collect();
     json!({"turns": turns}).to_string()
 }
 
 /// An agent file with this server, all of whose tools are allowed.
-fn agent(casemate: &Casemate, model: &str, server: &Value) -> String {
+pub(crate) fn agent(casemate: &Casemate, model: &str, server: &Value) -> String {
     let agent = json!({
         "model": model,
         "mcp_servers": [server],
@@ -240,12 +240,12 @@ fn agent(casemate: &Casemate, model: &str, server: &Value) -> String {
     casemate.put("agent.yaml", &agent.to_string()).display().to_string()
 }
 
-fn at(url: &str) -> Value {
+pub(crate) fn at(url: &str) -> Value {
     json!({"type": "url", "name": "srv", "url": url})
 }
 
 /// The results of calls at servers, in their order: whether each failed, and what it says.
-fn results(log: &[Value]) -> Vec<(bool, String)> {
+pub(crate) fn results(log: &[Value]) -> Vec<(bool, String)> {
     let results = log.iter().filter(|event| event["type"] == "agent.mcp_tool_result");
     let of = |event: &Value| {
         let words =
@@ -258,7 +258,7 @@ fn results(log: &[Value]) -> Vec<(bool, String)> {
     results.map(of).collect()
 }
 
-fn of_kind<'l>(log: &'l [Value], kind: &str) -> Vec<&'l Value> {
+pub(crate) fn of_kind<'l>(log: &'l [Value], kind: &str) -> Vec<&'l Value> {
     log.iter().filter(|event| event["type"] == kind).collect()
 }
 

@@ -32,6 +32,12 @@ class Casemate:
     def __exit__(self, *_):
         shutil.rmtree(self.dir)
 
+    def configure(self, text):
+        """The user's configuration."""
+        place = self.dir / "home/.config/casemate"
+        place.mkdir(parents=True)
+        (place / "config.toml").write_text(text)
+
     def run(self, *words):
         finished = subprocess.run(
             [CASEMATE, *map(str, words)], env=self.environment, cwd=self.work, text=True,
