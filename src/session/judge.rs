@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::context::cut;
@@ -183,6 +183,7 @@ async fn answer(
         messages: vec![Arc::new(Message { role: Role::User, blocks: vec![said] })],
         max_tokens: JUDGE_TOKENS,
         effort: None,
+        answer: Some(form()),
         purpose: Purpose::Judgement { nth },
     });
     let mut assembler = Assembler::new(&judge.name);
@@ -192,6 +193,20 @@ async fn answer(
         pushed.map_err(|error| error.to_string())?;
     }
     assembler.finish().map_err(|error| error.to_string())
+}
+
+/// The one form of a judgement, for servers that can hold a model to it.
+fn form() -> Value {
+    let properties = json!({
+        "decision": {"enum": ["allow", "ask", "deny"]},
+        "reason": {"type": "string"},
+    });
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": ["decision", "reason"],
+        "additionalProperties": false,
+    })
 }
 
 #[derive(Deserialize)]
