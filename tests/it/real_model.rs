@@ -4,6 +4,8 @@
 //! `CASEMATE_TEST_MODEL_URL=http://127.0.0.1:PORT cargo test --test it real_model -- --nocapture`, with any server there
 //! that speaks Chat Completions and Messages; `CASEMATE_TEST_MODEL` names its model, else it is asked for `local`.
 
+mod calls;
+
 use std::time::Instant;
 
 use crate::support::model::Api;
@@ -47,15 +49,21 @@ fn attempt(task: &Task, api: Api, url: &str, model: &str) -> bool {
     done
 }
 
-#[test]
-fn a_real_model_completes_small_tasks() {
-    let Some(url) = variable("CASEMATE_TEST_MODEL_URL") else {
+/// The server to ask, and its model.
+fn real() -> Option<(String, String)> {
+    let model = variable("CASEMATE_TEST_MODEL").unwrap_or_else(|| "local".to_owned());
+    let url = variable("CASEMATE_TEST_MODEL_URL");
+    if url.is_none() {
         eprintln!(
             "no real model: CASEMATE_TEST_MODEL_URL=http://127.0.0.1:PORT cargo test --test it real_model -- --nocapture"
         );
-        return;
-    };
-    let model = variable("CASEMATE_TEST_MODEL").unwrap_or_else(|| "local".to_owned());
+    }
+    url.map(|url| (url, model))
+}
+
+#[test]
+fn a_real_model_completes_small_tasks() {
+    let Some((url, model)) = real() else { return };
     let mut failed = Vec::new();
     for api in Api::BOTH {
         for task in &TASKS {
