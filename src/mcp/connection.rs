@@ -8,7 +8,7 @@ use std::time::Duration;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientCapabilities,
     ClientConfig, ClientRequest, Implementation, ListToolsRequest, PaginatedRequestParams,
-    ProtocolVersion, ServerResult, SubscriptionFilter,
+    ProgressNotificationParam, ProtocolVersion, ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{NotificationContext, Peer, PeerRequestOptions, RunningService, ServiceError};
 use rmcp::transport::IntoTransport;
@@ -17,12 +17,14 @@ use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Answer};
 use super::failure::{Failure, NotBegun, Seal};
 use super::listing::Listing;
+use super::progress;
 use crate::agent::mcp::ServerTool;
 use crate::limits::{
     MCP_CALL_TOTAL, MCP_CONNECT_TIMEOUT, MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_PAGES,
@@ -34,6 +36,8 @@ pub struct Connection {
     seal: Seal,
     timeout: Duration,
     changed: Arc<AtomicBool>,
+    /// The last report of progress; those before it are of no interest any more.
+    progress: watch::Receiver<Option<ProgressNotificationParam>>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -78,7 +82,10 @@ pub(super) enum Lifecycle {
 }
 
 /// What a server may say unasked, as far as anybody listens.
-struct Ears(Arc<AtomicBool>);
+struct Ears {
+    changed: Arc<AtomicBool>,
+    progress: watch::Sender<Option<ProgressNotificationParam>>,
+}
 
 impl ClientHandler for Ears {
     fn get_info(&self) -> ClientConfig {
@@ -88,7 +95,15 @@ impl ClientHandler for Ears {
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.0.store(true, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    async fn on_progress(
+        &self,
+        report: ProgressNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        self.progress.send_replace(Some(report));
     }
 }
 
@@ -116,7 +131,9 @@ impl Connection {
             },
             Lifecycle::Initialize => ClientLifecycleMode::Initialize,
         };
-        let begun = Box::pin(Ears(Arc::clone(&changed)).serve_with_lifecycle(transport, lifecycle));
+        let (heard, progress) = watch::channel(None);
+        let ears = Ears { changed: Arc::clone(&changed), progress: heard };
+        let begun = Box::pin(ears.serve_with_lifecycle(transport, lifecycle));
         let patience = timeout.min(MCP_CONNECT_TIMEOUT);
         let service = tokio::time::timeout(patience, begun)
             .await
@@ -126,7 +143,7 @@ impl Connection {
             let (peer, changed) = (service.peer().clone(), Arc::clone(&changed));
             tokio::spawn(listen(peer, changed))
         });
-        Ok(Self { service, seal, timeout, changed, listener })
+        Ok(Self { service, seal, timeout, changed, progress, listener })
     }
 
     /// Whether nothing more can be asked.
@@ -179,7 +196,7 @@ impl Connection {
         Ok(listing.finish())
     }
 
-    /// Calls a tool.
+    /// Calls a tool. `report` hears how far it is, in the server's words.
     ///
     /// # Errors
     /// A sentence for the model.
@@ -188,6 +205,7 @@ impl Connection {
         tool: &str,
         input: &Map<String, Value>,
         cancel: &CancellationToken,
+        report: &(dyn Fn(String) + Sync),
     ) -> Result<Answer, CallError> {
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
@@ -197,9 +215,19 @@ impl Connection {
         let peer = self.service.peer();
         let sent = peer.send_request_with_option(request, options).await;
         let handle = sent.map_err(|error| self.error(&error))?;
-        let id = handle.id.clone();
+        let (id, token) = (handle.id.clone(), handle.progress_token.clone());
+        let reports = async {
+            let mut heard = self.progress.clone();
+            while heard.changed().await.is_ok() {
+                let said = heard.borrow_and_update();
+                let said = said.as_ref().filter(|said| said.progress_token == token);
+                said.map(|said| progress::words(said, &self.seal)).into_iter().for_each(report);
+            }
+            std::future::pending::<()>().await;
+        };
         let answer = tokio::select! {
             answer = handle.await_response() => answer,
+            () = reports => unreachable!("it never ends"),
             () = cancel.cancelled() => {
                 let cancelled = CancelledNotificationParam::new(Some(id), Some("the user stopped it".to_owned()));
                 let told = peer.notify_cancelled(cancelled);

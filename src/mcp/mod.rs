@@ -2,7 +2,7 @@
 //!
 //! Owns: which address of a server may be dialled and with which credentials (`http`, and `old` for the transport of before 2025), the
 //! connection in either lifecycle of the protocol (`connection`), the list of tools as far as a model can be shown it (`listing`), results as content
-//! (`content`).
+//! (`content`), and how far a call is (`progress`).
 //! Does not: know sessions, sandboxes, models or permissions. A server that runs in a sandbox is a stream that whoever
 //! started it hands over.
 //! Invariants: every wait has a deadline and every message a bound; no name leads into the user's own network unless the
@@ -16,6 +16,7 @@ mod failure;
 mod http;
 mod listing;
 mod old;
+mod progress;
 
 pub use connection::{CallError, Connection};
 pub use content::Answer;

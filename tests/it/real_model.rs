@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::support::model::Api;
 use crate::support::story::{assert_whole, told};
-use crate::support::{Casemate, Finished, variable};
+use crate::support::{Casemate, Finished, variable, write};
 
 const TRIES: usize = 3;
 
@@ -59,6 +59,51 @@ fn real() -> Option<(String, String)> {
         );
     }
     url.map(|url| (url, model))
+}
+
+/// Three files that are, with what is said first, more than a context of 4096 tokens holds, even without old results.
+const LONG: &str = "Read the files one.txt, two.txt and three.txt, one call for each. Then tell me the secret word that is in \
+                    one.txt. What follows are notes that have nothing to do with it.\n";
+
+fn file(name: &str, word: &str) -> String {
+    let line = |n: usize| format!("Line {n} of {name} says nothing that anybody needs to know.\n");
+    let (before, after) = ((1..=25).map(line), (26..=50).map(line));
+    before.chain([format!("The secret word is {word}.\n")]).chain(after).collect()
+}
+
+/// A task that does not fit into the context: the session compacts and goes on, whatever the model then makes of it.
+#[test]
+fn a_real_model_goes_on_when_its_context_was_full() {
+    let Some((url, model)) = real() else { return };
+    let casemate = Casemate::new();
+    for (name, word) in [("one", "kumquat"), ("two", "fig"), ("three", "plum")] {
+        casemate.put(&format!("{name}.txt"), &file(name, word));
+    }
+    let config = casemate.home().join("config.toml");
+    write(
+        &config,
+        &format!(
+            "[providers.real]\napi = 'openai'\nbase_url = '{url}'\nconstrain_calls = true\n\
+             [[windows]]\nmatch = 'real/*'\ntokens = 4096\n"
+        ),
+    );
+    let model = format!("real/{model}");
+    let begun = Instant::now();
+    let task =
+        format!("{LONG}{}", "The meeting of last week was about nothing at all.\n".repeat(60));
+    let args =
+        ["run", "--config", config.to_str().unwrap(), "-m", &model, "--max-turns", "12", &task];
+    let mut command = casemate.command();
+    command.args(args);
+    // However slow the model is: the test has no deadline of its own, and the run has one for every wait.
+    let finished = Finished::of(command.output().unwrap());
+    let events = casemate.log();
+    let took = begun.elapsed().as_secs_f64();
+    eprintln!("{took:.0} s: {finished:?}\n{}", told(&events));
+    assert_whole(&events);
+    let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
+    assert!(of("internal.compacted") > 0, "the context was never full");
+    assert_eq!(of("internal.context_overflowed"), 0, "the server was asked for more than fits");
 }
 
 #[test]

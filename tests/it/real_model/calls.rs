@@ -124,7 +124,7 @@ fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         return Err(format!("{number} is out of bounds"));
     }
     if let Some(list) = value.as_array() {
-        let length = list.len() as f64;
+        let length = f64::from(u32::try_from(list.len()).unwrap());
         if bound("minItems").is_some_and(|least| length < least)
             || bound("maxItems").is_some_and(|most| length > most)
         {

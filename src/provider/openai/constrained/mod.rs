@@ -57,9 +57,9 @@ pub(super) fn answer(tools: &[ToolSpec]) -> Value {
         let fits = bytes <= left;
         left -= if fits { bytes } else { 0 };
         let arguments = if fits { arguments } else { grammar::any_object() };
-        whole(json!({"name": {"const": tool.name}, "arguments": arguments}))
+        whole(&json!({"name": {"const": tool.name}, "arguments": arguments}))
     });
-    let text = whole(json!({"text": {"type": "string"}}));
+    let text = whole(&json!({"text": {"type": "string"}}));
     let parts: Vec<_> = std::iter::once(text).chain(calls).collect();
     let part = || json!({"$ref": "#/$defs/part"});
     let several =
@@ -68,7 +68,7 @@ pub(super) fn answer(tools: &[ToolSpec]) -> Value {
 }
 
 /// An object of exactly these properties.
-fn whole(properties: Value) -> Value {
+fn whole(properties: &Value) -> Value {
     let names: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).collect();
     let required = json!(names);
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})

@@ -246,7 +246,7 @@ impl Unescape {
             }),
             Escape::Unit(digits, value) => {
                 let digit = u16::try_from(c.to_digit(16).unwrap_or(0)).expect("at most 15");
-                let value = value << 4 | digit;
+                let value = (value << 4) | digit;
                 if digits == 3 {
                     self.unit(value)
                 } else {
