@@ -292,6 +292,8 @@ pub const MCP_CALL_TIMEOUT: Duration = Duration::from_secs(300);
 pub const MCP_CALL_TOTAL: Duration = Duration::from_secs(3600);
 /// Time for what is said to an MCP server besides calls: that one is cancelled, that a session ends.
 pub const MCP_CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reports of progress that wait to be shown; older ones are of no interest any more.
+pub const MCP_REPORTS: usize = 16;
 /// Largest message of an MCP server: a result with one image of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
 pub const MCP_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Text of one result that is kept, at the end of a frame to the guest, where its characters may take two bytes.

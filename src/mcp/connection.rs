@@ -17,7 +17,7 @@ use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::watch;
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use super::progress;
 use crate::agent::mcp::ServerTool;
 use crate::limits::{
     MCP_CALL_TOTAL, MCP_CONNECT_TIMEOUT, MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_PAGES,
+    MCP_REPORTS,
 };
 
 /// A server that answers. Dropping it closes the connection.
@@ -36,8 +37,7 @@ pub struct Connection {
     seal: Seal,
     timeout: Duration,
     changed: Arc<AtomicBool>,
-    /// The last report of progress; those before it are of no interest any more.
-    progress: watch::Receiver<Option<ProgressNotificationParam>>,
+    progress: broadcast::Sender<ProgressNotificationParam>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -84,7 +84,7 @@ pub(super) enum Lifecycle {
 /// What a server may say unasked, as far as anybody listens.
 struct Ears {
     changed: Arc<AtomicBool>,
-    progress: watch::Sender<Option<ProgressNotificationParam>>,
+    progress: broadcast::Sender<ProgressNotificationParam>,
 }
 
 impl ClientHandler for Ears {
@@ -103,7 +103,8 @@ impl ClientHandler for Ears {
         report: ProgressNotificationParam,
         _context: NotificationContext<RoleClient>,
     ) {
-        self.progress.send_replace(Some(report));
+        // Nobody listens unless a call runs.
+        drop(self.progress.send(report));
     }
 }
 
@@ -131,8 +132,8 @@ impl Connection {
             },
             Lifecycle::Initialize => ClientLifecycleMode::Initialize,
         };
-        let (heard, progress) = watch::channel(None);
-        let ears = Ears { changed: Arc::clone(&changed), progress: heard };
+        let progress = broadcast::Sender::new(MCP_REPORTS);
+        let ears = Ears { changed: Arc::clone(&changed), progress: progress.clone() };
         let begun = Box::pin(ears.serve_with_lifecycle(transport, lifecycle));
         let patience = timeout.min(MCP_CONNECT_TIMEOUT);
         let service = tokio::time::timeout(patience, begun)
@@ -213,21 +214,25 @@ impl Connection {
             .reset_timeout_on_progress()
             .with_max_total_timeout(MCP_CALL_TOTAL);
         let peer = self.service.peer();
+        let mut heard = self.progress.subscribe();
         let sent = peer.send_request_with_option(request, options).await;
         let handle = sent.map_err(|error| self.error(&error))?;
         let (id, token) = (handle.id.clone(), handle.progress_token.clone());
         let reports = async {
-            let mut heard = self.progress.clone();
-            while heard.changed().await.is_ok() {
-                let said = heard.borrow_and_update();
-                let said = said.as_ref().filter(|said| said.progress_token == token);
-                said.map(|said| progress::words(said, &self.seal)).into_iter().for_each(report);
+            loop {
+                match heard.recv().await {
+                    Ok(said) if said.progress_token == token => {
+                        report(progress::words(&said, &self.seal));
+                    }
+                    // Of another call, which was given up; or the newest are still to come.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
             }
-            std::future::pending::<()>().await;
         };
         let answer = tokio::select! {
             answer = handle.await_response() => answer,
-            () = reports => unreachable!("it never ends"),
+            () = reports => unreachable!("reports do not end"),
             () = cancel.cancelled() => {
                 let cancelled = CancelledNotificationParam::new(Some(id), Some("the user stopped it".to_owned()));
                 let told = peer.notify_cancelled(cancelled);

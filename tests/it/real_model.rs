@@ -5,6 +5,7 @@
 //! that speaks Chat Completions and Messages; `CASEMATE_TEST_MODEL` names its model, else it is asked for `local`.
 
 mod calls;
+mod judge;
 
 use std::time::Instant;
 

@@ -74,20 +74,18 @@ fn whole(properties: &Value) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
-/// The system prompt with the tools, and how they are called.
+/// The system prompt with the tools, and how they are called: that comes last, where small models heed it most.
 pub(super) fn system(own: &str, tools: &[ToolSpec]) -> String {
-    let mut text = format!(
-        "{}\n\n# Tools\n\nYou answer with JSON and nothing else, in one of these forms:\n\
-         {{\"name\": TOOL, \"arguments\": {{…}}}} calls a tool; what it returns is told you next.\n\
-         {{\"text\": \"…\"}} speaks to the user; without a call it ends your work.\n\
-         […, …] is several of these, in order.\n\n\
-         The tools, with the schemas of their arguments:\n",
-        own.trim_end()
-    );
+    let mut text = format!("{}\n\n# Tools\n\n", own.trim_end());
     for ToolSpec { name, description, input_schema } in tools {
         let tool = json!({"name": name, "description": description, "parameters": input_schema});
         writeln!(text, "{}", spaced(&tool)).expect("writing to a string cannot fail");
     }
+    text.push_str(
+        "\nAnswer with one JSON object. To call a tool: {\"name\": TOOL, \"arguments\": {…}}. What it returns is told you \
+         next. For several calls at once: a list of such objects. Only when the task is done, or cannot be: \
+         {\"text\": \"…\"}, what came of it.\n",
+    );
     text.trim_start().to_owned()
 }
 
