@@ -83,8 +83,8 @@ pub(super) fn system(own: &str, tools: &[ToolSpec]) -> String {
     }
     text.push_str(
         "\nAnswer with one JSON object. To call a tool: {\"name\": TOOL, \"arguments\": {…}}. What it returns is told you \
-         next. For several calls at once: a list of such objects. Only when the task is done, or cannot be: \
-         {\"text\": \"…\"}, what came of it.\n",
+         next. Leave out arguments that are not required unless you need them. For several calls at once: a list of such \
+         objects. Only when the task is done, or cannot be: {\"text\": \"…\"}, what came of it.\n",
     );
     text.trim_start().to_owned()
 }
