@@ -249,6 +249,16 @@ impl Agent {
         self.tools.iter().copied().find(|grant| grant.name.as_str() == name)
     }
 
+    /// Whether calls of any of its tools are to be judged.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        let own = self.tools.iter().map(|grant| grant.permission_policy);
+        let servers = self.mcp_servers.iter();
+        let settings = servers.flat_map(|server| server.tools.values().chain([&server.default]));
+        let theirs = settings.filter(|setting| setting.enabled).map(|one| one.permission_policy);
+        own.chain(theirs).any(|policy| policy == PermissionPolicy::Auto)
+    }
+
     /// The client's tool of that name.
     #[must_use]
     pub fn custom_tool(&self, name: &str) -> Option<&CustomTool> {

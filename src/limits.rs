@@ -39,6 +39,17 @@ pub const MAX_SSE_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// Largest error body that is read from a model server.
 pub const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 
+/// Depth to which the grammar of constrained calls goes into a tool's schema; deeper down, anything is JSON.
+pub const GRAMMAR_DEPTH: usize = 16;
+/// Schemas within one tool's schema that its grammar follows: one that refers to itself would never end.
+pub const GRAMMAR_NODES: usize = 1000;
+/// Longest list of items that a grammar counts; servers write a rule for each, and refuse some thousand.
+pub const GRAMMAR_ITEMS: u64 = 64;
+/// Schemas of all tools' arguments together in one grammar; of tools beyond it only names are held to.
+pub const GRAMMAR_BYTES: usize = 128 * 1024;
+/// Parts of one constrained answer: a model that repeats itself would go on until its tokens end.
+pub const GRAMMAR_PARTS: usize = 16;
+
 /// Time to reach a model server.
 pub const MODEL_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time from the request to the first byte of the answer's body or a keep-alive: a local model reads a long prompt for minutes.
@@ -295,6 +306,8 @@ pub const MCP_CALL_TIMEOUT: Duration = Duration::from_secs(300);
 pub const MCP_CALL_TOTAL: Duration = Duration::from_secs(3600);
 /// Time for what is said to an MCP server besides calls: that one is cancelled, that a session ends.
 pub const MCP_CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reports of progress that wait to be shown; older ones are of no interest any more.
+pub const MCP_REPORTS: usize = 16;
 /// Largest message of an MCP server: a result with one image of [`MAX_MEDIA_BYTES`] in base64, and its envelope.
 pub const MCP_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Text of one result that is kept, at the end of a frame to the guest, where its characters may take two bytes.

@@ -213,7 +213,8 @@ impl Follow {
                 let bytes = bytes.into();
                 Some(Frame::Preview { after, of: Previewed::Thinking, id, begins: true, bytes })
             }
-            Preview::ToolUse { .. } | Preview::Discarded => None,
+            // The protocol has no event for how far a call is.
+            Preview::ToolUse { .. } | Preview::Progress { .. } | Preview::Discarded => None,
         }
     }
 }

@@ -9,8 +9,8 @@ use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientCapabilities,
     ClientConfig, ClientRequest, ElicitRequestParams, ElicitResult, ElicitationAction,
     ElicitationCapability, ErrorData, FormElicitationCapability, Implementation, InputRequest,
-    InputRequiredResult, ListToolsRequest, PaginatedRequestParams, ProtocolVersion, ServerResult,
-    SubscriptionFilter,
+    InputRequiredResult, ListToolsRequest, PaginatedRequestParams, ProgressNotificationParam,
+    ProtocolVersion, ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{
     NotificationContext, Peer, PeerRequestOptions, RequestContext, RunningService, ServiceError,
@@ -21,17 +21,19 @@ use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt as _, RoleClient
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::content::{self, Answer};
 use super::failure::{Failure, NotBegun, Seal};
 use super::listing::Listing;
+use super::progress;
 use super::questions::{Asked, Questions};
 use crate::agent::mcp::ServerTool;
 use crate::limits::{
     MCP_CALL_TOTAL, MCP_CONNECT_TIMEOUT, MCP_CONTROL_TIMEOUT, MCP_MESSAGE_BYTES, MCP_PAGES,
-    MCP_QUESTIONS,
+    MCP_QUESTIONS, MCP_REPORTS,
 };
 
 /// A server that answers. Dropping it closes the connection.
@@ -41,6 +43,7 @@ pub struct Connection {
     timeout: Duration,
     changed: Arc<AtomicBool>,
     asked: Option<Arc<Asked>>,
+    progress: broadcast::Sender<ProgressNotificationParam>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -90,6 +93,7 @@ struct Ears {
     changed: Arc<AtomicBool>,
     /// Where its questions are answered.
     asked: Option<Arc<Asked>>,
+    progress: broadcast::Sender<ProgressNotificationParam>,
 }
 
 impl ClientHandler for Ears {
@@ -117,6 +121,15 @@ impl ClientHandler for Ears {
             None => ElicitResult::new(ElicitationAction::Decline),
         })
     }
+
+    async fn on_progress(
+        &self,
+        report: ProgressNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        // Nobody listens unless a call runs.
+        drop(self.progress.send(report));
+    }
 }
 
 /// A stream of messages, one on each line.
@@ -137,7 +150,12 @@ impl Connection {
         let Terms { seal, timeout, lifecycle, questions } = terms;
         let changed = Arc::<AtomicBool>::default();
         let asked = (questions == Questions::Defaults).then(Arc::<Asked>::default);
-        let ears = Ears { changed: Arc::clone(&changed), asked: asked.clone() };
+        let progress = broadcast::Sender::new(MCP_REPORTS);
+        let ears = Ears {
+            changed: Arc::clone(&changed),
+            asked: asked.clone(),
+            progress: progress.clone(),
+        };
         let lifecycle = match lifecycle {
             Lifecycle::Any => ClientLifecycleMode::Auto {
                 preferred_versions: vec![ProtocolVersion::LATEST],
@@ -155,7 +173,7 @@ impl Connection {
             let (peer, changed) = (service.peer().clone(), Arc::clone(&changed));
             tokio::spawn(listen(peer, changed))
         });
-        Ok(Self { service, seal, timeout, changed, asked, listener })
+        Ok(Self { service, seal, timeout, changed, asked, progress, listener })
     }
 
     /// Whether nothing more can be asked.
@@ -208,7 +226,7 @@ impl Connection {
         Ok(listing.finish())
     }
 
-    /// Calls a tool.
+    /// Calls a tool. `report` hears how far it is, in the server's words.
     ///
     /// # Errors
     /// A sentence for the model.
@@ -217,12 +235,13 @@ impl Connection {
         tool: &str,
         input: &Map<String, Value>,
         cancel: &CancellationToken,
+        report: &(dyn Fn(String) + Sync),
     ) -> Result<Answer, CallError> {
         // What was asked meanwhile belongs to no call.
         self.told();
         let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(input.clone());
         for _ in 0..=MCP_QUESTIONS {
-            match self.ask(params.clone(), cancel).await? {
+            match self.ask(params.clone(), cancel, report).await? {
                 ServerResult::CallToolResult(result) => {
                     let mut answer = content::of(result, &self.seal);
                     for told in self.told() {
@@ -275,17 +294,32 @@ impl Connection {
         &self,
         params: CallToolRequestParams,
         cancel: &CancellationToken,
+        report: &(dyn Fn(String) + Sync),
     ) -> Result<ServerResult, CallError> {
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let options = PeerRequestOptions::with_timeout(self.timeout)
             .reset_timeout_on_progress()
             .with_max_total_timeout(MCP_CALL_TOTAL);
         let peer = self.service.peer();
+        let mut heard = self.progress.subscribe();
         let sent = peer.send_request_with_option(request, options).await;
         let handle = sent.map_err(|error| self.error(&error))?;
-        let id = handle.id.clone();
+        let (id, token) = (handle.id.clone(), handle.progress_token.clone());
+        let reports = async {
+            loop {
+                match heard.recv().await {
+                    Ok(said) if said.progress_token == token => {
+                        report(progress::words(&said, &self.seal));
+                    }
+                    // Of another call, which was given up; or the newest are still to come.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
         let answer = tokio::select! {
             answer = handle.await_response() => answer,
+            () = reports => unreachable!("reports do not end"),
             () = cancel.cancelled() => {
                 let cancelled = CancelledNotificationParam::new(Some(id), Some("the user stopped it".to_owned()));
                 let told = peer.notify_cancelled(cancelled);

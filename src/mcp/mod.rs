@@ -2,7 +2,8 @@
 //!
 //! Owns: which address of a server may be dialled and with which credentials (`http`, and `old` for the transport of before 2025), the
 //! connection in either lifecycle of the protocol (`connection`), the list of tools as far as a model can be shown it (`listing`), results as content
-//! (`content`), questions of servers as far as somebody set answers (`questions`), tokens for servers (`oauth`).
+//! (`content`), questions of servers as far as somebody set answers (`questions`), how far a call is (`progress`), tokens for
+//! servers (`oauth`).
 //! Does not: know sessions, sandboxes, models or permissions. A server that runs in a sandbox is a stream that whoever
 //! started it hands over.
 //! Invariants: every wait has a deadline and every message a bound; no name leads into the user's own network unless the
@@ -17,6 +18,7 @@ mod http;
 mod listing;
 mod oauth;
 mod old;
+mod progress;
 mod questions;
 
 pub use connection::{CallError, Connection};

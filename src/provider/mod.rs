@@ -52,6 +52,8 @@ pub struct Request {
     pub max_tokens: u32,
     /// How hard to think; the provider's default if absent.
     pub effort: Option<Effort>,
+    /// The JSON Schema of the answer's text, for providers that can hold a model to one.
+    pub answer: Option<Value>,
     /// What for.
     pub purpose: Purpose,
 }

@@ -46,6 +46,8 @@ pub struct ProviderConfig {
     pub key_variable: Option<String>,
     /// Whether it refuses requests without a key.
     pub key_required: bool,
+    /// Whether it is to hold its models to calls that fit their tools.
+    pub constrain_calls: bool,
 }
 
 /// The providers that everyone has: name, format, address, key variable.
@@ -80,8 +82,28 @@ impl ProviderConfig {
             key: None,
             key_variable: variable.map(str::to_owned),
             key_required: variable.is_some(),
+            constrain_calls: false,
         };
         BUILT_IN.map(config).into()
+    }
+
+    /// That calls can be constrained where they are to be.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let is_vendor = self.api == Api::OpenAi && openai::is_vendor(&self.base_url);
+        let problem = match self.api {
+            _ if !self.constrain_calls => return Ok(()),
+            Api::Anthropic => {
+                "the Messages API has no such thing; use `api = \"openai\"`, if the server speaks that too"
+            }
+            Api::OpenAi if is_vendor => {
+                "OpenAI's own models need none, and its server takes no such schema; leave it out"
+            }
+            Api::OpenAi => return Ok(()),
+        };
+        Err(format!("providers.{}.constrain_calls: {problem}", self.name))
     }
 
     fn is_local(&self) -> bool {
@@ -363,6 +385,9 @@ impl Catalog {
             .map_err(|reason| ModelError::Unsupported { provider: name.clone(), reason })?;
         Ok(match provider.api {
             Api::Anthropic => Arc::new(Anthropic::new(http, name, base_url, key)),
+            Api::OpenAi if provider.constrain_calls => {
+                Arc::new(OpenAi::new(http, name, base_url, key).constrained())
+            }
             Api::OpenAi => Arc::new(OpenAi::new(http, name, base_url, key)),
         })
     }

@@ -60,6 +60,7 @@ pub(crate) fn plain() -> Request {
         messages: vec![message(Role::User, vec![say("hi")])],
         max_tokens: 100,
         effort: None,
+        answer: None,
         purpose: Purpose::Answer { gone: 0 },
     }
 }
@@ -117,6 +118,7 @@ pub(crate) fn full() -> Request {
         ],
         max_tokens: 100,
         effort: Some(Effort::Xhigh),
+        answer: None,
         purpose: Purpose::Answer { gone: 0 },
     }
 }

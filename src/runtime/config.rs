@@ -305,6 +305,7 @@ struct FileProvider {
     api: Option<FileApi>,
     base_url: Option<String>,
     api_key_env: Option<String>,
+    constrain_calls: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -337,6 +338,7 @@ impl Config {
         }
         for provider in &mut providers {
             from_environment(provider, env);
+            provider.check().map_err(&at)?;
         }
 
         let mut routes = Vec::new();
@@ -502,6 +504,7 @@ fn merge_provider(
         known.api = api.unwrap_or(known.api);
         known.base_url = given.base_url.unwrap_or_else(|| known.base_url.clone());
         known.key_variable = given.api_key_env.or_else(|| known.key_variable.clone());
+        known.constrain_calls = given.constrain_calls.unwrap_or(known.constrain_calls);
         return Ok(());
     }
     let (Some(api), Some(base_url)) = (api, given.base_url) else {
@@ -517,6 +520,7 @@ fn merge_provider(
         key: None,
         key_variable: given.api_key_env,
         key_required,
+        constrain_calls: given.constrain_calls.unwrap_or(false),
     });
     Ok(())
 }
@@ -625,6 +629,9 @@ mod tests {
         check(&[("CASEMATE_DATA_DIR", "rel")], "", "CASEMATE_DATA_DIR must be an absolute path");
         check(&[], "modle = 'x'", "unknown field `modle`");
         check(&[], "[providers.mine]\napi = 'openai'", "providers.mine");
+        let constrained = "constrain_calls = true";
+        check(&[], &format!("[providers.anthropic]\n{constrained}"), "Messages API");
+        check(&[], &format!("[providers.openai]\n{constrained}"), "leave it out");
         check(&[], "[providers.scripted]\napi = 'openai'", "providers.scripted");
         check(&[], "[[routes]]\nmatch = '['\nto = 'openai'", "routes[0]");
         check(&[("CASEMATE_CRASH_AT", "soon")], "", "CASEMATE_CRASH_AT");

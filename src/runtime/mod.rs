@@ -57,7 +57,7 @@ pub use registries::Registries;
 pub use sandboxes::{Executed, resolve_workspace, sandbox_exec, sandbox_view};
 pub use update::SessionPatch;
 
-use crate::agent::{Agent, OnAsk, PermissionPolicy};
+use crate::agent::{Agent, OnAsk};
 use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::egress::Report;
 use crate::environment::{Environment, ProfileSource, Tier, WorkspaceMode};
@@ -299,8 +299,7 @@ impl Runtime {
 
     /// An agent whose calls are to be judged takes a judge that can be asked, where one is configured.
     fn check_judge(&self, agent: &Agent) -> Result<(), RuntimeError> {
-        let auto = agent.tools.iter().any(|t| t.permission_policy == PermissionPolicy::Auto);
-        let judge = self.shared.config.judge.as_deref().filter(|_| auto);
+        let judge = self.shared.config.judge.as_deref().filter(|_| agent.is_judged());
         judge.map_or(Ok(()), |judge| self.check_model(judge).map(drop))
     }
 

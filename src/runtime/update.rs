@@ -38,6 +38,7 @@ impl Runtime {
             let row = self.row(id)?;
             *agent =
                 self.offered(agent.clone(), &definition(&row)?.environment, row.agent_id.is_some());
+            self.check_judge(agent)?;
         }
         let change = |row: &SessionRow| {
             if let Some(Some(budget)) = &patch.budget {

@@ -24,13 +24,14 @@ impl Driver {
         ids: &[EventId],
         token: &CancellationToken,
     ) -> Performed {
-        let mut results = match self.at_server(ids) {
+        let (mut results, loaded): (Vec<_>, Vec<_>) = match self.at_server(ids) {
             // A call of a server's tool runs alone.
-            Some((call, at)) => vec![self.call_server(&call, &at, token).await],
+            Some((call, at)) => (vec![self.call_server(&call, &at, token).await], Vec::new()),
             None => {
                 let guest = self.guest.get_if_up();
                 let calls = ids.iter().map(|id| self.call_of(id));
-                join_all(calls.map(|call| self.result_of(call, guest.as_deref(), token))).await
+                let results = calls.map(|call| self.result_of(call, guest.as_deref(), token));
+                join_all(results).await.into_iter().unzip()
             }
         };
         // Only a call that runs programs reaches for the network, and it runs alone.
@@ -45,7 +46,7 @@ impl Driver {
         bodies.extend(results);
         let calls = || ids.iter().map(|id| self.call_of(id));
         bodies.extend(calls().filter_map(web::used));
-        bodies.extend(calls().filter_map(|call| self.loaded_by(call)));
+        bodies.extend(loaded.into_iter().flatten());
         Performed { facts: self.at_once(bodies), pause: None }
     }
 
@@ -61,25 +62,28 @@ impl Driver {
         Some((call.clone(), at))
     }
 
-    /// The tools that the model has from now on, if the call was a search for some.
-    fn loaded_by(&self, call: &Call) -> Option<EventBody> {
-        let searched = call.is_search() && !matches!(call.state, CallState::Denied(_));
-        let names = searched.then(|| self.search_tools(call).1)?;
-        (!names.is_empty()).then_some(EventBody::McpLoaded { names })
-    }
-
+    /// The result, and the tools that the model has from now on if the call was a search for some.
     async fn result_of(
         &self,
         call: &Call,
         guest: Option<&Guest>,
         token: &CancellationToken,
-    ) -> EventBody {
+    ) -> (EventBody, Option<EventBody>) {
         if let CallState::Denied(denial) = &call.state {
-            return call.failure(self.refusal_text(call, denial));
+            return (call.failure(self.refusal_text(call, denial)), None);
         }
         if call.is_search() {
-            return self.search_tools(call).0;
+            return self.search_tools(call);
         }
+        (self.outcome_of(call, guest, token).await, None)
+    }
+
+    async fn outcome_of(
+        &self,
+        call: &Call,
+        guest: Option<&Guest>,
+        token: &CancellationToken,
+    ) -> EventBody {
         if let Some(tool) = call.built_in().filter(|tool| tool.asks_web()) {
             return web::body(call, self.ask_web(call, tool, guest, token).await);
         }

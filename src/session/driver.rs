@@ -158,20 +158,24 @@ fn changes_files(session: &Session, calls: &[EventId]) -> bool {
     calls.iter().any(|id| session.call(id).is_some_and(changes))
 }
 
-/// The tools as the model sees them, and what they were made of.
+/// What every request begins with, and what it was made of.
 struct Shown {
     definition: Arc<Definition>,
     offers: Arc<Offers>,
     window: Option<u64>,
+    /// All that the model has.
     tools: Arc<[ToolSpec]>,
+    /// System prompt and tools as they fit into its context.
+    fitted: (Arc<str>, Arc<[ToolSpec]>),
 }
 
 impl Shown {
-    fn of(session: &Session) -> Self {
+    fn of(session: &Session, system: &Arc<str>) -> Self {
         let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
         let window = session.context().window().map(|window| window.tokens);
         let tools = offers.specs(&definition.agent, window);
-        Self { definition, offers, window, tools }
+        let fitted = fit::to_window(system, &tools, window);
+        Self { definition, offers, window, tools, fitted }
     }
 
     fn is_of(&self, session: &Session) -> bool {
@@ -247,7 +251,7 @@ impl Driver {
         let system = Arc::from(definition.system.as_str());
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
-        let shown = Shown::of(&session);
+        let shown = Shown::of(&session, &system);
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
@@ -278,12 +282,13 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The tools of the agent as it is now, and of its servers as they were in the log's last word about them.
-    pub(super) fn tools(&mut self) -> Arc<[ToolSpec]> {
+    /// System prompt, and the tools of the agent as it is now, and of its servers as they were in the log's last word about
+    /// them, as far as they fit into the context.
+    pub(super) fn beginning(&mut self) -> (Arc<str>, Arc<[ToolSpec]>) {
         if !self.shown.is_of(&self.session) {
-            self.shown = Shown::of(&self.session);
+            self.shown = Shown::of(&self.session, &self.system);
         }
-        Arc::clone(&self.shown.tools)
+        self.shown.fitted.clone()
     }
 
     /// The names of the tools that the model was shown last.

@@ -12,6 +12,7 @@ use super::Definition;
 use super::call::{AtServer, Call};
 use super::driver::Driver;
 use super::offers::{self, SEARCH};
+use super::previews::Preview;
 use crate::agent::Agent;
 use crate::agent::mcp::{McpServer, Place, ServerTool};
 use crate::event::{ContentBlock, ErrorDetail, ErrorKind, EventBody, NewEvent, RetryStatus};
@@ -206,7 +207,12 @@ impl Driver {
             return call.failure(sentence);
         }
         let up = &self.servers.up[&at.server];
-        match up.connection.call(&at.tool, &call.input, token).await {
+        let head = self.session.head();
+        let report = |said| {
+            let progress = Preview::Progress { call: call.id.clone(), said };
+            self.parts.previews.send(head, progress);
+        };
+        match up.connection.call(&at.tool, &call.input, token, &report).await {
             Ok(answer) => self.result_from(call, answer, token).await,
             Err(error) => call.failure(error.to_string()),
         }
@@ -277,16 +283,18 @@ impl Driver {
         }
     }
 
-    /// Performs a search for tools: what it says, and the names of what it has found.
-    pub(super) fn search_tools(&self, call: &Call) -> (EventBody, Vec<String>) {
+    /// Performs a search for tools: what it says, and that what it has found is the model's.
+    pub(super) fn search_tools(&self, call: &Call) -> (EventBody, Option<EventBody>) {
         let agent = &self.session.definition().agent;
         let Some(query) = call.input.get("query").and_then(Value::as_str) else {
             let wrong = format!("The input of `{SEARCH}` is wrong: `query` must be a string.");
-            return (call.failure(wrong), Vec::new());
+            return (call.failure(wrong), None);
         };
         let found = self.session.offers().search(agent, query);
         let text = ContentBlock::text(offers::found(&found));
-        (call.result(vec![text], false), offers::names(&found))
+        let names = offers::names(&found);
+        let loaded = (!names.is_empty()).then_some(EventBody::McpLoaded { names });
+        (call.result(vec![text], false), loaded)
     }
 }
 

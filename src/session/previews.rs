@@ -1,4 +1,5 @@
-//! Pieces of an answer on their way to whoever watches: bounded and lossy. Events never go through here.
+//! Pieces of an answer, and how far calls are, on their way to whoever watches: bounded and lossy. Events never go through
+//! here.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,7 +9,7 @@ use crate::event::Seq;
 use crate::id::EventId;
 use crate::limits::PREVIEW_QUEUE;
 
-/// A piece of an answer that is not committed yet.
+/// What is not committed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Preview {
     /// The model thinks; the text is for the owner's eyes only.
@@ -31,6 +32,13 @@ pub enum Preview {
     ToolUse {
         /// The tool.
         name: String,
+    },
+    /// A call that runs is so far.
+    Progress {
+        /// The call.
+        call: EventId,
+        /// In words, bounded; not neutral for a terminal.
+        said: String,
     },
     /// The answer failed: what was shown of it will not be committed.
     Discarded,

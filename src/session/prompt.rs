@@ -135,6 +135,7 @@ pub fn request(
         messages: session.messages().to_vec(),
         max_tokens: compact::answer_tokens(session),
         effort: agent.effort,
+        answer: None,
         purpose: Purpose::Answer { gone: session.context().gone() },
     }
 }
@@ -150,6 +151,7 @@ pub fn summary_request(session: &Session, model: &str) -> Request {
         messages: vec![Arc::new(message)],
         max_tokens: compact::answer_tokens(session),
         effort: session.definition().agent.effort,
+        answer: None,
         purpose: Purpose::Summary { nth: session.context().compactions() },
     }
 }

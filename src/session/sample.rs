@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::{DriveError, Driver, Performed};
 use super::guest::Disturbance;
 use super::previews::Preview;
-use super::{compact, fit, offers, prompt};
+use super::{compact, offers, prompt};
 use crate::event::{
     ContentBlock, Cost, ErrorDetail, Evaluation, EventBody, NewEvent, Permission, RefusalDetails,
     RetryStatus, Usage,
@@ -44,9 +44,7 @@ impl Driver {
         token: &CancellationToken,
     ) -> Result<Performed, DriveError> {
         let end = self.end_of_request();
-        let tools = self.tools();
-        let window = self.session.context().window().map(|window| window.tokens);
-        let (system, tools) = fit::to_window(&self.system, &tools, window);
+        let (system, tools) = self.beginning();
         let mut request = prompt::request(&self.session, &self.parts.model_id, &system, &tools);
         request.messages = self.attached.resolve(request.messages).await;
         let mut shown = Shown::default();

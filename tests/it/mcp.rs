@@ -1,6 +1,7 @@
 //! MCP servers of every kind of temper, on this machine: what the model gets of them, what clients see, and that no session
 //! is lost with them. Servers that others wrote are in `tests/mcp`.
 
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -152,6 +153,7 @@ fn say(to: &mut TcpStream, asked: &Asked, nth: usize) -> std::io::Result<()> {
                 }
                 "/nothing" => return reply(to, &result(json!({"tools": "none"}))),
                 "/changing" if nth > 1 => tools.push(tool("new")),
+                "/reports" => tools.push(tool("report")),
                 _ => {}
             }
             reply(
@@ -206,6 +208,24 @@ fn called(
             let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
             let body = format!("data: {changed}\n\ndata: {}\n\n", result(text("changed")));
             respond(to, "200 OK", "content-type: text/event-stream\r\n", body.as_bytes())
+        }
+        "report" => {
+            let token = &params["_meta"]["progressToken"];
+            let report = |of: &Value, done: u32, message: &str| {
+                let params =
+                    json!({"progressToken": of, "progress": done, "total": 10, "message": message});
+                json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+            };
+            to.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")?;
+            let reports = [
+                report(token, 3, "\u{1b}[2Jreading\n\u{202e}files"),
+                report(&json!("another call"), 9, "nothing to do with it"),
+            ];
+            for report in reports {
+                write!(to, "data: {report}\n\n")?;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+            write!(to, "data: {}\n\n", result(text("reported")))
         }
         // `die`: the connection ends without an answer.
         _ => Ok(()),
@@ -302,6 +322,24 @@ fn whatever_a_server_answers_the_session_goes_on() {
             assert!(!server.asked(began).is_empty());
         }
     }
+}
+
+#[test]
+fn how_far_a_call_is_stands_on_the_terminal_and_in_no_log() {
+    let server = Server::start();
+    let casemate = Casemate::new();
+    let model = casemate.script(&script(&[("mcp__srv__report", json!({"text": "hi"}))]));
+    let agent = agent(&casemate, &model, &at(&server.url("/reports")));
+    let terminal = casemate.on_terminal(&[("NO_COLOR", "1")], &["run", "--agent", &agent, "go"]);
+    let (code, screen) = terminal.finish();
+    assert_eq!(code, Some(0), "{screen}");
+    let shown = screen.split("running srv/report: ").skip(1).filter(|line| line.starts_with('3'));
+    assert!(shown.count() > 0, "{screen:?}");
+    assert!(!screen.contains("\u{1b}[2J") && !screen.contains('\u{202e}'), "{screen:?}");
+    assert!(!screen.contains("nothing to do with it"), "{screen:?}");
+    let log = casemate.log();
+    assert_eq!(results(&log), [(false, "reported".to_owned())]);
+    assert!(log.iter().all(|event| !event.to_string().contains("3 of 10")), "{log:?}");
 }
 
 #[test]

@@ -4,11 +4,14 @@
 //! `CASEMATE_TEST_MODEL_URL=http://127.0.0.1:PORT cargo test --test it real_model -- --nocapture`, with any server there
 //! that speaks Chat Completions and Messages; `CASEMATE_TEST_MODEL` names its model, else it is asked for `local`.
 
+mod calls;
+mod judge;
+
 use std::time::Instant;
 
 use crate::support::model::Api;
 use crate::support::story::{assert_whole, told};
-use crate::support::{Casemate, Finished, variable};
+use crate::support::{Casemate, Finished, variable, write};
 
 const TRIES: usize = 3;
 
@@ -47,15 +50,70 @@ fn attempt(task: &Task, api: Api, url: &str, model: &str) -> bool {
     done
 }
 
-#[test]
-fn a_real_model_completes_small_tasks() {
-    let Some(url) = variable("CASEMATE_TEST_MODEL_URL") else {
+/// The server to ask, and its model.
+fn real() -> Option<(String, String)> {
+    let model = variable("CASEMATE_TEST_MODEL").unwrap_or_else(|| "local".to_owned());
+    let url = variable("CASEMATE_TEST_MODEL_URL");
+    if url.is_none() {
         eprintln!(
             "no real model: CASEMATE_TEST_MODEL_URL=http://127.0.0.1:PORT cargo test --test it real_model -- --nocapture"
         );
-        return;
+    }
+    url.map(|url| (url, model))
+}
+
+/// A task of some calls, which is then gone on with from a summary.
+const LONG: &str = "Read the files one.txt, two.txt and three.txt, one call for each. Then tell me the secret word that is in \
+                    one.txt.";
+
+fn file(name: &str, word: &str) -> String {
+    let line = |n: usize| format!("Line {n} of {name} says nothing that anybody needs to know.\n");
+    let (before, after) = ((1..=25).map(line), (26..=50).map(line));
+    before.chain([format!("The secret word is {word}.\n")]).chain(after).collect()
+}
+
+/// A context of 4096 tokens, and a summary by the model in the place of what was in it: the session goes on from there,
+/// whatever the model makes of it.
+#[test]
+fn a_real_model_goes_on_from_its_own_summary() {
+    let Some((url, model)) = real() else { return };
+    let casemate = Casemate::new();
+    for (name, word) in [("one", "kumquat"), ("two", "fig"), ("three", "plum")] {
+        casemate.put(&format!("{name}.txt"), &file(name, word));
+    }
+    let config = casemate.home().join("config.toml");
+    write(
+        &config,
+        &format!(
+            "[providers.real]\napi = 'openai'\nbase_url = '{url}'\nconstrain_calls = true\n\
+             [[windows]]\nmatch = 'real/*'\ntokens = 4096\n"
+        ),
+    );
+    let model = format!("real/{model}");
+    let begun = Instant::now();
+    // However slow the model is: the test has no deadline of its own, and the program has one for every wait.
+    let ask = |words: &[&str]| {
+        let mut command = casemate.command();
+        command.args([&words[..1], &["--config", config.to_str().unwrap()], &words[1..]].concat());
+        Finished::of(command.output().unwrap())
     };
-    let model = variable("CASEMATE_TEST_MODEL").unwrap_or_else(|| "local".to_owned());
+    eprintln!("{:?}", ask(&["run", "-m", &model, "--max-turns", "8", LONG]));
+    let id = casemate.only_session();
+    let of = |kind: &str| casemate.log().iter().filter(|event| event["type"] == kind).count();
+    if of("internal.compacted") == 0 {
+        eprintln!("{:?}", ask(&["compact", &id]).expect(0));
+    }
+    eprintln!("{:?}", ask(&["resume", &id, "Say again which word it was."]));
+    let events = casemate.log();
+    eprintln!("{:.0} s\n{}", begun.elapsed().as_secs_f64(), told(&events));
+    assert_whole(&events);
+    assert!(of("internal.compacted") > 0, "no summary was made");
+    assert_eq!(of("internal.context_overflowed"), 0, "the server was asked for more than fits");
+}
+
+#[test]
+fn a_real_model_completes_small_tasks() {
+    let Some((url, model)) = real() else { return };
     let mut failed = Vec::new();
     for api in Api::BOTH {
         for task in &TASKS {

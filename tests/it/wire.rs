@@ -196,6 +196,7 @@ async fn refused(format: Format, response: Vec<u8>) -> ModelError {
         key: None,
         key_variable: None,
         key_required: false,
+        constrain_calls: false,
     };
     let http = Arc::new(Http::new(HttpOptions::default()).expect("defaults"));
     let catalog = Catalog::new(Routes::new(vec![provider], Vec::new()), http);
@@ -207,6 +208,7 @@ async fn refused(format: Format, response: Vec<u8>) -> ModelError {
         messages: Vec::new(),
         max_tokens: 1,
         effort: None,
+        answer: None,
         purpose: Purpose::Answer { gone: 0 },
     };
     let mut stream = catalog.model(&route).expect("a model").stream(request);

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import pty
+import select
 import shutil
 import subprocess
 import tempfile
@@ -47,8 +49,27 @@ class Casemate:
             raise AssertionError(finished)
         return finished.stdout
 
-    def session(self, server, calls, *words):
-        """The log of a session whose model makes these calls, one after another."""
+    def on_terminal(self, *words):
+        """All that a run writes to its terminal."""
+        ours, theirs = pty.openpty()
+        child = subprocess.Popen(
+            [CASEMATE, *map(str, words)], env={**self.environment, "TERM": "xterm"}, cwd=self.work,
+            stdin=theirs, stdout=theirs, stderr=theirs,
+        )
+        os.close(theirs)
+        written = b""
+        while select.select([ours], [], [], 120)[0]:
+            try:
+                written += os.read(ours, 4096)
+            except OSError:
+                break
+        os.close(ours)
+        if child.wait(timeout=120) != 0:
+            raise AssertionError(written)
+        return written.decode()
+
+    def agent(self, server, calls):
+        """An agent with that server, whose model makes these calls, one after another."""
         turns = [{"tool_calls": [{f"mcp__{server['name']}__{name}": given}]} for name, given in calls]
         script = self.dir / "script.json"
         script.write_text(json.dumps({"turns": [*turns, {"text": "done"}]}))
@@ -62,7 +83,11 @@ class Casemate:
                 {"type": "mcp_toolset", "mcp_server_name": server["name"], "default_config": allowed},
             ],
         }))
-        self.run("run", "--agent", agent, *words, "go")
+        return agent
+
+    def session(self, server, calls, *words):
+        """The log of a session whose model makes these calls."""
+        self.run("run", "--agent", self.agent(server, calls), *words, "go")
         listed = json.loads(self.run("sessions", "list", "--json"))
         lines = self.run("sessions", "events", listed[0]["id"], "--internal").splitlines()
         return [json.loads(line) for line in lines]

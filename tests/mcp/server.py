@@ -1,5 +1,6 @@
 """A server made with the Python SDK. `server.py stdio`, `server.py http PORT` or `server.py sse PORT`."""
 
+import asyncio
 import sys
 
 from mcp.server import MCPServer
@@ -24,7 +25,8 @@ def picture() -> Image:
 async def steps(context: Context) -> str:
     """Reports progress."""
     for step in range(3):
-        await context.report_progress(step, 3)
+        await context.report_progress(step, 3, "on its way")
+        await asyncio.sleep(0.4)
     return "three steps"
 
 

@@ -60,6 +60,13 @@ class PythonSdk(unittest.TestCase):
         with http([PYTHON, HERE / "server.py", "http", str(port)], port) as url, Casemate() as casemate:
             self.check(casemate, {"type": "url", "name": "sdk", "url": url})
 
+    def test_progress_is_shown_on_a_terminal(self):
+        port = free_port()
+        with http([PYTHON, HERE / "server.py", "http", str(port)], port) as url, Casemate() as casemate:
+            agent = casemate.agent({"type": "url", "name": "sdk", "url": url}, [("steps", {})])
+            screen = casemate.on_terminal("run", "--agent", agent, "go")
+            self.assertIn("running sdk/steps: 1 of 3: on its way", screen)
+
     def test_over_http_as_before_2025(self):
         port = free_port()
         with http([PYTHON, HERE / "server.py", "sse", str(port)], port) as url, Casemate() as casemate:

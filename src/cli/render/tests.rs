@@ -221,6 +221,25 @@ fn a_discarded_answer_is_marked_and_said_again() {
 }
 
 #[test]
+fn how_far_a_call_is_stands_beside_it_while_it_runs() {
+    let mut story = Story::default();
+    story.begin("x").ask().answered(10, 10);
+    let call = story.call("bash", &json!({"command": "make"}), Permission::Allow);
+    story.started(&call).wait(200).tick();
+    let said = "3 of 10: \u{1b}[2Jlinking\nall".to_owned();
+    story.preview(Preview::Progress { call: call.clone(), said }).wait(200).tick();
+    story.result(&call, "", false);
+    let other = story.call("bash", &json!({"command": "ls"}), Permission::Allow);
+    story.started(&other).wait(200).tick();
+    let bytes = on_terminal(&story, settings(OutputFormat::Text, TTY));
+    let aside =
+        |line: &str| line.split("running bash:").nth(1).map(|rest| rest.contains("3 of 10"));
+    let told: Vec<_> = bytes.split('\r').filter_map(aside).collect();
+    assert_eq!(told, [false, true, false], "{bytes:?}");
+    assert!(!bytes.contains("\u{1b}[2J"), "{bytes:?}");
+}
+
+#[test]
 fn lost_previews_lose_no_words() {
     let check = |tell: bool, expected: &str| {
         let mut story = Story::default();

@@ -179,7 +179,7 @@ impl TextView {
                 }
                 self.speech.piece(text, out)
             }
-            Preview::Message { .. } | Preview::Thinking { .. } => Ok(()),
+            Preview::Message { .. } | Preview::Thinking { .. } | Preview::Progress { .. } => Ok(()),
             Preview::ToolUse { .. } => self.speech.end_line(out),
             Preview::Discarded => {
                 if self.speech.discard(out)? {

@@ -292,6 +292,7 @@ async fn local_servers_are_detected_within_the_bound() {
         key: None,
         key_variable: None,
         key_required: false,
+        constrain_calls: false,
     };
     let providers = vec![
         provider("mute", &mute),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::calls::{Calls, Clue, Target};
+use super::constrained::{Reader, Said};
 use super::spoken::Listener;
 use super::think::{Piece, Splitter};
 use crate::event::Usage;
@@ -30,6 +31,8 @@ pub struct OpenAiDecoder {
     asked: Asked,
     splitter: Splitter,
     listener: Listener,
+    /// The answer is one that the server holds its model to.
+    reader: Option<Reader>,
     calls: Calls,
     /// The text or thinking block that grows, and which of the two it is.
     open: Option<(Prose, usize)>,
@@ -106,6 +109,7 @@ impl OpenAiDecoder {
             asked: Asked { provider: provider.to_owned(), model: model.to_owned() },
             splitter: Splitter::default(),
             listener: Listener::new([].into()),
+            reader: None,
             calls: Calls::default(),
             open: None,
             blocks: 0,
@@ -120,6 +124,13 @@ impl OpenAiDecoder {
     #[must_use]
     pub fn hearing(mut self, tools: Arc<[ToolSpec]>) -> Self {
         self.listener = Listener::new(tools);
+        self
+    }
+
+    /// Reads calls as the server was told to hold its model to them.
+    #[must_use]
+    pub(super) fn constrained(mut self) -> Self {
+        self.reader = Some(Reader::default());
         self
     }
 
@@ -229,11 +240,30 @@ impl OpenAiDecoder {
         for piece in pieces {
             match piece {
                 Piece::Thinking(text) => self.prose(Prose::Thinking, text, out),
-                Piece::Text(text) => {
-                    let text = self.listener.hear(&text);
-                    self.prose(Prose::Text, text, out);
-                }
+                Piece::Text(text) => match &mut self.reader {
+                    Some(reader) => {
+                        let said = reader.read(&text);
+                        said.into_iter().for_each(|said| self.said(said, out));
+                    }
+                    None => self.said(Said::Plain(text), out),
+                },
             }
+        }
+    }
+
+    fn said(&mut self, said: Said, out: &mut Vec<Delta>) {
+        match said {
+            Said::Text(text) => self.prose(Prose::Text, text, out),
+            Said::Plain(text) => {
+                let text = self.listener.hear(&text);
+                self.prose(Prose::Text, text, out);
+            }
+            Said::Call(name) => {
+                self.spoke = true;
+                self.open = None;
+                out.push(Delta::ToolUse { index: self.next_block(), name });
+            }
+            Said::Input(json) => out.push(Delta::ToolInput { index: self.blocks - 1, json }),
         }
     }
 
@@ -282,9 +312,12 @@ impl OpenAiDecoder {
 
     /// What was held back of the text is a call, or text after all. An answer that was cut has no calls in its text.
     fn end_of_text(&mut self, out: &mut Vec<Delta>) {
+        if let Some(rest) = self.reader.as_mut().map(Reader::rest) {
+            self.said(Said::Plain(rest), out);
+        }
         let by_itself =
             matches!(self.finish, Some(Stop::EndTurn | Stop::ToolUse)) && self.refusal.is_empty();
-        if !by_itself || !self.calls.is_empty() {
+        if !by_itself || !self.calls.is_empty() || self.spoke {
             let held = self.listener.give_up();
             return self.prose(Prose::Text, held, out);
         }
@@ -309,9 +342,10 @@ impl OpenAiDecoder {
         let mut pieces = Vec::new();
         self.splitter.finish(&mut pieces);
         self.pieces(pieces, out);
+        let is_whole = self.calls.are_whole() && self.reader.as_ref().is_none_or(Reader::is_whole);
         self.end_of_text(out);
         // A gateway may add [DONE] to an answer that was cut upstream; half a call betrays it.
-        if self.finish.is_none() && !self.calls.are_whole() {
+        if self.finish.is_none() && !is_whole {
             return Err(self.asked.broken("it ended within a tool call"));
         }
         let refusal = std::mem::take(&mut self.refusal);

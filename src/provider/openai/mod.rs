@@ -1,9 +1,10 @@
 //! Chat Completions, of OpenAI and of everything that imitates it: Ollama, llama.cpp, vLLM, LM Studio.
 //!
 //! Owns: the request's JSON (`request`), the stream's meaning with all its dialects (`decode`, `calls`, `think`), calls
-//! that a model writes as text (`spoken`).
+//! that a model writes as text (`spoken`), calls as JSON that the server holds its model to (`constrained`).
 
 mod calls;
+mod constrained;
 mod decode;
 mod request;
 mod spoken;
@@ -11,10 +12,12 @@ mod think;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 
 pub use self::decode::OpenAiDecoder;
 pub use self::request::Dialect;
+pub(crate) use self::request::is_vendor;
 use super::failure::Asked;
 use super::http::{Http, Post, Secret, key_header};
 use super::transcript::Transcript;
@@ -36,9 +39,16 @@ impl OpenAi {
     #[must_use]
     pub fn new(http: Arc<Http>, provider: &str, base_url: &str, key: Option<Secret>) -> Self {
         let url = format!("{}/chat/completions", base(base_url));
-        let dialect = Dialect::of(base_url);
+        let dialect = Dialect::of(base_url, false);
         let provider = provider.to_owned();
         Self { http, provider, url, dialect, key, transcript: Mutex::default() }
+    }
+
+    /// The same server, which is to hold its model to calls that fit their tools.
+    #[must_use]
+    pub fn constrained(self) -> Self {
+        let dialect = Dialect::of(&self.url, true);
+        Self { dialect, ..self }
     }
 }
 
@@ -66,8 +76,11 @@ impl Model for OpenAi {
         let asked = Asked { provider: self.provider.clone(), model: request.model.clone() };
         let mut decoder = OpenAiDecoder::new(&self.provider, &request.model);
         // The vendor's own server knows its models' marks: what is text there was meant as such.
-        if self.dialect == Dialect::Compatible {
+        if self.dialect != Dialect::OpenAi {
             decoder = decoder.hearing(Arc::clone(&request.tools));
+        }
+        if self.dialect == Dialect::Constrained && !request.tools.is_empty() {
+            decoder = decoder.constrained();
         }
         // A transcript that was left half written says where it ends, and is cut there.
         let mut transcript = self.transcript.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +91,11 @@ impl Model for OpenAi {
             asked,
             key: self.key.clone(),
         });
-        Arc::clone(&self.http).stream(post, decoder)
+        let deltas = Arc::clone(&self.http).stream(post, decoder);
+        match self.dialect {
+            Dialect::Constrained => Box::pin(deltas.map(|d| d.map_err(constrained::hinted))),
+            Dialect::OpenAi | Dialect::Compatible => deltas,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::constrained;
 use crate::agent::Effort;
 use crate::event::{ContentBlock, DocumentSource, ImageSource, text_of};
 use crate::provider::transcript::{Transcript, push};
@@ -20,20 +21,31 @@ pub enum Dialect {
     OpenAi,
     /// All others: `max_tokens`; llama.cpp makes parallel calls only when asked.
     Compatible,
+    /// One of the others whose grammars hold the model to calls that are JSON: it is told of no tools, but of a schema.
+    Constrained,
 }
 
 impl Dialect {
-    pub(super) fn of(base_url: &str) -> Self {
-        let host = base_url.split("://").nth(1).unwrap_or(base_url);
-        let host = host.split(['/', ':']).next().unwrap_or_default();
-        if host == "api.openai.com" { Self::OpenAi } else { Self::Compatible }
+    pub(super) fn of(base_url: &str, constrain_calls: bool) -> Self {
+        match constrain_calls {
+            _ if is_vendor(base_url) => Self::OpenAi,
+            true => Self::Constrained,
+            false => Self::Compatible,
+        }
     }
+}
+
+/// Whether the server is OpenAI's own.
+pub(crate) fn is_vendor(base_url: &str) -> bool {
+    let host = base_url.split("://").nth(1).unwrap_or(base_url);
+    host.split(['/', ':']).next() == Some("api.openai.com")
 }
 
 /// The request's JSON text. `transcript` is that of this conversation's last request, and becomes this one's.
 pub(super) fn body(request: &Request, dialect: Dialect, transcript: &mut Transcript) -> Vec<u8> {
     transcript.follow(&request.messages, |message, list| match message.role {
         Role::User => user(message, dialect, list),
+        Role::Assistant if dialect == Dialect::Constrained => constrained_assistant(message, list),
         Role::Assistant => assistant(message, list),
     });
     let head = Head::of(request, dialect);
@@ -64,6 +76,8 @@ struct Head<'a> {
     tools: Vec<WireTool<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel_tool_calls: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<Value>,
     /// The system prompt, if there is one.
     messages: Vec<WireMessage<'a>>,
 }
@@ -85,7 +99,7 @@ struct WireFunction<'a> {
 #[serde(tag = "role", rename_all = "snake_case")]
 enum WireMessage<'a> {
     System {
-        content: &'a str,
+        content: Cow<'a, str>,
     },
     Developer {
         content: &'a str,
@@ -140,13 +154,21 @@ struct WireArguments<'a> {
 
 impl<'a> Head<'a> {
     fn of(request: &'a Request, dialect: Dialect) -> Self {
-        let system = WireMessage::System { content: &request.system };
-        let messages = if request.system.trim().is_empty() { Vec::new() } else { vec![system] };
-        let tools: Vec<_> = request.tools.iter().map(tool).collect();
+        let (system, response_format) = match dialect {
+            Dialect::Constrained => (told(request), format(request)),
+            Dialect::OpenAi | Dialect::Compatible => (Cow::Borrowed(&*request.system), None),
+        };
+        let is_silent = system.trim().is_empty();
+        let system = WireMessage::System { content: system };
+        let messages = if is_silent { Vec::new() } else { vec![system] };
+        let tools: Vec<_> = match dialect {
+            Dialect::Constrained => Vec::new(),
+            Dialect::OpenAi | Dialect::Compatible => request.tools.iter().map(tool).collect(),
+        };
         let ask_parallel = dialect == Dialect::Compatible && !tools.is_empty();
         let (max_tokens, max_completion_tokens) = match dialect {
             Dialect::OpenAi => (None, Some(request.max_tokens)),
-            Dialect::Compatible => (Some(request.max_tokens), None),
+            Dialect::Compatible | Dialect::Constrained => (Some(request.max_tokens), None),
         };
         Self {
             model: &request.model,
@@ -157,8 +179,26 @@ impl<'a> Head<'a> {
             reasoning_effort: request.effort.map(effort),
             tools,
             parallel_tool_calls: ask_parallel.then_some(true),
+            response_format,
             messages,
         }
+    }
+}
+
+/// The system prompt, and the tools in words.
+fn told(request: &Request) -> Cow<'_, str> {
+    if request.tools.is_empty() {
+        return Cow::Borrowed(&request.system);
+    }
+    constrained::system(&request.system, &request.tools).into()
+}
+
+/// What the server is to hold its model to.
+fn format(request: &Request) -> Option<Value> {
+    match &request.answer {
+        Some(schema) => Some(constrained::format("answer", schema)),
+        None if request.tools.is_empty() => None,
+        None => Some(constrained::format("answer", &constrained::answer(&request.tools))),
     }
 }
 
@@ -205,6 +245,28 @@ fn assistant(message: &Message, list: &mut Vec<u8>) {
     }
 }
 
+/// The same in the form that the server holds its model to.
+fn constrained_assistant(message: &Message, list: &mut Vec<u8>) {
+    let parts = message.blocks.iter().filter_map(|block| match block {
+        Block::Content(ContentBlock::Text { text }) if !text.trim().is_empty() => {
+            Some(constrained::Part::Text { text })
+        }
+        Block::ToolUse { name, input, .. } => {
+            Some(constrained::Part::Call { name: wire_name(name), arguments: input })
+        }
+        Block::Content(_)
+        | Block::System { .. }
+        | Block::Thinking { .. }
+        | Block::RedactedThinking { .. }
+        | Block::ToolResult { .. } => None,
+    });
+    let parts: Vec<_> = parts.collect();
+    if !parts.is_empty() {
+        let content = Some(constrained::written(&parts));
+        push(list, &WireMessage::Assistant { content, tool_calls: Vec::new() });
+    }
+}
+
 /// The results of tools come first, as text; what of them is no text follows in the user's own message.
 fn user(message: &Message, dialect: Dialect, list: &mut Vec<u8>) {
     let mut parts = Vec::new();
@@ -212,15 +274,22 @@ fn user(message: &Message, dialect: Dialect, list: &mut Vec<u8>) {
         match block {
             Block::ToolResult { tool_use_id, content, is_error } => {
                 let text = result_text(content, *is_error);
-                push(list, &WireMessage::Tool { tool_call_id: tool_use_id, content: text });
+                if dialect == Dialect::Constrained {
+                    parts.push(Part::Text { text: constrained::result(&text).into() });
+                } else {
+                    push(list, &WireMessage::Tool { tool_call_id: tool_use_id, content: text });
+                }
                 let media = content.iter().filter(|block| match block {
                     ContentBlock::Text { .. } | ContentBlock::SearchResult { .. } => false,
                     ContentBlock::Image { .. } | ContentBlock::Document { .. } => true,
                 });
                 let mut media = media.flat_map(|block| part(block, dialect)).peekable();
                 if media.peek().is_some() {
-                    let text = format!("[from the result of {tool_use_id}]").into();
-                    parts.push(Part::Text { text });
+                    // In the constrained form it follows its result at once.
+                    if dialect != Dialect::Constrained {
+                        let text = format!("[from the result of {tool_use_id}]").into();
+                        parts.push(Part::Text { text });
+                    }
                     parts.extend(media);
                 }
             }
@@ -310,7 +379,7 @@ fn document<'a>(
             let file_data = data_url(media_type, data);
             Part::File { file: json!({"filename": title, "file_data": file_data}) }
         }
-        (DocumentSource::Base64 { media_type, .. }, Dialect::Compatible) => {
+        (DocumentSource::Base64 { media_type, .. }, Dialect::Compatible | Dialect::Constrained) => {
             note(format!("[{label}: a document of type {media_type}, which this model cannot see]"))
         }
         (DocumentSource::Url { url }, _) => {

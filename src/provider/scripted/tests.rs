@@ -31,6 +31,7 @@ fn request(answered: usize, result: &str, is_error: bool) -> Request {
         messages,
         max_tokens: 100,
         effort: None,
+        answer: None,
         purpose: Purpose::Answer { gone: 0 },
     }
 }

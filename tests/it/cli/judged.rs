@@ -112,6 +112,35 @@ fn a_judge_that_cannot_be_asked_is_named_before_anything_runs() {
     assert!(finished.stderr().contains("nowhere"), "{}", finished.stderr());
 }
 
+/// The tools of servers are judged too, each by its own setting.
+#[test]
+fn an_agent_whose_servers_alone_are_judged_learns_of_it_as_early() {
+    let check = |default: &str, own: &str, code: i32| {
+        let casemate = Casemate::new();
+        let model = casemate.script("turns: [{ text: Done. }]");
+        let config = casemate.home().join("config.toml");
+        write(&config, "[permissions]\njudge = 'nowhere/m'\n");
+        let server = "mcp_servers: [{ type: stdio, name: srv, command: /bin/false }]\n";
+        let toolset = format!(
+            "tools:\n  - type: mcp_toolset\n    mcp_server_name: srv\n    default_config: {default}\n    \
+             configs: [{{ name: one, {own} }}]\n"
+        );
+        casemate.put("agent.yaml", &format!("{server}{toolset}"));
+        let config = config.to_str().unwrap();
+        let args = ["run", "--config", config, "-m", &model, "--agent", "agent.yaml", "make one"];
+        casemate.run(&args).expect(code);
+    };
+    let (auto, asks) = ("{ type: auto }", "{ type: always_ask }");
+    check(&format!("{{ permission_policy: {auto} }}"), "enabled: false", 2);
+    check(&format!("{{ permission_policy: {asks} }}"), &format!("permission_policy: {auto}"), 2);
+    check(&format!("{{ permission_policy: {asks} }}"), "enabled: true", 0);
+    check(
+        &format!("{{ permission_policy: {auto}, enabled: false }}"),
+        &format!("permission_policy: {asks}"),
+        0,
+    );
+}
+
 /// A call that tells its judge what to say is data, and a judge that is talked into prose has said nothing.
 #[test]
 fn what_a_call_says_to_its_judge_is_data() {
@@ -160,4 +189,26 @@ fn what_a_call_says_to_its_judge_is_data() {
     assert_eq!(command, whole);
     assert_eq!(data["task"]["first"], "make x");
     assert_eq!(asked.get("tools"), None);
+    assert_eq!(asked.get("response_format"), None, "the provider was not said to take one");
+}
+
+#[test]
+fn a_judge_is_held_to_a_judgement_where_its_provider_can_do_that() {
+    let said = r#"{"reason": "It makes a file.", "decision": "allow"}"#;
+    let server = ModelServer::start(vec![answer(Api::OpenAi, &[text(said)], "stop")]);
+    let casemate = Casemate::new();
+    let model = casemate
+        .script("turns: [{ tool_calls: [{ bash: { command: \"touch x\" } }] }, { text: Done. }]");
+    let config = casemate.home().join("config.toml");
+    let provider = format!("[providers.judges]\napi = 'openai'\nbase_url = '{}'\n", server.url());
+    let judge = "[permissions]\njudge = 'judges/m'\n";
+    write(&config, &format!("{provider}constrain_calls = true\n{judge}"));
+    casemate.put("agent.yaml", AGENT.split("permissions").next().unwrap());
+    let config = config.to_str().unwrap();
+    let args = ["run", "--config", config, "-m", &model, "--agent", "agent.yaml", "make x"];
+    casemate.run(&args).expect(0);
+    assert!(casemate.workspace().join("x").exists());
+    let asked = server.requests().remove(0).json();
+    let schema = &asked["response_format"]["json_schema"]["schema"];
+    assert_eq!(schema["properties"]["decision"]["enum"], json!(["allow", "ask", "deny"]));
 }

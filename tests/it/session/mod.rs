@@ -2,6 +2,7 @@
 
 mod budgets;
 mod compaction;
+mod constrained;
 mod custom_tools;
 mod ends;
 mod notes;

@@ -95,7 +95,7 @@ fn every_request_begins_with_the_bytes_of_the_one_before() {
 }
 
 /// The calls of one turn: by turns each tool, alone and together, well and badly.
-fn calls(turn: usize) -> Vec<Part> {
+pub(super) fn calls(turn: usize) -> Vec<Part> {
     let call = |name: &str, input: Value| call(&format!("t{turn}"), name, &input.to_string());
     let bash =
         || call("bash", json!({"command": format!("echo \"{turn} ☃\\t'\\\\\" | tee -a log")}));

@@ -5,6 +5,7 @@ use crate::cli::render::words::plural;
 use crate::cli::render::{Preview, Tally};
 use crate::clock::Timestamp;
 use crate::event::EventBody;
+use crate::id::EventId;
 use crate::limits::MAX_LINE_CHARS;
 
 /// What the previews of the request under way have shown.
@@ -15,6 +16,8 @@ pub(super) struct Doing {
     thought: String,
     /// A thought of this request was shown before it was committed.
     thought_shown: bool,
+    /// How far a call is, in words.
+    progress: Option<(EventId, String)>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,10 @@ impl Doing {
             }
             Preview::Message { .. } => Stage::Answering,
             Preview::ToolUse { name } => Stage::Calling { name: name.clone() },
+            Preview::Progress { call, said } => {
+                self.progress = Some((call.clone(), said.clone()));
+                return None;
+            }
             Preview::Discarded => {
                 self.thought.clear();
                 Stage::Asked
@@ -87,9 +94,10 @@ impl Doing {
         let mut running = tally.running();
         if let Some(first) = running.next() {
             let label = match running.count() {
-                0 => {
-                    Label { words: format!("running {}:", first.name), aside: lines.subject(first) }
-                }
+                0 => Label {
+                    words: format!("running {}:", first.name),
+                    aside: self.progress_of(&first.id).unwrap_or_else(|| lines.subject(first)),
+                },
                 others => plain(&format!("running {}", plural(others + 1, "tool"))),
             };
             return Some((label, first.since));
@@ -106,6 +114,10 @@ impl Doing {
             Stage::Calling { name } => plain(&format!("writing a {name} call")),
         };
         Some((label, tally.request_since().or(tally.last_event_at())?))
+    }
+
+    fn progress_of(&self, call: &EventId) -> Option<String> {
+        self.progress.as_ref().filter(|(of, _)| of == call).map(|(_, said)| said.clone())
     }
 
     /// The line of the thought that grows.

@@ -13,12 +13,15 @@ fn body(request: &Request, dialect: Dialect) -> Vec<u8> {
 fn a_plain_question() {
     insta::assert_snapshot!("plain_openai", pretty(&body(&plain(), Dialect::OpenAi)));
     insta::assert_snapshot!("plain_compatible", pretty(&body(&plain(), Dialect::Compatible)));
+    // Without tools there is nothing to hold the model to.
+    insta::assert_snapshot!("plain_compatible", pretty(&body(&plain(), Dialect::Constrained)));
 }
 
 #[test]
 fn every_kind_of_block() {
     insta::assert_snapshot!("full_openai", pretty(&body(&full(), Dialect::OpenAi)));
     insta::assert_snapshot!("full_compatible", pretty(&body(&full(), Dialect::Compatible)));
+    insta::assert_snapshot!("full_constrained", pretty(&body(&full(), Dialect::Constrained)));
 }
 
 #[test]
@@ -36,8 +39,10 @@ fn the_dialect_follows_from_the_host() {
         ("https://api.openai.com.evil.example/v1", Dialect::Compatible),
         ("http://127.0.0.1:8080/v1", Dialect::Compatible),
     ] {
-        assert_eq!(Dialect::of(url), expected, "{url}");
+        assert_eq!(Dialect::of(url, false), expected, "{url}");
     }
+    assert_eq!(Dialect::of("http://127.0.0.1:8080/v1", true), Dialect::Constrained);
+    assert_eq!(Dialect::of("https://api.openai.com/v1", true), Dialect::OpenAi);
 }
 
 #[test]
