@@ -547,6 +547,7 @@ impl Runtime {
         let mcp = Arc::clone(&self.shared.mcp);
         let server = self.shared.catalog.window_server(&route);
         let window = self.shared.config.windows.of(&route, server);
+        let takes_documents = self.shared.catalog.routes().takes_documents(&route);
         self.shared.drivers.start(id, |previews, interrupt| Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
@@ -554,6 +555,7 @@ impl Runtime {
             model_name: route.to_string(),
             price,
             window,
+            takes_documents,
             asker,
             judge,
             model_id: route.model,

@@ -54,6 +54,8 @@ pub struct Parts {
     pub price: Option<Price>,
     /// How much it can read, if anybody knows.
     pub window: Window,
+    /// Whether it can be given a PDF as it is.
+    pub takes_documents: bool,
     /// Asks somebody else than clients whether calls may run, where the session has such a one.
     pub asker: Option<Asker>,
     /// Who judges calls under the policy `auto`.

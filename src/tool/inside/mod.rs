@@ -14,6 +14,7 @@ mod media;
 mod names;
 mod output;
 mod page;
+mod pdf;
 mod processes;
 mod programs;
 mod proxy;
