@@ -483,6 +483,8 @@ pub const MAX_SKILL_RATIO: u64 = 100;
 pub const SKILL_RATIO_FREE_BYTES: u64 = 1024 * 1024;
 /// Skills of one session (the protocol's bound), and skills that are looked for on this machine.
 pub const MAX_SESSION_SKILLS: usize = 500;
+/// What is wrong with the skills that one repository brings, in sentences of the log.
+pub const SKILLS_PASSED_OVER: usize = 20;
 /// Entries of a directory of skills that are looked at: more is no directory of skills.
 pub const MAX_SKILLS_DIRECTORY: usize = 2000;
 /// Bytes of the system prompt that tell of skills: 20 with whole descriptions, some hundred with short ones.

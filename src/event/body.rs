@@ -9,6 +9,7 @@ use super::{Budget, ContentBlock, Cost, Seq, ServerToolUse, Usage, UsageSnapshot
 use crate::agent::Agent;
 use crate::agent::mcp::ServerTool;
 use crate::id::{EventId, SessionId, ThreadId};
+use crate::skill::Brought;
 
 /// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -341,6 +342,10 @@ pub enum EventBody {
         /// Under which names the model knows them.
         names: Vec<String>,
     },
+    /// What the repositories of the session brought of skills; said before the first request of a turn when it is not what
+    /// was said before.
+    #[serde(rename = "internal.skills_found")]
+    SkillsFound(Brought),
     /// The provider refused a request as too long.
     #[serde(rename = "internal.context_overflowed")]
     ContextOverflowed {
@@ -584,6 +589,7 @@ impl EventBody {
             | E::ContextMeasured { .. }
             | E::McpListed { .. }
             | E::McpLoaded { .. }
+            | E::SkillsFound(_)
             | E::ContextOverflowed { .. }
             | E::ContextTrimmed { .. }
             | E::CompactionRequested {}
@@ -653,6 +659,7 @@ impl EventBody {
             E::Resumed {} => "internal.resumed",
             E::ContextMeasured { .. } => "internal.context_measured",
             E::McpListed { .. } => "internal.mcp_listed",
+            E::SkillsFound(_) => "internal.skills_found",
             E::McpLoaded { .. } => "internal.mcp_loaded",
             E::ContextOverflowed { .. } => "internal.context_overflowed",
             E::ContextTrimmed { .. } => "internal.context_trimmed",

@@ -385,8 +385,7 @@ impl Runtime {
         if !own || !spec.resources.is_empty() || !spec.skills.is_empty() {
             self.make_disk(&id, &definition.environment).await?;
         }
-        let shown = &mut definition.skills.shown;
-        let put = self.put_skills(&self.disk(&id), spec.skills, shown).await;
+        let put = self.put_skills(&self.disk(&id), spec.skills, &mut definition.skills).await;
         let given = match put {
             Ok(()) => self.give(&id, &spec.resources, &spec.initial).await,
             Err(error) => Err(error),
@@ -542,7 +541,8 @@ impl Runtime {
         };
         let judge = self.judge();
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
-        let launcher = self.launcher(id, definition.environment, wanted);
+        let trusted = definition.skills.of_repositories;
+        let launcher = self.launcher(id, definition.environment, wanted, trusted);
         let (web, price) = (Arc::clone(&self.shared.web), self.price(&route));
         let mcp = Arc::clone(&self.shared.mcp);
         let server = self.shared.catalog.window_server(&route);

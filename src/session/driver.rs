@@ -31,6 +31,7 @@ use crate::provider::windows::Window;
 use crate::provider::{Model, ToolSpec};
 use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
+use crate::skill::Brought;
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 use crate::web::Web;
 
@@ -160,31 +161,36 @@ fn changes_files(session: &Session, calls: &[EventId]) -> bool {
     calls.iter().any(|id| session.call(id).is_some_and(changes))
 }
 
-/// The tools as the model sees them, and what they were made of.
+/// System prompt and tools as the model sees them, and what they were made of.
 struct Shown {
     definition: Arc<Definition>,
     offers: Arc<Offers>,
+    brought: Arc<Brought>,
     window: Option<u64>,
+    system: Arc<str>,
     tools: Arc<[ToolSpec]>,
 }
 
 impl Shown {
     fn of(session: &Session) -> Self {
         let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
+        let brought = Arc::clone(session.brought());
         let window = session.context().window().map(|window| window.tokens);
         let tools = offers.specs(&definition.agent, window);
-        Self { definition, offers, window, tools }
+        let system = definition.system.clone() + &definition.skills.told_of(&brought);
+        Self { definition, offers, brought, window, system: system.into(), tools }
     }
 
     fn is_of(&self, session: &Session) -> bool {
         Arc::ptr_eq(&self.definition, session.definition())
             && Arc::ptr_eq(&self.offers, session.offers())
+            && Arc::ptr_eq(&self.brought, session.brought())
             && self.window == session.context().window().map(|window| window.tokens)
     }
 }
 
 /// What the context was measured of.
-type Measured = (Arc<Definition>, Arc<Offers>);
+type Measured = (Arc<Definition>, Arc<Offers>, Arc<Brought>);
 
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
@@ -221,8 +227,9 @@ pub struct Driver {
     pub(super) attempts: Attempts,
     pub(super) attached: Resolver,
     makings: Makings,
-    pub(super) system: Arc<str>,
     pub(super) servers: Servers,
+    /// What the repositories brought was looked at for this turn.
+    pub(super) looked_for_skills: bool,
     shown: Shown,
     disk: DiskSlot,
     lineage: Lineage,
@@ -246,7 +253,6 @@ impl Driver {
         let definition: Definition = row.definition.parse().map_err(wrong)?;
         let definition = Arc::new(definition);
         let guest = GuestSlot::new(parts.launcher.clone());
-        let system = Arc::from(definition.system.as_str());
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
         let shown = Shown::of(&session);
@@ -264,8 +270,8 @@ impl Driver {
             attempts,
             attached,
             makings: Makings::default(),
-            system,
             servers: Servers::default(),
+            looked_for_skills: false,
             shown,
             disk,
             lineage,
@@ -280,12 +286,13 @@ impl Driver {
         Ok(driver)
     }
 
-    /// The tools of the agent as it is now, and of its servers as they were in the log's last word about them.
-    pub(super) fn tools(&mut self) -> Arc<[ToolSpec]> {
+    /// The system prompt with the skills of the repositories, the tools of the agent as it is now, and of its servers:
+    /// all as it is in the log's last word about them.
+    pub(super) fn shown(&mut self) -> (Arc<str>, Arc<[ToolSpec]>) {
         if !self.shown.is_of(&self.session) {
             self.shown = Shown::of(&self.session);
         }
-        Arc::clone(&self.shown.tools)
+        (Arc::clone(&self.shown.system), Arc::clone(&self.shown.tools))
     }
 
     /// The names of the tools that the model was shown last.
@@ -334,6 +341,12 @@ impl Driver {
                 }
                 continue;
             }
+            if step == Step::Sample && self.skills_are_due(&facts) {
+                if let Some(news) = self.find_skills(&token).await {
+                    self.commit_news(&mut facts, news).await?;
+                }
+                continue;
+            }
             if step.asks_model()
                 && let Some(fact) = self.measure().await
             {
@@ -361,7 +374,7 @@ impl Driver {
             }
             let intent = self.at_once(intent);
             if step.ends_turn() {
-                self.servers.turn_is_over();
+                self.turn_is_over();
                 facts.splice(0..0, self.news());
                 if !self.commit_here([&facts[..], &intent[..]].concat()).await? {
                     continue;
@@ -375,7 +388,7 @@ impl Driver {
             let performed = match &step {
                 Step::Rest => return Ok(()),
                 Step::Sample => {
-                    self.servers.turn_is_over();
+                    self.turn_is_over();
                     self.sample(&token).await?
                 }
                 Step::Compact(_) => self.compact(&token).await?,
@@ -395,6 +408,32 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// What is asked before a turn's first request is asked anew in the next one.
+    fn turn_is_over(&mut self) {
+        self.servers.turn_is_over();
+        self.looked_for_skills = false;
+    }
+
+    /// Whether the turn is about to begin, and what the session's repositories bring was not looked at for it.
+    fn skills_are_due(&self, facts: &[NewEvent]) -> bool {
+        let may_bring = !self.session.definition().skills.of_repositories.is_empty();
+        may_bring && !self.looked_for_skills && self.session.ahead(facts).turn().requests == 0
+    }
+
+    /// Waits until the repositories are there, as far as they can be had, and says which skills they brought if that is
+    /// not what the log has; nothing if that was interrupted.
+    async fn find_skills(&mut self, token: &CancellationToken) -> Option<Vec<EventBody>> {
+        tokio::select! {
+            biased;
+            // Where there is no sandbox, nobody can read them: that is told when a tool needs one.
+            guest = self.guest.get() => drop(guest),
+            () = token.cancelled() => return None,
+        }
+        self.looked_for_skills = true;
+        let brought = self.guest.brought().filter(|brought| *brought != &**self.session.brought());
+        Some(brought.cloned().map(EventBody::SkillsFound).into_iter().collect())
     }
 
     /// Commits what was heard before the turn's first request, together with what is known: what the model is offered is
@@ -497,9 +536,12 @@ impl Driver {
     async fn measure(&mut self) -> Option<Vec<NewEvent>> {
         let definition = Arc::clone(self.session.definition());
         let offers = Arc::clone(self.session.offers());
+        let brought = Arc::clone(self.session.brought());
         let (of, unknown) = &mut self.measured;
-        let is_known = of.as_ref().is_some_and(|(agent, offered)| {
-            Arc::ptr_eq(agent, &definition) && Arc::ptr_eq(offered, &offers)
+        let is_known = of.as_ref().is_some_and(|(agent, offered, skills)| {
+            Arc::ptr_eq(agent, &definition)
+                && Arc::ptr_eq(offered, &offers)
+                && Arc::ptr_eq(skills, &brought)
         });
         if is_known || *unknown >= WINDOW_ASKS {
             return None;
@@ -509,8 +551,9 @@ impl Driver {
             return None;
         };
         let tools = offers.specs(&definition.agent, Some(tokens));
-        *of = Some((definition, offers));
-        let (system, tools) = fit::to_window(&self.system, &tools, Some(tokens));
+        *of = Some((definition, offers, brought));
+        let (system, _) = self.shown();
+        let (system, tools) = fit::to_window(&system, &tools, Some(tokens));
         let fixed = prompt::fixed_tokens(&system, &tools);
         let known = self.session.context().window();
         if known == Some(context::Window { tokens, fixed }) {

@@ -44,9 +44,9 @@ impl Driver {
         token: &CancellationToken,
     ) -> Result<Performed, DriveError> {
         let end = self.end_of_request();
-        let tools = self.tools();
+        let (system, tools) = self.shown();
         let window = self.session.context().window().map(|window| window.tokens);
-        let (system, tools) = fit::to_window(&self.system, &tools, window);
+        let (system, tools) = fit::to_window(&system, &tools, window);
         let mut request = prompt::request(&self.session, &self.parts.model_id, &system, &tools);
         request.messages = self.attached.resolve(request.messages).await;
         let mut shown = Shown::default();

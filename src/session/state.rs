@@ -19,6 +19,7 @@ use crate::event::{
 };
 use crate::id::EventId;
 use crate::provider::{Block, Message, Role, Stop};
+use crate::skill::Brought;
 
 /// Whether a session works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,6 +264,7 @@ pub struct Session {
     files: Files,
     context: Context,
     offers: Arc<Offers>,
+    brought: Arc<Brought>,
 }
 
 impl Session {
@@ -298,6 +300,7 @@ impl Session {
             files: Files::default(),
             context: Context::default(),
             offers: Arc::default(),
+            brought: Arc::default(),
         }
     }
 
@@ -482,6 +485,12 @@ impl Session {
         &self.offers
     }
 
+    /// The skills that its repositories brought.
+    #[must_use]
+    pub fn brought(&self) -> &Arc<Brought> {
+        &self.brought
+    }
+
     /// Whether there is anything that a summary could take the place of.
     #[must_use]
     pub fn can_be_compacted(&self) -> bool {
@@ -619,6 +628,7 @@ impl Session {
             E::McpListed { mcp_server_name, tools } => {
                 Arc::make_mut(&mut self.offers).listed(mcp_server_name, tools);
             }
+            E::SkillsFound(brought) => self.brought = Arc::new(brought.clone()),
             E::McpLoaded { names } => Arc::make_mut(&mut self.offers).loaded(names),
             E::ContextMeasured { .. }
             | E::ContextOverflowed { .. }

@@ -1,5 +1,7 @@
 //! Repositories of sessions: a real git against a server of the test's own, as root and as an ordinary user.
 
+mod skills;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
