@@ -7,14 +7,21 @@ use super::{Forge, repository, session};
 use crate::api::sessions::{Lab as Api, message};
 use crate::support::{As, Casemate, until, write};
 
-/// A turn that is told of the skill, reads it and does as it says; and all that comes after it.
-fn turns(more: &str) -> String {
-    let path = "/mnt/session/skills/demo/SKILL.md";
-    let read = json!({
-        "expect": { "system_contains": "\n- demo: Does it.\n" },
-        "tool_calls": [{ "read": { "file_path": path } }],
-    });
-    format!("turns: [{read}, {{expect: {{last_tool_result_contains: WOMBAT}}, {more}}}")
+/// A model that makes these turns.
+fn script(turns: &[Value]) -> String {
+    json!({ "turns": turns }).to_string()
+}
+
+/// Turns that are told of the skill, read it, and go on with what is given.
+fn reads(mut then: Value) -> [Value; 2] {
+    let call = json!({ "read": { "file_path": "/mnt/session/skills/demo/SKILL.md" } });
+    let told = json!({ "system_contains": "\n- demo: Does it.\n" });
+    then["expect"] = json!({ "last_tool_result_contains": "WOMBAT" });
+    [json!({ "expect": told, "tool_calls": [call] }), then]
+}
+
+fn done() -> Value {
+    json!({ "text": "done" })
 }
 
 fn api(forge: &Forge, casemate: Casemate, who: As, script: &str, trusted: &str) -> Api {
@@ -31,7 +38,7 @@ fn api(forge: &Forge, casemate: Casemate, who: As, script: &str, trusted: &str) 
 
 /// The whole log, once nobody works on it.
 fn log(casemate: &Casemate, session: &str) -> Vec<Value> {
-    casemate.run(&["sessions", "events", session]).expect(0).json_lines()
+    casemate.run(&["sessions", "events", session, "--internal"]).expect(0).json_lines()
 }
 
 fn results(log: &[Value]) -> Vec<&str> {
@@ -57,10 +64,9 @@ fn a_trusted_repository_brings_its_skills_before_the_first_request() {
         let Some(forge) = Forge::open() else { return };
         let change = "cd /mnt/session/skills; ls -A . demo; echo x 2>/dev/null >> demo/SKILL.md || echo refused; \
                       rm -r /workspace/skilled/.agents && echo gone";
-        let change = json!({ "bash": { "command": change } });
-        let again = turns("text: done}").replacen("turns: [", "", 1);
-        let script = turns(&format!("tool_calls: [{change}]}}, {{text: done}}, {again}]"))
-            .replace("}}]", "}]");
+        let [told, read] = reads(json!({ "tool_calls": [{ "bash": { "command": change } }] }));
+        let [told_again, read_again] = reads(done());
+        let script = script(&[told, read, done(), told_again, read_again]);
         let api = api(&forge, Casemate::of(who), who, &script, "http://127.0.0.1/public");
         let skilled = session(&api, &[repository("public/skilled", &json!({}))]);
         api.send(&skilled, &json!([message("go on")])).expect(200);
@@ -97,7 +103,7 @@ fn a_repository_that_nobody_trusts_brings_none() {
     let Some(forge) = Forge::open() else { return };
     let look =
         json!({ "tool_calls": [{ "bash": { "command": "ls -A /mnt/session; ls /workspace" } }] });
-    let script = format!("turns: [{look}, {{text: done}}]");
+    let script = script(&[look, done()]);
     let api = api(&forge, Casemate::new(), As::Me, &script, "http://127.0.0.1/other");
     let skilled = session(&api, &[repository("public/skilled", &json!({}))]);
     api.send(&skilled, &json!([message("go on")])).expect(200);
@@ -111,8 +117,8 @@ fn a_repository_that_nobody_trusts_brings_none() {
 #[test]
 fn a_repository_that_is_not_there_brings_its_skills_when_it_comes() {
     let Some(forge) = Forge::open() else { return };
-    let script =
-        format!("turns: [{{text: nothing}}, {}", turns("text: done}]").replacen("turns: [", "", 1));
+    let [told, read] = reads(done());
+    let script = script(&[done(), told, read]);
     let api = api(&forge, Casemate::new(), As::Me, &script, "http://127.0.0.1/private");
     let place = forge.dir.path().join("git");
     std::fs::rename(place.join("public/skilled.git"), place.join("private/later.git")).unwrap();
@@ -131,7 +137,7 @@ fn a_repository_that_is_not_there_brings_its_skills_when_it_comes() {
 #[test]
 fn stopped_at_every_commit_a_session_has_the_same_skills() {
     let Some(forge) = Forge::open() else { return };
-    let script = turns("text: done}]");
+    let script = script(&reads(done()));
     let mut expected = None;
     let mut stops = 0;
     for commit in 1.. {
@@ -173,7 +179,7 @@ fn story(forge: &Forge, script: &str, at: &str, expected: &mut Option<(Value, St
     api.settled(&session);
     let log = log(&api.server.stop(), &session);
     let mut told = found(&log).clone();
-    for varies in ["id", "seq", "created_at", "processed_at"] {
+    for varies in ["id", "session_id", "seq", "created_at", "processed_at"] {
         told.as_object_mut().unwrap().remove(varies);
     }
     let last = log.last().unwrap();
