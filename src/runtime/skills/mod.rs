@@ -1,5 +1,5 @@
 //! Skills: those of this machine's directories ([`discover`]), those that are stored ([`library`]), and how a session gets
-//! them. Whatever a session has is its own from its creation on, or from when its repositories are there ([`brought`]):
+//! them. Whatever a session has is its own from its creation on, or from when its repositories are there (`brought`):
 //! files that nobody changes, told by a digest.
 
 mod archive;
