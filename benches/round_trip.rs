@@ -95,7 +95,7 @@ impl<'a> Sandbox<'a> {
         let input: Map<String, Value> = input.as_object().cloned().unwrap_or_default();
         let never = CancellationToken::new();
         Contestant::timed(name, calls, move || {
-            let call = ToolCall { name: tool.to_owned(), input: input.clone() };
+            let call = ToolCall::of_host(tool, input.clone());
             let reply = self.runtime.block_on(self.guest.call(call, &never))?;
             if reply.is_error { Err(format!("{tool}: {:?}", reply.content).into()) } else { Ok(()) }
         })

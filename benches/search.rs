@@ -124,7 +124,7 @@ struct Sandbox<'a> {
 impl<'a> Sandbox<'a> {
     fn calls(&self, name: &'a str, calls: usize, tool: &str, input: &Value) -> Contestant<'a> {
         let input = input.as_object().cloned().unwrap_or_default();
-        let call = ToolCall { name: tool.to_owned(), input };
+        let call = ToolCall::of_host(tool, input);
         let (runtime, guest) = (self.runtime, self.guest);
         Contestant::timed(name, calls, move || {
             let reply = runtime.block_on(guest.call(call.clone(), &CancellationToken::new()))?;

@@ -159,6 +159,40 @@ pub const TOOL_SPOOL_BYTES: usize = 64 * 1024 * 1024;
 pub const MAX_TEXT_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// Largest image or PDF that `read` hands to the model (base64 makes a third more of it).
 pub const MAX_MEDIA_BYTES: usize = 8 * 1024 * 1024;
+/// Pages of a PDF that a model is given as a document: more are refused by the providers, and the whole request with them.
+pub const DOCUMENT_PAGES: usize = 100;
+/// Time to make text of a PDF: ten times what a book of a thousand pages takes.
+pub const PDF_TIME: Duration = Duration::from_secs(20);
+/// Largest stream of a PDF, unpacked: the program of a page with a map on it has some megabytes.
+pub const PDF_STREAM_BYTES: usize = 32 * 1024 * 1024;
+/// All streams of a PDF that are unpacked, the same one again counted again.
+pub const PDF_UNPACKED_BYTES: usize = 512 * 1024 * 1024;
+/// Streams of objects that are kept while a PDF is read: without its text and its images, a large file has some megabytes.
+pub const PDF_KEPT_BYTES: usize = 64 * 1024 * 1024;
+/// Objects of a PDF: the largest files of standards have half of it.
+pub const PDF_OBJECTS: usize = 1_000_000;
+/// Things in one object of a PDF: a table of all widths of a large font has 50,000.
+pub const PDF_ITEMS: usize = 500_000;
+/// Objects within objects of a PDF, references to references, and levels of its tree of pages.
+pub const PDF_NESTING: usize = 48;
+/// Pages of a PDF that are looked for.
+pub const PDF_PAGES: usize = 10_000;
+/// Steps of all pages' programs, and characters that they show: a page has some thousand of each.
+pub const PDF_OPERATORS: usize = 20_000_000;
+/// Things that stand before one operator; real ones take six.
+pub const PDF_OPERANDS: usize = 64;
+/// States that a page's program keeps at once (the format's own bound is 28).
+pub const PDF_STATES: usize = 256;
+/// Forms within forms.
+pub const PDF_FORMS: usize = 12;
+/// Fonts of a PDF that are kept once they were read; each may have a map of [`PDF_CMAP_ENTRIES`].
+pub const PDF_FONTS: usize = 64;
+/// Entries of a font's map: all characters of the largest scripts.
+pub const PDF_CMAP_ENTRIES: usize = 70_000;
+/// Pieces of text on one page: one for each letter of a page of the smallest print.
+pub const PDF_FRAGMENTS: usize = 200_000;
+/// Text of a PDF after which no further page is read: a thousand full pages.
+pub const PDF_TEXT_BYTES: usize = 8 * 1024 * 1024;
 /// Paths that `glob` returns.
 pub const GLOB_RESULTS: usize = 200;
 /// Characters shown of one line by `grep` and `read`: minified files.
@@ -497,6 +531,8 @@ pub const MAX_SKILL_RATIO: u64 = 100;
 pub const SKILL_RATIO_FREE_BYTES: u64 = 1024 * 1024;
 /// Skills of one session (the protocol's bound), and skills that are looked for on this machine.
 pub const MAX_SESSION_SKILLS: usize = 500;
+/// What is wrong with the skills that one repository brings, in sentences of the log.
+pub const SKILLS_PASSED_OVER: usize = 20;
 /// Entries of a directory of skills that are looked at: more is no directory of skills.
 pub const MAX_SKILLS_DIRECTORY: usize = 2000;
 /// Bytes of the system prompt that tell of skills: 20 with whole descriptions, some hundred with short ones.

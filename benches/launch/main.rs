@@ -179,7 +179,7 @@ fn proportional_kib(pid: u32) -> Option<usize> {
 
 async fn run_true(guest: &Guest) -> Result<(), AnyError> {
     let input = json!({"command": "true"}).as_object().cloned().unwrap_or_default();
-    let call = ToolCall { name: "bash".to_owned(), input };
+    let call = ToolCall::of_host("bash", input);
     let reply = guest.call(call, &CancellationToken::new()).await?;
     if reply.is_error { Err(format!("true: {:?}", reply.content).into()) } else { Ok(()) }
 }

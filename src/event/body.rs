@@ -12,6 +12,7 @@ use super::{
 use crate::agent::Agent;
 use crate::agent::mcp::ServerTool;
 use crate::id::{EventId, SessionId, ThreadId};
+use crate::skill::Brought;
 
 /// The fact itself. Variants under `internal.` never leave the machine's own tools; see [`EventBody::audience`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -344,6 +345,10 @@ pub enum EventBody {
         /// Under which names the model knows them.
         names: Vec<String>,
     },
+    /// What the repositories of the session brought of skills; said before the first request of a turn when it is not what
+    /// was said before.
+    #[serde(rename = "internal.skills_found")]
+    SkillsFound(Brought),
     /// The provider refused a request as too long.
     #[serde(rename = "internal.context_overflowed")]
     ContextOverflowed {

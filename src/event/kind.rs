@@ -59,6 +59,7 @@ impl EventBody {
             | E::ContextMeasured { .. }
             | E::McpListed { .. }
             | E::McpLoaded { .. }
+            | E::SkillsFound(_)
             | E::ContextOverflowed { .. }
             | E::ContextTrimmed { .. }
             | E::CompactionRequested {}
@@ -128,6 +129,7 @@ impl EventBody {
             E::Resumed {} => "internal.resumed",
             E::ContextMeasured { .. } => "internal.context_measured",
             E::McpListed { .. } => "internal.mcp_listed",
+            E::SkillsFound(_) => "internal.skills_found",
             E::McpLoaded { .. } => "internal.mcp_loaded",
             E::ContextOverflowed { .. } => "internal.context_overflowed",
             E::ContextTrimmed { .. } => "internal.context_trimmed",

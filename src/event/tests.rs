@@ -8,6 +8,7 @@ use super::*;
 use crate::agent::Agent;
 use crate::agent::mcp::ServerTool;
 use crate::clock::from_millis;
+use crate::skill::{Brought, ShownSkill};
 
 fn id() -> EventId {
     "sevt_1".parse().expect("an id")
@@ -99,6 +100,15 @@ fn samples() -> Vec<EventBody> {
             }],
         },
         E::McpLoaded { names: vec!["mcp__docs__a".into()] },
+        E::SkillsFound(Brought {
+            skills: vec![ShownSkill {
+                name: "demo".into(),
+                description: "Does it.".into(),
+                from: "https://git.example/hello .agents/skills/demo".into(),
+                digest: "ab".into(),
+            }],
+            passed_over: vec!["a name is taken".into()],
+        }),
         E::SessionError {
             error: ErrorDetail {
                 r#type: ErrorKind::McpConnectionFailedError,

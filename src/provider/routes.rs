@@ -290,6 +290,16 @@ impl Routes {
         provider == SCRIPTED || self.provider(provider).is_some_and(ProviderConfig::is_local)
     }
 
+    /// Whether the route's model can be given a PDF as it is: by the two vendors' APIs. Other servers of Chat Completions
+    /// have no form for it.
+    #[must_use]
+    pub fn takes_documents(&self, route: &Route) -> bool {
+        self.provider(&route.provider).is_none_or(|provider| match provider.api {
+            Api::Anthropic => true,
+            Api::OpenAi => openai::takes_documents(&provider.base_url),
+        })
+    }
+
     fn named_outright<'a>(&self, id: &'a str) -> Option<(&'a str, &'a str)> {
         id.split_once('/').filter(|(provider, _)| self.provider(provider).is_some())
     }
@@ -454,6 +464,33 @@ mod tests {
         let routes = Routes::new(ProviderConfig::built_in(), rules);
         let got = routes.resolve(id).map(|r| r.to_string()).map_err(|e| e.to_string());
         assert_eq!(got.as_deref().map_err(String::as_str), expected, "{id}");
+    }
+
+    #[test]
+    fn the_vendors_take_documents() {
+        let mut providers = ProviderConfig::built_in();
+        let mine = |name: &str, api, base_url: &str| ProviderConfig {
+            name: name.to_owned(),
+            api,
+            base_url: base_url.to_owned(),
+            ..providers[0].clone()
+        };
+        providers.extend([
+            mine("relay", Api::Anthropic, "http://127.0.0.1:9/anthropic"),
+            mine("azure", Api::OpenAi, "https://api.openai.com:443/v1"),
+            mine("resold", Api::OpenAi, "https://models.example/v1"),
+        ]);
+        let routes = Routes::new(providers, Vec::new());
+        let check = |id: &str, expected: bool| {
+            assert_eq!(routes.takes_documents(&routes.resolve(id).unwrap()), expected, "{id}");
+        };
+        check("anthropic/m", true);
+        check("relay/m", true);
+        check("openai/m", true);
+        check("azure/m", true);
+        check("resold/m", false);
+        check("ollama/m", false);
+        check("scripted:m", true);
     }
 
     #[test]

@@ -384,8 +384,7 @@ impl Runtime {
         if !own || !spec.resources.is_empty() || !spec.skills.is_empty() {
             self.make_disk(&id, &definition.environment).await?;
         }
-        let shown = &mut definition.skills.shown;
-        let put = self.put_skills(&self.disk(&id), spec.skills, shown).await;
+        let put = self.put_skills(&self.disk(&id), spec.skills, &mut definition.skills).await;
         let given = match put {
             Ok(()) => self.give(&id, &spec.resources, &spec.initial).await,
             Err(error) => Err(error),
@@ -541,11 +540,13 @@ impl Runtime {
         };
         let judge = self.judge();
         let starts_slowly = !definition.environment.packages.is_empty() || !wanted.is_empty();
-        let launcher = self.launcher(id, definition.environment, wanted);
+        let trusted = definition.skills.of_repositories;
+        let launcher = self.launcher(id, definition.environment, wanted, trusted);
         let (web, price) = (Arc::clone(&self.shared.web), self.price(&route));
         let mcp = Arc::clone(&self.shared.mcp);
         let server = self.shared.catalog.window_server(&route);
         let window = self.shared.config.windows.of(&route, server);
+        let takes_documents = self.shared.catalog.routes().takes_documents(&route);
         self.shared.drivers.start(id, |previews, interrupt| Parts {
             store: self.shared.store.clone(),
             clock: Arc::clone(&self.shared.clock),
@@ -553,6 +554,7 @@ impl Runtime {
             model_name: route.to_string(),
             price,
             window,
+            takes_documents,
             asker,
             judge,
             model_id: route.model,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::packages::{Builder, Lease, Watcher};
 use super::repositories::{Repository, Site};
+use super::skills::brought;
 use super::warm::Recipe;
 use super::{Registries, Runtime, RuntimeError, network};
 use crate::egress::policy::Policy;
@@ -14,6 +15,7 @@ use crate::environment::networking::Networking;
 use crate::id::SessionId;
 use crate::sandbox::{self, Guest, Made, View};
 use crate::session::{Launched, Launcher, Sandboxed};
+use crate::skill::Brought;
 
 impl Runtime {
     /// What a session's sandbox is made of, and what its network may reach.
@@ -42,9 +44,11 @@ impl Runtime {
         id: &SessionId,
         environment: Environment,
         wanted: Vec<Repository>,
+        trusted: Vec<String>,
     ) -> Launcher {
         let site = Arc::new(self.site(id, environment.clone()));
         let (repositories, wanted) = (self.shared.repositories.clone(), Arc::new(wanted));
+        let trusted = Arc::new(trusted);
         let (recipe, policy) = self.recipe(id, environment);
         let (id, warm) = (id.clone(), Arc::clone(&self.shared.warm));
         let (builder, leased) = (self.shared.builder.clone(), Arc::new(Mutex::new(None)));
@@ -55,9 +59,11 @@ impl Runtime {
             let (builder, leased) = (builder.clone(), Arc::clone(&leased));
             let watcher = Arc::clone(&watcher);
             let (repositories, wanted) = (repositories.clone(), Arc::clone(&wanted));
+            let trusted = Arc::clone(&trusted);
             let site = Arc::clone(&site);
             Box::pin(async move {
                 let troubles = repositories.provide_all(&wanted, &site).await;
+                let brought = bring(&wanted, &trusted, &site).await;
                 let guest = match warm.take(&id, &recipe).await {
                     Some(guest) => guest,
                     None => {
@@ -67,10 +73,24 @@ impl Runtime {
                 };
                 let door = guest.take_asks().map(|asks| Door::open(asks, policy)).transpose();
                 let door = door.map_err(|e| format!("network door: {e}"))?;
-                Ok(Launched { guest, door, troubles })
+                Ok(Launched { guest, door, troubles, brought })
             })
         })
     }
+}
+
+/// Gives the session the skills of the repositories that are there and trusted; nothing where it has no repositories.
+async fn bring(
+    wanted: &Arc<Vec<Repository>>,
+    trusted: &Arc<Vec<String>>,
+    site: &Arc<Site>,
+) -> Option<Brought> {
+    if wanted.is_empty() {
+        return None;
+    }
+    let (wanted, trusted, site) = (Arc::clone(wanted), Arc::clone(trusted), Arc::clone(site));
+    let bring = move || brought::bring(&wanted, &trusted, &site.disk);
+    Some(tokio::task::spawn_blocking(bring).await.expect("copying does not panic"))
 }
 
 /// The environment's packages, if it has any: those of the launch before, or else found or built.

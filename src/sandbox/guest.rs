@@ -366,7 +366,7 @@ impl Guest {
     /// The last errors that a program has printed.
     pub async fn program_said(&self, id: CallId) -> String {
         let input = serde_json::Map::from_iter([("id".to_owned(), id.into())]);
-        let call = ToolCall { name: wire::PROGRAM_SAID.to_owned(), input };
+        let call = ToolCall::of_host(wire::PROGRAM_SAID, input);
         let never = CancellationToken::new();
         let said = tokio::time::timeout(CANCEL_GRACE, self.call(call, &never)).await;
         said.ok().and_then(Result::ok).map(|reply| text_of(&reply.content)).unwrap_or_default()

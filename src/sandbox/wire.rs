@@ -17,7 +17,7 @@ use crate::limits::{
 };
 
 /// Spoken by both sides; a guest of another version is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Names one call between host and guest; the host counts up from 1.
 pub type CallId = u64;
@@ -30,6 +30,16 @@ pub struct ToolCall {
     pub name: String,
     /// The model's arguments, unchecked.
     pub input: Map<String, Value>,
+    /// Whether the model can be given a PDF as it is.
+    pub takes_documents: bool,
+}
+
+impl ToolCall {
+    /// A call of the host's own.
+    #[must_use]
+    pub fn of_host(name: &str, input: Map<String, Value>) -> Self {
+        Self { name: name.to_owned(), input, takes_documents: false }
+    }
 }
 
 impl ToolCall {

@@ -88,7 +88,8 @@ impl Driver {
             return web::body(call, self.ask_web(call, tool, guest, token).await);
         }
         let guest = guest.expect("the driver made a sandbox before it committed the intent");
-        let wire = ToolCall { name: call.name.clone(), input: call.input.clone() };
+        let (name, input) = (call.name.clone(), call.input.clone());
+        let wire = ToolCall { name, input, takes_documents: self.parts.takes_documents };
         match guest.call(wire, token).await {
             Ok(ToolReply { content, is_error }) => call.result(content, is_error),
             Err(failure) => call.failure(broken(&failure)),

@@ -31,6 +31,7 @@ use crate::provider::windows::Window;
 use crate::provider::{Model, ToolSpec};
 use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
+use crate::skill::Brought;
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 use crate::web::Web;
 
@@ -54,6 +55,8 @@ pub struct Parts {
     pub price: Option<Price>,
     /// How much it can read, if anybody knows.
     pub window: Window,
+    /// Whether it can be given a PDF as it is.
+    pub takes_documents: bool,
     /// Asks somebody else than clients whether calls may run, where the session has such a one.
     pub asker: Option<Asker>,
     /// Who judges calls under the policy `auto`.
@@ -162,7 +165,9 @@ fn changes_files(session: &Session, calls: &[EventId]) -> bool {
 struct Shown {
     definition: Arc<Definition>,
     offers: Arc<Offers>,
+    brought: Arc<Brought>,
     window: Option<u64>,
+    system: Arc<str>,
     /// All that the model has.
     tools: Arc<[ToolSpec]>,
     /// System prompt and tools as they fit into its context.
@@ -170,23 +175,26 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(session: &Session, system: &Arc<str>) -> Self {
+    fn of(session: &Session) -> Self {
         let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
+        let brought = Arc::clone(session.brought());
         let window = session.context().window().map(|window| window.tokens);
         let tools = offers.specs(&definition.agent, window);
-        let fitted = fit::to_window(system, &tools, window);
-        Self { definition, offers, window, tools, fitted }
+        let system = (definition.system.clone() + &definition.skills.told_of(&brought)).into();
+        let fitted = fit::to_window(&system, &tools, window);
+        Self { definition, offers, brought, window, system, tools, fitted }
     }
 
     fn is_of(&self, session: &Session) -> bool {
         Arc::ptr_eq(&self.definition, session.definition())
             && Arc::ptr_eq(&self.offers, session.offers())
+            && Arc::ptr_eq(&self.brought, session.brought())
             && self.window == session.context().window().map(|window| window.tokens)
     }
 }
 
 /// What the context was measured of.
-type Measured = (Arc<Definition>, Arc<Offers>);
+type Measured = (Arc<Definition>, Arc<Offers>, Arc<Brought>);
 
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
@@ -223,8 +231,9 @@ pub struct Driver {
     pub(super) attempts: Attempts,
     pub(super) attached: Resolver,
     makings: Makings,
-    pub(super) system: Arc<str>,
     pub(super) servers: Servers,
+    /// What the repositories brought was looked at for this turn.
+    pub(super) looked_for_skills: bool,
     shown: Shown,
     disk: DiskSlot,
     lineage: Lineage,
@@ -248,10 +257,9 @@ impl Driver {
         let definition: Definition = row.definition.parse().map_err(wrong)?;
         let definition = Arc::new(definition);
         let guest = GuestSlot::new(parts.launcher.clone());
-        let system = Arc::from(definition.system.as_str());
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
-        let shown = Shown::of(&session, &system);
+        let shown = Shown::of(&session);
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
@@ -266,8 +274,8 @@ impl Driver {
             attempts,
             attached,
             makings: Makings::default(),
-            system,
             servers: Servers::default(),
+            looked_for_skills: false,
             shown,
             disk,
             lineage,
@@ -282,13 +290,17 @@ impl Driver {
         Ok(driver)
     }
 
-    /// System prompt, and the tools of the agent as it is now, and of its servers as they were in the log's last word about
-    /// them, as far as they fit into the context.
-    pub(super) fn beginning(&mut self) -> (Arc<str>, Arc<[ToolSpec]>) {
+    fn shown(&mut self) -> &Shown {
         if !self.shown.is_of(&self.session) {
-            self.shown = Shown::of(&self.session, &self.system);
+            self.shown = Shown::of(&self.session);
         }
-        self.shown.fitted.clone()
+        &self.shown
+    }
+
+    /// The system prompt with the skills of the repositories, the tools of the agent as it is now, and of its servers: all
+    /// as it is in the log's last word about them, as far as it fits into the context.
+    pub(super) fn beginning(&mut self) -> (Arc<str>, Arc<[ToolSpec]>) {
+        self.shown().fitted.clone()
     }
 
     /// The names of the tools that the model was shown last.
@@ -337,6 +349,12 @@ impl Driver {
                 }
                 continue;
             }
+            if step == Step::Sample && self.skills_are_due(&facts) {
+                if let Some(news) = self.find_skills(&token).await {
+                    self.commit_news(&mut facts, news).await?;
+                }
+                continue;
+            }
             if step.asks_model()
                 && let Some(fact) = self.measure().await
             {
@@ -364,7 +382,7 @@ impl Driver {
             }
             let intent = self.at_once(intent);
             if step.ends_turn() {
-                self.servers.turn_is_over();
+                self.turn_is_over();
                 facts.splice(0..0, self.news());
                 if !self.commit_here([&facts[..], &intent[..]].concat()).await? {
                     continue;
@@ -378,7 +396,7 @@ impl Driver {
             let performed = match &step {
                 Step::Rest => return Ok(()),
                 Step::Sample => {
-                    self.servers.turn_is_over();
+                    self.turn_is_over();
                     self.sample(&token).await?
                 }
                 Step::Compact(_) => self.compact(&token).await?,
@@ -398,6 +416,32 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// What is asked before a turn's first request is asked anew in the next one.
+    fn turn_is_over(&mut self) {
+        self.servers.turn_is_over();
+        self.looked_for_skills = false;
+    }
+
+    /// Whether the turn is about to begin, and what the session's repositories bring was not looked at for it.
+    fn skills_are_due(&self, facts: &[NewEvent]) -> bool {
+        let may_bring = !self.session.definition().skills.of_repositories.is_empty();
+        may_bring && !self.looked_for_skills && self.session.ahead(facts).turn().requests == 0
+    }
+
+    /// Waits until the repositories are there, as far as they can be had, and says which skills they brought if that is
+    /// not what the log has; nothing if that was interrupted.
+    async fn find_skills(&mut self, token: &CancellationToken) -> Option<Vec<EventBody>> {
+        tokio::select! {
+            biased;
+            // Where there is no sandbox, nobody can read them: that is told when a tool needs one.
+            guest = self.guest.get() => drop(guest),
+            () = token.cancelled() => return None,
+        }
+        self.looked_for_skills = true;
+        let brought = self.guest.brought().filter(|brought| *brought != &**self.session.brought());
+        Some(brought.cloned().map(EventBody::SkillsFound).into_iter().collect())
     }
 
     /// Commits what was heard before the turn's first request, together with what is known: what the model is offered is
@@ -500,9 +544,12 @@ impl Driver {
     async fn measure(&mut self) -> Option<Vec<NewEvent>> {
         let definition = Arc::clone(self.session.definition());
         let offers = Arc::clone(self.session.offers());
+        let brought = Arc::clone(self.session.brought());
         let (of, unknown) = &mut self.measured;
-        let is_known = of.as_ref().is_some_and(|(agent, offered)| {
-            Arc::ptr_eq(agent, &definition) && Arc::ptr_eq(offered, &offers)
+        let is_known = of.as_ref().is_some_and(|(agent, offered, skills)| {
+            Arc::ptr_eq(agent, &definition)
+                && Arc::ptr_eq(offered, &offers)
+                && Arc::ptr_eq(skills, &brought)
         });
         if is_known || *unknown >= WINDOW_ASKS {
             return None;
@@ -512,8 +559,9 @@ impl Driver {
             return None;
         };
         let tools = offers.specs(&definition.agent, Some(tokens));
-        *of = Some((definition, offers));
-        let (system, tools) = fit::to_window(&self.system, &tools, Some(tokens));
+        *of = Some((definition, offers, brought));
+        let system = Arc::clone(&self.shown().system);
+        let (system, tools) = fit::to_window(&system, &tools, Some(tokens));
         let fixed = prompt::fixed_tokens(&system, &tools);
         let known = self.session.context().window();
         if known == Some(context::Window { tokens, fixed }) {

@@ -10,6 +10,7 @@ use crate::egress::{Door, Report};
 use crate::event::{ErrorDetail, EventBody};
 use crate::limits::EGRESS_QUIET;
 use crate::sandbox::Guest;
+use crate::skill::Brought;
 
 /// A sandbox that came up, and its way out if it has one.
 pub struct Launched {
@@ -19,6 +20,8 @@ pub struct Launched {
     pub door: Option<Door>,
     /// What it has to do without.
     pub troubles: Vec<ErrorDetail>,
+    /// The skills that the session's repositories brought, where it has repositories.
+    pub brought: Option<Brought>,
 }
 
 /// A future that makes a sandbox; its error says stage, cause and remedy.
@@ -47,6 +50,7 @@ pub(super) struct GuestSlot {
     state: State,
     door: Option<Door>,
     news: Vec<EventBody>,
+    brought: Option<Brought>,
     /// No refusal is told before.
     quiet_until: Instant,
 }
@@ -54,7 +58,7 @@ pub(super) struct GuestSlot {
 impl GuestSlot {
     pub(super) fn new(launcher: Launcher) -> Self {
         let (state, news) = (State::Cold, Vec::new());
-        Self { launcher, state, door: None, news, quiet_until: Instant::now() }
+        Self { launcher, state, door: None, news, brought: None, quiet_until: Instant::now() }
     }
 
     /// Whether there is none, and none is coming.
@@ -76,9 +80,9 @@ impl GuestSlot {
         if let State::Launching(launch) = &mut self.state {
             let outcome = launch.await;
             self.state = State::Cold;
-            let Launched { guest, door, troubles } =
+            let Launched { guest, door, troubles, brought } =
                 outcome.unwrap_or_else(|e| Err(format!("the launch itself failed: {e}")))?;
-            self.door = door;
+            (self.door, self.brought) = (door, brought);
             let troubles = troubles.into_iter().map(|error| EventBody::SessionError { error });
             self.news.extend(troubles);
             self.news.push(EventBody::SandboxReady {
@@ -119,6 +123,11 @@ impl GuestSlot {
     /// What happened on the network since the last time.
     pub(super) fn report(&self) -> Report {
         self.door.as_ref().map_or_else(Report::default, Door::report)
+    }
+
+    /// The skills that repositories had brought when the last sandbox came up.
+    pub(super) fn brought(&self) -> Option<&Brought> {
+        self.brought.as_ref()
     }
 
     /// What happened to sandboxes since the last time.

@@ -276,7 +276,7 @@ impl Driver {
             Err(why) => return lost(&format!("there is no sandbox to keep it in: {why}")),
         };
         let input = Map::from_iter([("text".to_owned(), Value::from(text))]);
-        let kept = guest.call(ToolCall { name: wire::KEEP_OUTPUT.to_owned(), input }, token).await;
+        let kept = guest.call(ToolCall::of_host(wire::KEEP_OUTPUT, input), token).await;
         match kept.map(|reply| reply.content) {
             Ok(content) => crate::event::text_of(&content),
             Err(failure) => lost(&failure.to_string()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::environment::SKILLS;
 use crate::limits::SKILLS_PROMPT_BYTES;
 use crate::skill::SKILL_FILE;
+pub use crate::skill::{Brought, ShownSkill};
 
 /// The skills of a session, frozen with its definition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,22 +15,9 @@ pub struct Skills {
     /// Those that it is shown below [`SKILLS`], by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown: Vec<ShownSkill>,
-    /// Directories of its workspace in which repositories may bring some.
+    /// Directories of its workspace in which repositories may bring some more: those that the user trusts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub of_repositories: Vec<String>,
-}
-
-/// A skill that a session is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShownSkill {
-    /// Its name, and that of its directory.
-    pub name: String,
-    /// What it does and when to use it.
-    pub description: String,
-    /// Where it is from: a directory of the host, or a stored version.
-    pub from: String,
-    /// What all its files hold and are called, as a SHA-256.
-    pub digest: String,
 }
 
 /// Lengths to which descriptions are cut, until all are told in the room that there is.
@@ -52,57 +40,59 @@ impl Skills {
                 "\nSkills are instructions for tasks of one kind. Before you begin with a task that one of these fits, read \
                  {SKILLS}/NAME/{SKILL_FILE} with the tool `read` and do as it says. What it refers to lies beside it. They \
                  cannot be changed.\n{}",
-                self.list()
-            )
-            .expect("writing to a string cannot fail");
-        }
-        if !self.of_repositories.is_empty() {
-            let places = self.of_repositories.join(", ");
-            writeln!(
-                text,
-                "\nYour repositories may bring skills of their own, one in each directory of {places}. Before you begin, \
-                 look for NAME/{SKILL_FILE} there with the tool `glob`, and read those that fit."
+                list(&self.shown)
             )
             .expect("writing to a string cannot fail");
         }
         text
     }
 
-    /// A line for each, in bounded room: descriptions are cut alike before one is left out.
-    fn list(&self) -> String {
-        let lines = |most: usize| self.shown.iter().map(move |skill| line(skill, most));
-        let fits = |most: &usize| {
-            lines(*most).map(|line| line.len()).sum::<usize>() <= SKILLS_PROMPT_BYTES
-        };
-        if let Some(most) = LENGTHS.into_iter().find(fits) {
-            return lines(most).collect();
+    /// What it says besides of those that the repositories brought.
+    #[must_use]
+    pub fn told_of(&self, brought: &Brought) -> String {
+        if brought.skills.is_empty() {
+            return String::new();
         }
-        let mut text = String::new();
-        let mut left_out = self.shown.len();
-        for line in lines(0) {
-            if text.len() + line.len() > SKILLS_PROMPT_BYTES {
-                break;
-            }
-            text.push_str(&line);
-            left_out -= 1;
+        if self.shown.is_empty() {
+            let shown = brought.skills.clone();
+            return Self { shown, of_repositories: Vec::new() }.told();
         }
-        writeln!(text, "- {left_out} more, each a directory of {SKILLS}")
-            .expect("writing to a string cannot fail");
-        text
+        format!(
+            "\nThe repositories bring more of them, in the same place:\n{}",
+            list(&brought.skills)
+        )
     }
 
     /// Whether that file is the body of a skill.
     #[must_use]
     pub fn is_body(&self, path: &str) -> bool {
-        let shown = (!self.shown.is_empty()).then_some(SKILLS);
-        let mut places = shown.into_iter().chain(self.of_repositories.iter().map(String::as_str));
-        places.any(|place| {
-            let below = path.strip_prefix(place).and_then(|rest| rest.strip_prefix('/'));
-            let name = below.and_then(|below| below.strip_suffix(SKILL_FILE));
-            let name = name.and_then(|name| name.strip_suffix('/'));
-            name.is_some_and(|name| !name.contains('/') && !matches!(name, "" | "." | ".."))
-        })
+        let below = path.strip_prefix(SKILLS).and_then(|rest| rest.strip_prefix('/'));
+        let name = below.and_then(|below| below.strip_suffix(SKILL_FILE));
+        let name = name.and_then(|name| name.strip_suffix('/')).filter(|_| !self.is_empty());
+        name.is_some_and(|name| !name.contains('/') && !matches!(name, "" | "." | ".."))
     }
+}
+
+/// A line for each, in bounded room: descriptions are cut alike before one is left out.
+fn list(shown: &[ShownSkill]) -> String {
+    let lines = |most: usize| shown.iter().map(move |skill| line(skill, most));
+    let fits =
+        |most: &usize| lines(*most).map(|line| line.len()).sum::<usize>() <= SKILLS_PROMPT_BYTES;
+    if let Some(most) = LENGTHS.into_iter().find(fits) {
+        return lines(most).collect();
+    }
+    let mut text = String::new();
+    let mut left_out = shown.len();
+    for line in lines(0) {
+        if text.len() + line.len() > SKILLS_PROMPT_BYTES {
+            break;
+        }
+        text.push_str(&line);
+        left_out -= 1;
+    }
+    writeln!(text, "- {left_out} more, each a directory of {SKILLS}")
+        .expect("writing to a string cannot fail");
+    text
 }
 
 fn line(skill: &ShownSkill, most: usize) -> String {
@@ -148,20 +138,33 @@ mod tests {
     }
 
     #[test]
+    fn what_repositories_bring_is_told_after_the_rest() {
+        let brought =
+            |count| Brought { skills: skills(count, "Does it.").shown, ..Brought::default() };
+        assert_eq!(skills(1, "d").told_of(&brought(0)), "");
+        assert_eq!(Skills::default().told_of(&brought(1)), skills(1, "Does it.").told());
+        assert_eq!(
+            skills(1, "d").told_of(&brought(1)),
+            "\nThe repositories bring more of them, in the same place:\n- skill-000: Does it.\n"
+        );
+    }
+
+    #[test]
     fn a_body_is_the_file_of_one_skill_and_no_other() {
-        let mut skills = skills(1, "d");
-        skills.of_repositories = vec!["/workspace/app/.agents/skills".to_owned()];
+        let skills = skills(1, "d");
         let check = |path: &str, expected: bool| {
             assert_eq!(skills.is_body(path), expected, "{path}");
         };
         check("/mnt/session/skills/demo/SKILL.md", true);
-        check("/workspace/app/.agents/skills/demo/SKILL.md", true);
         check("/mnt/session/skills/demo/references/SKILL.md", false);
         check("/mnt/session/skills/demo/notes.md", false);
         check("/mnt/session/skills/SKILL.md", false);
         check("/mnt/session/skills/../SKILL.md", false);
         check("/mnt/session/skillsdemo/SKILL.md", false);
         check("/workspace/app/SKILL.md", false);
-        assert!(!Skills::default().is_body("/mnt/session/skills/demo/SKILL.md"));
+        let body = "/mnt/session/skills/demo/SKILL.md";
+        assert!(!Skills::default().is_body(body));
+        let brings = vec!["/workspace/app/.agents/skills".to_owned()];
+        assert!(Skills { shown: Vec::new(), of_repositories: brings }.is_body(body));
     }
 }

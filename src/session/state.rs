@@ -17,6 +17,7 @@ use crate::event::{
 };
 use crate::id::EventId;
 use crate::provider::{Block, Message, Role};
+use crate::skill::Brought;
 
 /// Whether a session works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,7 @@ pub struct Session {
     files: Files,
     context: Context,
     offers: Arc<Offers>,
+    brought: Arc<Brought>,
 }
 
 impl Session {
@@ -151,6 +153,7 @@ impl Session {
             files: Files::default(),
             context: Context::default(),
             offers: Arc::default(),
+            brought: Arc::default(),
         }
     }
 
@@ -333,6 +336,12 @@ impl Session {
     #[must_use]
     pub fn offers(&self) -> &Arc<Offers> {
         &self.offers
+    }
+
+    /// The skills that its repositories brought.
+    #[must_use]
+    pub fn brought(&self) -> &Arc<Brought> {
+        &self.brought
     }
 
     /// Whether there is anything that a summary could take the place of.

@@ -91,7 +91,8 @@ impl Driver {
             unreachable!("a struct is a JSON object")
         };
         let guest = guest.expect("the driver made a sandbox before it committed the intent");
-        let wire = ToolCall { name: call.name.clone(), input };
+        let takes_documents = self.parts.takes_documents;
+        let wire = ToolCall { name: call.name.clone(), input, takes_documents };
         guest.call(wire, token).await.map_err(|failure| format!("The sandbox broke: {failure}."))
     }
 

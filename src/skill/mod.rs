@@ -6,6 +6,8 @@ mod head;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{
     MAX_SKILL_COMPATIBILITY_CHARS, MAX_SKILL_DESCRIPTION_CHARS, MAX_SKILL_MD_BYTES,
     MAX_SKILL_NAME_CHARS,
@@ -30,6 +32,29 @@ pub struct Skill {
     pub metadata: BTreeMap<String, String>,
     /// The tools that it would have allowed. Nothing is allowed by it: it may be a stranger's.
     pub allowed_tools: Option<String>,
+}
+
+/// A skill that a session is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownSkill {
+    /// Its name, and that of its directory.
+    pub name: String,
+    /// What it does and when to use it.
+    pub description: String,
+    /// Where it is from: a directory of the host, a stored version, or a directory of a repository.
+    pub from: String,
+    /// What all its files hold and are called, as a SHA-256.
+    pub digest: String,
+}
+
+/// What the repositories of a session brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// The skills that it is shown.
+    pub skills: Vec<ShownSkill>,
+    /// What is none, or has a name that another one has, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 /// How bad something is.

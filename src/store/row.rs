@@ -375,6 +375,7 @@ impl Projection {
             | E::AgentMcpToolResult { .. }
             | E::McpListed { .. }
             | E::McpLoaded { .. }
+            | E::SkillsFound(_)
             | E::ThreadStatusRunning { .. }
             | E::ThreadStatusIdle { .. }
             | E::ThreadStatusRescheduled { .. }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::support::http::{request, respond};
-use crate::support::{As, Casemate, write};
+use crate::support::{As, Casemate, PDF, write};
 
 type Answer = fn(&mut TcpStream, &str, u16) -> std::io::Result<()>;
 
@@ -76,7 +76,7 @@ fn pages(to: &mut TcpStream, path: &str, port: u16) -> std::io::Result<()> {
         "/strange" => {
             respond(to, "200 OK", "content-type: text/plain; charset=klingon\r\n", b"plain words")
         }
-        "/pdf" => respond(to, "200 OK", "content-type: application/pdf\r\n", b"%PDF-1.4 nothing"),
+        "/pdf" => respond(to, "200 OK", "content-type: application/pdf\r\n", PDF.as_bytes()),
         "/zip" => respond(to, "200 OK", "content-type: application/zip\r\n", b"PK\x03\x04"),
         "/binary" => respond(to, "200 OK", "content-type: text/plain\r\n", b"\x7fELF\0\0\0"),
         "/empty" => respond(to, "200 OK", html, b"<html><script>app()</script></html>"),

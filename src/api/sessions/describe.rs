@@ -89,12 +89,17 @@ fn session() -> Value {
             must("stats", stats),
             must("outcome_evaluations", list(any_object())),
             must("budget", nullable(budget())),
+            may("on_ask", on_ask()),
             must("deployment_id", json!({ "type": "null" })),
             must("created_at", time()),
             must("updated_at", time()),
             must("archived_at", nullable(time())),
         ],
     )
+}
+
+fn on_ask() -> Value {
+    pattern("^(deny|fail|wait=[0-9]+[smh]|webhook=https?://.+)$")
 }
 
 fn create() -> Value {
@@ -104,7 +109,7 @@ fn create() -> Value {
         may("title", nullable(text(0, MAX_TITLE_CHARS))),
         may("metadata", nullable(metadata())),
         may("budget", nullable(budget())),
-        may("on_ask", nullable(pattern("^(deny|fail|wait=[0-9]+[smh]|webhook=https?://.+)$"))),
+        may("on_ask", nullable(on_ask())),
         may("initial_events", nullable(list_of(0, MAX_INITIAL_EVENTS, user_message()))),
         may("resources", nullable(list_of(0, MAX_SESSION_RESOURCES, resources::new()))),
         may("vault_ids", nullable(list_of(0, 0, string()))),

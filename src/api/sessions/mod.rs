@@ -5,7 +5,7 @@ mod describe;
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -179,6 +179,9 @@ struct View<'a> {
     stats: Stats,
     outcome_evaluations: [Value; 0],
     budget: Option<&'a Budget>,
+    /// An extension; where a session has none, it is as the protocol has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_ask: Option<OnAsk>,
     deployment_id: Option<&'static str>,
     created_at: String,
     updated_at: String,
@@ -210,12 +213,23 @@ fn view(app: &App, row: &SessionRow, now: Timestamp) -> Result<String, ApiError>
         },
         outcome_evaluations: [],
         budget: row.budget.as_ref(),
+        on_ask: on_ask_of(row)?,
         deployment_id: None,
         created_at: rfc3339(row.created_at),
         updated_at: rfc3339(row.updated_at),
         archived_at: row.archived_at.map(rfc3339),
     };
     Ok(serde_json::to_string(&view).expect("a view has string keys only"))
+}
+
+/// What the session's definition says of calls that ask; the rest of it is passed over.
+fn on_ask_of(row: &SessionRow) -> Result<Option<OnAsk>, ApiError> {
+    #[derive(Deserialize)]
+    struct Defined {
+        on_ask: Option<OnAsk>,
+    }
+    let defined: Defined = row.definition.parse().map_err(|_| unreadable(row))?;
+    Ok(defined.on_ask)
 }
 
 /// A row that is not what this server wrote.
@@ -353,7 +367,7 @@ async fn update(
 }
 
 /// What runs in a session.
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 struct Runnable {
     agent: Agent,
 }

@@ -117,6 +117,7 @@ impl Tally {
             | EventBody::AgentMcpToolResult { .. }
             | EventBody::McpListed { .. }
             | EventBody::McpLoaded { .. }
+            | EventBody::SkillsFound(_)
             | EventBody::StatusRescheduled {}
             | EventBody::ThreadStatusRunning { .. }
             | EventBody::ThreadStatusIdle { .. }

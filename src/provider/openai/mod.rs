@@ -52,6 +52,11 @@ impl OpenAi {
     }
 }
 
+/// Whether the server at that address can be given a PDF.
+pub(crate) fn takes_documents(base_url: &str) -> bool {
+    Dialect::of(base_url, false) == Dialect::OpenAi
+}
+
 /// The address under which the API's paths lie.
 pub(crate) fn base(base_url: &str) -> String {
     let base = base_url.trim_end_matches('/');

@@ -174,6 +174,19 @@ pub fn discover(config: &SkillsConfig, workspace: &Path, wanted: Wanted) -> Vec<
     found
 }
 
+/// Everything that is a skill or should be one at the root of a repository that a session works on.
+pub(super) fn of_repository(root: &Path) -> Vec<Found> {
+    let mut found = Vec::new();
+    let Ok(root) = root.canonicalize() else { return found };
+    for name in super::OF_REPOSITORIES {
+        let Ok(place) = root.join(name).canonicalize() else { continue };
+        if place.starts_with(&root) {
+            look_into(&place, Level::Workspace, Some(&root), &mut found);
+        }
+    }
+    found
+}
+
 /// Those of them that a session has.
 #[must_use]
 pub fn chosen(found: &[Found]) -> Vec<Chosen> {

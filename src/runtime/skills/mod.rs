@@ -1,7 +1,9 @@
 //! Skills: those of this machine's directories ([`discover`]), those that are stored ([`library`]), and how a session gets
-//! them. Whatever a session has is its own from its creation on: files that nobody changes, told by a digest.
+//! them. Whatever a session has is its own from its creation on, or from when its repositories are there (`brought`):
+//! files that nobody changes, told by a digest.
 
 mod archive;
+pub(super) mod brought;
 pub mod discover;
 pub mod library;
 mod tree;
@@ -95,8 +97,12 @@ impl Runtime {
         &self,
         place: &Place,
         chosen: Vec<Chosen>,
-        shown: &mut [ShownSkill],
+        skills: &mut Skills,
     ) -> Result<(), RuntimeError> {
+        if !skills.of_repositories.is_empty() {
+            // Its sandbox shows it, whatever comes into it later.
+            place.make_skills()?;
+        }
         if chosen.is_empty() {
             return Ok(());
         }
@@ -120,7 +126,7 @@ impl Runtime {
             put.collect()
         };
         let digests = tokio::task::spawn_blocking(put).await.expect("copying does not panic")?;
-        shown.iter_mut().zip(digests).for_each(|(shown, digest)| shown.digest = digest);
+        skills.shown.iter_mut().zip(digests).for_each(|(shown, digest)| shown.digest = digest);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ use super::tree::open_directory;
 const MAX_TOKEN_BYTES: u64 = 4096;
 
 impl Place {
-    fn of_repository(&self, id: &str, what: &str) -> PathBuf {
+    pub(super) fn of_repository(&self, id: &str, what: &str) -> PathBuf {
         self.repositories().join(format!("{id}.{what}"))
     }
 

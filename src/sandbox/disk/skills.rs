@@ -1,5 +1,10 @@
-//! The skills of a session: a directory each below its `skills`, as they were when it was created. It is shown them and
-//! cannot change them; nothing else does.
+//! The skills of a session: a directory each below its `skills`, as they were when it was created, or when the repository
+//! that brought them came. It is shown them and cannot change them; nothing else does.
+//!
+//! ```text
+//! repositories/ID.skills   copies of what a repository brings, on their way
+//! repositories/ID.brought  they are whole, and this is what they are: now they are the session's
+//! ```
 
 use std::ffi::CStr;
 use std::fs::{DirBuilder, File, Permissions};
@@ -7,7 +12,7 @@ use std::io::{self, Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -16,7 +21,7 @@ use ring::digest::{Context, SHA256};
 
 use super::DiskError;
 use super::place::Place;
-use super::restore::open_root;
+use super::restore::{open_root, remove_all};
 use super::tree::{names, open_directory};
 use super::uploads::link_or_copy;
 use crate::limits::{MAX_SKILL_BYTES, MAX_SKILL_DEPTH, MAX_SKILL_ENTRIES};
@@ -73,12 +78,82 @@ impl Place {
         link(&other.skills(), &to).map_err(DiskError::at("show the session", &to))
     }
 
-    /// Where a skill of that name will be.
-    fn skill(&self, name: &str) -> Result<std::path::PathBuf, DiskError> {
+    /// Makes the place of the session's skills: a sandbox shows it if it is there when it starts.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make_skills(&self) -> Result<(), DiskError> {
         let skills = self.skills();
         let made = if skills.is_dir() { Ok(()) } else { make(&skills) };
-        made.map_err(DiskError::at("make", &skills))?;
-        Ok(skills.join(name))
+        made.map_err(DiskError::at("make", &skills))
+    }
+
+    /// Where a skill of that name will be.
+    fn skill(&self, name: &str) -> Result<PathBuf, DiskError> {
+        self.make_skills()?;
+        Ok(self.skills().join(name))
+    }
+
+    /// What was written down of the skills that a repository brought, if it has brought them; what was cut is ended first.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn brought(&self, repository: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        let path = self.of_repository(repository, "brought");
+        match std::fs::read(&path) {
+            Ok(record) => self.settle_brought(repository).map(|()| Some(record)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(DiskError::at("read", &path)(e)),
+        }
+    }
+
+    /// Makes room for the skills of a repository; what was cut before is gone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin_bringing(&self, repository: &str) -> Result<(), DiskError> {
+        let on_its_way = self.of_repository(repository, "skills");
+        let made = remove_all(&on_its_way).and_then(|()| make(&on_its_way));
+        made.map_err(DiskError::at("make", &on_its_way))
+    }
+
+    /// Copies a skill out of a repository, and says its digest.
+    ///
+    /// # Errors
+    /// The system's, or that it is too large.
+    pub fn copy_brought(
+        &self,
+        repository: &str,
+        name: &str,
+        from: &Path,
+    ) -> Result<String, DiskError> {
+        let to = self.of_repository(repository, "skills").join(name);
+        let copied = open_root(from).and_then(|from| copy(&from, &to, 0, &mut { Room::WHOLE }));
+        copied.and_then(|()| digest(&to)).map_err(DiskError::at("copy the skill", from))
+    }
+
+    /// Gives the session what was copied out of a repository, once and for all: the record says what that is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn bring(&self, repository: &str, record: &[u8]) -> Result<(), DiskError> {
+        self.write(&self.of_repository(repository, "brought"), record)?;
+        self.settle_brought(repository)
+    }
+
+    fn settle_brought(&self, repository: &str) -> Result<(), DiskError> {
+        let on_its_way = self.of_repository(repository, "skills");
+        if !on_its_way.is_dir() {
+            return Ok(());
+        }
+        self.make_skills()?;
+        let settle = || {
+            for name in listed(&on_its_way)? {
+                std::fs::rename(on_its_way.join(&name), self.skills().join(&name))?;
+            }
+            std::fs::remove_dir(&on_its_way)
+        };
+        settle().map_err(DiskError::at("take over", &on_its_way))
     }
 }
 

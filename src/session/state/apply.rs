@@ -148,6 +148,7 @@ impl Session {
             E::McpListed { mcp_server_name, tools } => {
                 Arc::make_mut(&mut self.offers).listed(mcp_server_name, tools);
             }
+            E::SkillsFound(brought) => self.brought = Arc::new(brought.clone()),
             E::McpLoaded { names } => Arc::make_mut(&mut self.offers).loaded(names),
             E::ContextMeasured { .. }
             | E::ContextOverflowed { .. }

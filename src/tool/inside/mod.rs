@@ -15,6 +15,7 @@ mod media;
 mod names;
 mod output;
 mod page;
+mod pdf;
 mod processes;
 mod programs;
 mod proxy;

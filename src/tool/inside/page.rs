@@ -6,10 +6,10 @@ use dom_smoothie::{Config, Readability, TextMode};
 use encoding_rs::Encoding;
 use serde_json::{Map, Value};
 
-use super::media;
+use super::media::{self, Given};
 use super::output;
 use super::tags::{self, Stripped};
-use super::{Refusal, decode, input};
+use super::{Leash, Refusal, decode, input};
 use crate::limits::{WEB_PAGE_BYTES, WEB_PAGE_DEPTH, WEB_PAGE_ELEMENTS};
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::{FetchedPage, ToolReply};
@@ -19,31 +19,28 @@ const PRESCAN: usize = 1024;
 /// An article of fewer characters than this share of the whole page is not what the page is about.
 const LEAST_SHARE: usize = 4;
 
-pub(super) fn run(context: &GuestContext, given: Map<String, Value>) -> Result<ToolReply, Refusal> {
+pub(super) fn run(
+    context: &GuestContext,
+    leash: &Leash,
+    takes_documents: bool,
+    given: Map<String, Value>,
+) -> Result<ToolReply, Refusal> {
     let FetchedPage { url, content_type, data, is_cut, max_content_tokens } =
         input::parse("web_fetch", given)?;
     let bytes = STANDARD.decode(data).map_err(|_| "The page came in broken.".to_owned())?;
-    if let Some(block) = media::block(&url, &bytes)? {
-        return Ok(ToolReply { content: vec![block], is_error: false });
-    }
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let Some(text) = text(&bytes, &content_type) else {
-        return Err(format!(
-            "{url} is {} of {} bytes, not text.",
-            decode::kind(&bytes),
-            bytes.len()
-        ));
+    let (shown, mut notes) = match media::given(&url, &bytes, takes_documents, leash)? {
+        Some(Given::Block(block)) => {
+            return Ok(ToolReply { content: vec![block], is_error: false });
+        }
+        Some(Given::Text(text, notes)) => (text, notes),
+        None => (page(&url, &bytes, &content_type)?, Vec::new()),
     };
-    let is_html = matches!(kind.as_str(), "text/html" | "application/xhtml+xml")
-        || (kind.is_empty() && looks_like_html(&text));
-    let shown = if is_html { article(&text, &url)? } else { text };
     let shown = output::clean(shown.as_bytes());
     if shown.trim().is_empty() {
         return Ok(ToolReply::text(format!(
             "{url}\n\n(the page holds no text; it may need a browser)"
         )));
     }
-    let mut notes = Vec::new();
     let shown = match max_content_tokens {
         Some(most) => cut(shown, most, &mut notes),
         None => output::bounded(shown, &context.spool),
@@ -53,6 +50,21 @@ pub(super) fn run(context: &GuestContext, given: Map<String, Value>) -> Result<T
     }
     let notes: String = notes.iter().map(|note| format!("\n[{note}]")).collect();
     Ok(ToolReply::text(format!("{url}\n\n{}{notes}", shown.trim())))
+}
+
+/// The text of a page that is one.
+fn page(url: &str, bytes: &[u8], content_type: &str) -> Result<String, Refusal> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(text) = text(bytes, content_type) else {
+        return Err(format!(
+            "{url} is {} of {} bytes, not text.",
+            decode::kind(bytes),
+            bytes.len()
+        ));
+    };
+    let is_html = matches!(kind.as_str(), "text/html" | "application/xhtml+xml")
+        || (kind.is_empty() && looks_like_html(&text));
+    if is_html { article(&text, url) } else { Ok(text) }
 }
 
 /// At four characters a token.

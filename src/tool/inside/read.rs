@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::files::{self, Seen};
-use super::{Refusal, decode, input, media, output, resolve};
+use super::media::{self, Given};
+use super::{Leash, Refusal, decode, input, output, resolve};
 use crate::limits::{MAX_LINE_CHARS, MAX_TEXT_FILE_BYTES};
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::ToolReply;
@@ -21,16 +22,21 @@ struct Input {
 pub(super) fn run(
     context: &GuestContext,
     seen: &Seen,
+    leash: &Leash,
+    takes_documents: bool,
     given: Map<String, Value>,
 ) -> Result<ToolReply, Refusal> {
     let Input { file_path, view_range } = input::parse("read", given)?;
     let path = resolve(&context.workspace, &file_path)?;
     let (bytes, facts) = files::load(&path, MAX_TEXT_FILE_BYTES)?;
-    if let Some(media) = media::block(&path.to_string_lossy(), &bytes)? {
+    if let Some(media) = media::given(&path.to_string_lossy(), &bytes, takes_documents, leash)? {
         if view_range.is_some() {
             return Err("view_range is for text files; read this one without it.".to_owned());
         }
-        return Ok(ToolReply { content: vec![media], is_error: false });
+        return Ok(match media {
+            Given::Block(block) => ToolReply { content: vec![block], is_error: false },
+            Given::Text(text, notes) => told(text, &notes, context),
+        });
     }
     let Some((text, encoding)) = decode::text(&bytes) else {
         let (shown, kind) = (path.display(), decode::kind(&bytes));
@@ -49,11 +55,16 @@ pub(super) fn run(
     };
     let mut notes = cut_long_lines(&mut shown);
     notes.extend(encoding.name().map(|name| format!("the file is {name}; edit keeps it so")));
-    let mut shown = output::bounded(shown, &context.spool);
+    Ok(told(shown, &notes, context))
+}
+
+/// A text as far as the model is to see it, and what there is to say about it.
+fn told(text: String, notes: &[String], context: &GuestContext) -> ToolReply {
+    let mut shown = output::bounded(text, &context.spool);
     for note in notes {
         shown.push_str(&format!("\n[{note}]"));
     }
-    Ok(ToolReply::text(shown))
+    ToolReply::text(shown)
 }
 
 /// Lines `first` to `last`, counted from 1; a `last` below 1 is the end.

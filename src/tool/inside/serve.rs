@@ -168,7 +168,8 @@ impl Tools {
         }
     }
 
-    fn run(&self, ToolCall { name, input }: ToolCall, cancelled: &Arc<AtomicBool>) -> ToolReply {
+    fn run(&self, call: ToolCall, cancelled: &Arc<AtomicBool>) -> ToolReply {
+        let ToolCall { name, input, takes_documents } = call;
         match name.as_str() {
             KEEP_OUTPUT => return self.keep(&input),
             PROGRAM_SAID => {
@@ -180,7 +181,7 @@ impl Tools {
         let Some(tool) = ToolName::parse(&name) else {
             return ToolReply::error(format!("There is no tool `{name}`."));
         };
-        reply(self.dispatch(tool, input, cancelled))
+        reply(self.dispatch(tool, input, takes_documents, cancelled))
     }
 
     /// What another than the sandbox has said, for the model.
@@ -193,18 +194,19 @@ impl Tools {
         &self,
         tool: ToolName,
         input: Map<String, Value>,
+        takes_documents: bool,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<ToolReply, String> {
         let (context, seen) = (&self.context, &self.seen);
         let leash = Leash::new(Arc::clone(cancelled));
         match tool {
             ToolName::Bash => self.bash.run(cancelled, input),
-            ToolName::Read => read::run(context, seen, input),
+            ToolName::Read => read::run(context, seen, &leash, takes_documents, input),
             ToolName::Write => write::run(context, seen, input),
             ToolName::Edit => edit::run(context, seen, input),
             ToolName::Glob => glob::run(context, &leash, input),
             ToolName::Grep => grep::run(context, &leash, input),
-            ToolName::WebFetch => page::run(context, input),
+            ToolName::WebFetch => page::run(context, &leash, takes_documents, input),
             // The host's answer holds nothing that would have to be looked at in here.
             ToolName::WebSearch => Err("A search is not run in the sandbox.".to_owned()),
         }

@@ -5,12 +5,14 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{edit, serve};
 use crate::event::{ContentBlock, text_of};
-use crate::limits::{GLOB_RESULTS, TOOL_OUTPUT_CHARS};
+use crate::limits::{DOCUMENT_PAGES, GLOB_RESULTS, TOOL_OUTPUT_CHARS};
 use crate::sandbox::GuestContext;
 use crate::sandbox::wire::{FromGuest, ToGuest, ToolCall, ToolReply, read_frame, write_frame};
 
@@ -19,6 +21,7 @@ struct Guest {
     dir: tempfile::TempDir,
     socket: UnixStream,
     next: u64,
+    takes_documents: bool,
     thread: Option<JoinHandle<i32>>,
 }
 
@@ -40,7 +43,7 @@ impl Guest {
             bounds: crate::sandbox::Bounds::default(),
         };
         let thread = std::thread::spawn(move || serve(theirs, &context));
-        Self { dir, socket, next: 1, thread: Some(thread) }
+        Self { dir, socket, next: 1, takes_documents: true, thread: Some(thread) }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -63,7 +66,7 @@ impl Guest {
         let id = self.next;
         self.next += 1;
         let Value::Object(input) = input else { panic!("an input is an object") };
-        let call = ToolCall { name: tool.to_owned(), input };
+        let call = ToolCall { name: tool.to_owned(), input, takes_documents: self.takes_documents };
         write_frame(&mut self.socket, &ToGuest::Call { id, call }).unwrap();
         id
     }
@@ -357,7 +360,8 @@ fn read_shows_text_and_refuses_the_rest_in_words() {
 #[test]
 fn pictures_and_documents_come_as_blocks() {
     let mut guest = Guest::new();
-    guest.put("p.png", b"\x89PNG\r\n\x1a\nrest").put("d.pdf", b"%PDF-1.7 rest");
+    let pdf = include_bytes!("../../../tests/pdf/table.pdf");
+    guest.put("p.png", b"\x89PNG\r\n\x1a\nrest").put("d.pdf", pdf).put("b.pdf", b"%PDF-1.7 rest");
     let image = guest.call("read", json!({"file_path": "p.png"}));
     assert!(matches!(&image.content[..], [ContentBlock::Image { .. }]), "{image:?}");
     let document = guest.call("read", json!({"file_path": "d.pdf"}));
@@ -367,6 +371,53 @@ fn pictures_and_documents_come_as_blocks() {
             .err("read", json!({"file_path": "p.png", "view_range": [1, 2]}))
             .contains("view_range")
     );
+    // A provider would refuse it, and every later request with it.
+    let text = guest.err("read", json!({"file_path": "b.pdf"}));
+    assert!(
+        text.ends_with("b.pdf cannot be read as a PDF: it is broken: no page can be found in it."),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_pdf_is_text_where_it_cannot_be_a_block() {
+    /// A file of so many pages, each of which says its number.
+    fn pages(count: usize) -> String {
+        let mut file = "%PDF-1.7\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n".to_owned();
+        let kids: String = (0..count).map(|n| format!("{} 0 R ", 10 + 2 * n)).collect();
+        file +=
+            &format!("2 0 obj<</Type/Pages/Kids[{kids}]/Resources<</Font<</F 3 0 R>>>>>>endobj\n");
+        file += "3 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\n";
+        for n in 0..count {
+            let program = format!("BT /F 12 Tf 72 700 Td (This is {n}.) Tj ET");
+            file +=
+                &format!("{} 0 obj<</Type/Page/Contents {} 0 R>>endobj\n", 10 + 2 * n, 11 + 2 * n);
+            file += &format!("{} 0 obj<<>>stream\n{program}\nendstream endobj\n", 11 + 2 * n);
+        }
+        file + "trailer<</Root 1 0 R>>"
+    }
+    let mut guest = Guest::new();
+    guest.put("one.pdf", pages(1)).put("many.pdf", pages(DOCUMENT_PAGES + 1));
+    guest.put("fits.pdf", pages(DOCUMENT_PAGES)).put("none.pdf", pages(1).replace("Tj", "xx"));
+    let is_block = |reply: ToolReply| matches!(reply.content[..], [ContentBlock::Document { .. }]);
+    assert!(is_block(guest.call("read", json!({"file_path": "fits.pdf"}))));
+    let text = guest.ok("read", json!({"file_path": "many.pdf"}));
+    assert!(text.starts_with("[page 1]\nThis is 0.\n\n[page 2]\n"), "{text}");
+    assert!(
+        text.contains("a PDF of 101 pages") && text.contains("too large to be shown"),
+        "{text}"
+    );
+    guest.takes_documents = false;
+    assert_eq!(guest.ok("read", json!({"file_path": "one.pdf"})), "This is 0.");
+    let text = guest.err("read", json!({"file_path": "none.pdf"}));
+    assert!(text.contains("a PDF of 1 pages in which there is no text"), "{text}");
+    let page = json!({
+        "url": "http://a.example/one.pdf", "content_type": "application/pdf", "data": STANDARD.encode(pages(3)),
+        "is_cut": true, "max_content_tokens": 5,
+    });
+    let text = guest.ok("web_fetch", page);
+    assert!(text.starts_with("http://a.example/one.pdf\n\n[page 1]\nThis is 0."), "{text}");
+    assert!(text.contains("cut at 20 of") && text.contains("only the page's first"), "{text}");
 }
 
 #[test]

@@ -110,6 +110,25 @@ fn a_webhook_answers_for_a_client_and_denies_if_it_does_not() {
 }
 
 #[test]
+fn a_session_shows_its_on_ask_if_it_has_one() {
+    let lab = lab();
+    let shown = |on_ask: &Value| {
+        let session = lab.create(&json!({ "on_ask": on_ask })).expect(200);
+        let again = lab.server.get(&format!("/v1/sessions/{}", id(&session))).expect(200);
+        assert_eq!(session["on_ask"], again["on_ask"]);
+        session.get("on_ask").cloned()
+    };
+    let check = |given: &str, expected: &str| {
+        assert_eq!(shown(&json!(given)), Some(json!(expected)), "{given}");
+    };
+    check("deny", "deny");
+    check("wait=2m", "wait=120s");
+    check("webhook=https://a.example/x", "webhook=https://a.example/x");
+    // Clients of the protocol see no field that they do not know.
+    assert_eq!(shown(&Value::Null), None);
+}
+
+#[test]
 fn what_is_no_on_ask_is_named() {
     let lab = lab();
     for (given, words) in [

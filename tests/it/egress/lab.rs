@@ -215,10 +215,21 @@ impl Lab {
 
     /// A server of the protocol there, on a socket of its home, which writes its log into `server.log` there.
     pub(crate) fn serve(&self, casemate: Casemate, who: As) -> Server {
+        self.serve_until(casemate, who, None)
+    }
+
+    /// The same, which stops dead at that commit.
+    pub(crate) fn serve_until(
+        &self,
+        casemate: Casemate,
+        who: As,
+        crash_at: Option<&str>,
+    ) -> Server {
         let key = self.casemate(&casemate, who, &["key"]).expect(0).stdout().trim().to_owned();
         let address = format!("unix:{}", casemate.home().join("socket").display());
         let line = [env!("CARGO_BIN_EXE_casemate"), "serve", "--listen", &address];
         let mut command = self.command(&casemate, who, &line);
+        command.envs(crash_at.map(|at| ("CASEMATE_CRASH_AT", at)));
         let log = casemate.home().join("server.log");
         command.stderr(File::options().create(true).append(true).open(log).unwrap());
         Server::started(casemate, key, command)

@@ -34,7 +34,15 @@ git("checkout", "--quiet", "main", cwd=hello)
 large = f"{ROOT}/large-work"
 git("init", "--quiet", large)
 commit(large, "noise", os.urandom(3 * 1024 * 1024))
-for place, source in [("public/hello.git", hello), ("private/hello.git", hello), ("forbidden/hello.git", hello),
+# Two skills of one name, one that is none, and links out of one.
+skilled = f"{ROOT}/skilled-work"
+git("init", "--quiet", skilled)
+for place, head in [(".agents/skills/demo", "name: demo\ndescription: Does it."), (".claude/skills/demo", "name: demo\ndescription: Another."),
+                    (".agents/skills/broken", "name: broken")]:
+    os.makedirs(f"{skilled}/{place}")
+    if place == ".agents/skills/demo": os.symlink("/etc/passwd", f"{skilled}/{place}/secret")
+    commit(skilled, f"{place}/SKILL.md", f"---\n{head}\n---\n\nHold the rule of the WOMBAT.\n")
+for place, source in [("public/skilled.git", skilled), ("public/hello.git", hello), ("private/hello.git", hello), ("forbidden/hello.git", hello),
                       ("public/large.git", large)]:
     git("clone", "--quiet", "--bare", source, place)
 git("init", "--quiet", "--bare", "public/empty.git")

@@ -1,5 +1,7 @@
 //! Repositories of sessions: a real git against a server of the test's own, as root and as an ordinary user.
 
+mod skills;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
@@ -541,24 +543,5 @@ fn a_server_that_ends_in_the_middle_of_a_clone_begins_it_again() {
                 results.map(|event| event["content"][0]["text"].as_str().unwrap()).collect();
             assert_eq!(said, ["three"], "{who:?} {signal}: {events:#?}");
         }
-    }
-}
-
-#[test]
-fn a_repository_that_is_trusted_is_said_to_bring_skills() {
-    let Some(forge) = Forge::open() else { return };
-    for (trusted, told) in [("http://127.0.0.1/private", true), ("http://127.0.0.1/priv", false)] {
-        let casemate = Casemate::new();
-        let config = casemate.home().join(".config/casemate");
-        std::fs::create_dir_all(&config).unwrap();
-        write(&config.join("config.toml"), &format!("[skills]\ntrusted = ['{trusted}']\n"));
-        let api = forge.api(casemate, As::Me, &["cat /workspace/hello/README"]);
-        let session = session(&api, &[private(&json!({}))]);
-        let shown = api.server.casemate.run(&["sessions", "show", &session, "--json"]).expect(0);
-        let shown: Value = serde_json::from_str(&shown.stdout()).unwrap();
-        let system = shown["definition"]["system"].as_str().unwrap();
-        let places = "/workspace/hello/.agents/skills, /workspace/hello/.claude/skills";
-        assert_eq!(system.contains(places), told, "{system}");
-        assert_eq!(run(&api, &session), "three");
     }
 }

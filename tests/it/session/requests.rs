@@ -10,7 +10,7 @@ use crate::support::model::{
     Api, KEY, ModelServer, Part, Reply, Request, answer, call, env_for, text,
 };
 use crate::support::story::assert_whole;
-use crate::support::{As, Casemate, Finished, peak_until_the_end, write};
+use crate::support::{As, Casemate, Finished, PDF, peak_until_the_end, write};
 
 const SIGNATURE: &str = "EuYBCkQYAiJA+/z0==\u{e9}☃ \\\"quoted\\\"";
 
@@ -160,7 +160,7 @@ fn two_hundred_requests_each_begin_with_the_bytes_of_the_one_before() {
         std::fs::File::create(casemate.workspace().join("image.png"))
             .and_then(|mut file| file.write_all(b"\x89PNG\r\n\x1a\nrest"))
             .unwrap();
-        casemate.put("page.pdf", "%PDF-1.7 rest");
+        casemate.put("page.pdf", PDF);
         let model = format!("{}/m", api.provider());
         casemate
             .ask(&server.url(), &["run", "--max-turns", "300", "-m", &model, "do it"])
@@ -190,6 +190,33 @@ fn two_hundred_requests_each_begin_with_the_bytes_of_the_one_before() {
             scope.spawn(move || check(api));
         }
     });
+}
+
+/// The vendors' own servers are given the file; one that takes no documents, its text.
+#[test]
+fn a_pdf_is_given_as_the_model_takes_it() {
+    for api in Api::BOTH {
+        let read = call("c1", "read", r#"{"file_path": "page.pdf"}"#);
+        let replies =
+            vec![answer(api, &[read], "tool_use"), answer(api, &[text("Done.")], "end_turn")];
+        let server = ModelServer::start(replies);
+        let casemate = Casemate::new();
+        casemate.put("page.pdf", PDF);
+        let model = format!("{}/m", api.provider());
+        casemate.ask(&server.url(), &["run", "-m", &model, "read it"]).expect(0);
+        let request = server.requests().last().unwrap().json();
+        let result = request["messages"].as_array().unwrap().last().unwrap();
+        match api {
+            Api::Anthropic => {
+                let block = &result["content"][0]["content"][0];
+                assert_eq!(block["source"]["media_type"], "application/pdf", "{result}");
+            }
+            Api::OpenAi => {
+                assert_eq!(result["role"], "tool");
+                assert_eq!(result["content"], "The river rose.", "{result}");
+            }
+        }
+    }
 }
 
 /// The marks are where the last request wrote, and where the next one reads.

@@ -22,6 +22,12 @@ pub(crate) use terminal::Terminal;
 pub(crate) const OUTCOME_UNKNOWN: &str =
     "The runtime restarted while this call ran; its effect is unknown.";
 
+/// A page that says "The river rose."
+pub(crate) const PDF: &str = "%PDF-1.7\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
+    3 0 obj<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>endobj\n\
+    4 0 obj<</Length 47>>stream\nBT /F 12 Tf 72 700 Td (The river rose.) Tj ET    \nendstream endobj\n\
+    5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF";
+
 /// An ordinary user: no name, no home of the machine's, nothing owned before.
 pub(crate) const USER: u32 = 20_123;
 

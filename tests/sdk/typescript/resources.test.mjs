@@ -39,6 +39,40 @@ test('files: upload, metadata, list, download, delete', async () => {
   await refused(Anthropic.NotFoundError, files.download(made.id));
 });
 
+test('skills: create, retrieve, list, versions, an agent that has the latest, delete', async () => {
+  const { skills } = client.beta;
+  const skillMd = (description) => Buffer.from(`---\nname: typed\ndescription: ${description}\n---\n\nDo it the typed way.\n`);
+  const tree = async (description) => [
+    await toFile(skillMd(description), 'typed/SKILL.md'),
+    await toFile(Buffer.from('print(1)\n'), 'typed/scripts/run.py'),
+  ];
+  const made = await skills.create({ files: await tree('Does it.'), display_name: 'Typed' });
+  assert.deepEqual([made.type, made.display_name, made.source.type], ['skill', 'Typed', 'custom']);
+  assert.deepEqual((await skills.retrieve(made.id)).latest_version_id, made.latest_version_id);
+  assert.deepEqual(ids(await collect(skills.list({ source: 'custom', limit: 1 }))), [made.id]);
+  const wrong = skills.create({ files: [await toFile(Buffer.from('no head'), 'wrong/SKILL.md')] });
+  assert.match(await refused(Anthropic.BadRequestError, wrong), /SKILL\.md/);
+  const second = await skills.versions.create(made.id, { files: await tree('Does more.') });
+  assert.equal((await skills.versions.retrieve('latest', { skill_id: made.id })).id, second.id);
+  assert.deepEqual(ids(await collect(skills.versions.list(made.id, { limit: 1 }))), [second.id, made.latest_version_id]);
+  const zip = Buffer.from(await (await skills.versions.download(second.id, { skill_id: made.id })).arrayBuffer());
+  assert.equal(zip.subarray(0, 2).toString(), 'PK');
+
+  const tools = [{ type: 'agent_toolset_20260401' }];
+  const agent = { tools, skills: [{ type: 'custom', skill_id: made.id, version: 'latest' }] };
+  const read = { tool_calls: [{ name: 'read', input: { file_path: '/mnt/session/skills/typed/SKILL.md' } }] };
+  const run = await session([read, { text: 'Done.' }], { agent, initial_events: [text('go')] });
+  assert.deepEqual(run.agent.skills.map((skill) => [skill.skill_id, skill.version]), [[made.id, second.id]]);
+  const [result] = only(await idles(run, 1), 'agent.tool_result');
+  assert.match(result.content[0].text, /Does more\.[^]*Do it the typed way\./);
+
+  const gone = await skills.versions.delete(second.id, { skill_id: made.id });
+  assert.deepEqual([gone.id, gone.type], [second.id, 'skill_version_deleted']);
+  assert.equal((await skills.retrieve(made.id)).latest_version_id, made.latest_version_id);
+  assert.deepEqual([(await skills.delete(made.id)).type], ['skill_deleted']);
+  await refused(Anthropic.NotFoundError, skills.retrieve(made.id));
+});
+
 test('models: list, retrieve', async () => {
   const listed = await collect(client.models.list());
   assert.ok(ids(listed).includes('local-model'), `${ids(listed)}`);
