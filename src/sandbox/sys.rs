@@ -38,6 +38,39 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
+/// Starts a process in a user namespace of its own that does nothing, and ends when the other end of the socket `held` is
+/// closed; `ours` is that end, which the process has no use for. It shares this process's memory: to copy that would take
+/// longer than the namespace. Called by init only, which has one thread.
+pub(super) fn hold_user_namespace(held: BorrowedFd<'_>, ours: BorrowedFd<'_>) -> io::Result<Pid> {
+    struct Room {
+        ends: [RawFd; 2],
+        /// For three system calls.
+        stack: [u128; 1024],
+    }
+    extern "C" fn hold(ends: *mut libc::c_void) -> libc::c_int {
+        let mut byte = 0_u8;
+        // SAFETY: `ends` lies in the room of this process, which is never freed; the descriptors are its own copies, and
+        // `byte` is on its own stack. What it shares with its parent, it does not touch.
+        unsafe {
+            let [held, ours] = *ends.cast::<[RawFd; 2]>();
+            libc::close(ours);
+            libc::read(held, (&raw mut byte).cast(), 1);
+            libc::_exit(0)
+        }
+    }
+    // Never freed: it is in use until the process has ended.
+    let ends = [held.as_raw_fd(), ours.as_raw_fd()];
+    let room = Box::leak(Box::new(Room { ends, stack: [0; 1024] }));
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: the stack is aligned, grows down from its end, belongs to that process alone and is never freed; `hold`
+    // reads nothing but `ends`.
+    let pid = check(unsafe {
+        let stack = room.stack.as_mut_ptr_range().end.cast();
+        libc::clone(hold, stack, flags, (&raw mut room.ends).cast()).into()
+    })?;
+    Ok(Pid::from_raw(libc::pid_t::try_from(pid).expect("it is one")))
+}
+
 /// A descriptor for a process, which goes on naming it when its number names another. Called for a child that was not
 /// waited for yet.
 pub(super) fn open_process(pid: Pid) -> io::Result<OwnedFd> {
@@ -73,11 +106,6 @@ pub(crate) fn trim_memory() {
 }
 
 /// Ends a forked helper at once, without the destructors of what it shares with its parent.
-pub(super) fn leave(well: bool) -> ! {
-    leave_with(u8::from(!well))
-}
-
-/// The same, with an exit code.
 pub(super) fn leave_with(code: u8) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code.into()) }
