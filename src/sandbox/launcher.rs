@@ -207,9 +207,27 @@ impl Waiting {
     }
 }
 
-/// The launcher's work, whose socket is its standard input: forks a guest whenever it is asked to. Returns in each guest
-/// with what that has from the host, and in the launcher itself with nothing, when the host is gone.
+/// What the launcher has forked.
+enum NewGuest {
+    /// One that was asked for.
+    Asked(Start),
+    /// One that is ahead, and its way to hear what it is for.
+    Early(UnixStream),
+}
+
+/// The launcher's work, whose socket is its standard input. Returns in each guest with what that has from the host, and in
+/// the launcher itself with nothing, when the host is gone.
 pub(super) fn serve() -> io::Result<Option<Begun>> {
+    // Nothing of the launcher's own is left in a guest that has returned from there.
+    match fork_guests()? {
+        None => Ok(None),
+        Some(NewGuest::Asked(start)) => Ok(Some(Begun { start, ahead: None })),
+        Some(NewGuest::Early(socket)) => wait_ahead(socket),
+    }
+}
+
+/// Forks a guest whenever it is asked to, and one ahead.
+fn fork_guests() -> io::Result<Option<NewGuest>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
@@ -229,7 +247,7 @@ pub(super) fn serve() -> io::Result<Option<Begun>> {
         let forked = match ready.and_then(|ready| ready.begin(&start)) {
             Some(process) => Ok(process),
             None => match fork_into(&mut living) {
-                Ok(None) => return Ok(Some(Begun { start, ahead: None })),
+                Ok(None) => return Ok(Some(NewGuest::Asked(start))),
                 Ok(Some(process)) => Ok(process),
                 Err(e) => Err(e),
             },
@@ -246,7 +264,7 @@ pub(super) fn serve() -> io::Result<Option<Begun>> {
         if kind == APART && waiting.is_none() {
             let (ours, theirs) = UnixStream::pair()?;
             match fork_into(&mut living) {
-                Ok(None) => return wait_ahead(theirs),
+                Ok(None) => return Ok(Some(NewGuest::Early(theirs))),
                 Ok(Some(process)) => {
                     ours.set_nonblocking(true)?;
                     waiting = Some(Waiting { socket: ours, process });
@@ -270,7 +288,6 @@ fn fork_into(living: &mut Vec<Living>) -> io::Result<Option<OwnedFd>> {
 /// In a guest that was forked ahead: does what no order changes, and waits for what it is for. Nothing, when there is no
 /// launcher any more.
 fn wait_ahead(mut socket: UnixStream) -> io::Result<Option<Begun>> {
-    sys::close_all_but(3, &[socket.as_raw_fd()])?;
     let ahead = Ahead::make().map_err(|failure| io::Error::other(failure.reason))?;
     socket.write_all(&[0])?;
     let start = Start::receive(&socket)?;
