@@ -5,7 +5,7 @@
 //! processes: the mounts are to be the host's of the moment. Root becomes another user with each order, so his network is
 //! made before that, and belongs to the host's user namespace, in which a session has no rights at all; one that
 //! leads to the host is set up from inside, and made with the rest. A guest that fails here ends, and the launch that
-//! would have had it does all by itself, and says what failed.
+//! would have had it does the same by itself, and says what failed.
 
 use std::path::{Path, PathBuf};
 
@@ -36,8 +36,12 @@ const ALL: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWCGROUP);
 
 impl Ahead {
-    /// Nothing, for a guest that has its order already.
-    pub(super) fn nothing() -> Result<Self, Failure> {
+    /// What is of use for a plan that is known already.
+    pub(super) fn make_for(plan: &Plan) -> Result<Self, Failure> {
+        if plan.from_root && plan.network == Network::Door { Self::nothing() } else { Self::make() }
+    }
+
+    fn nothing() -> Result<Self, Failure> {
         let host_network = std::fs::read_link("/proc/self/ns/net");
         let host_network = host_network.map_err(|e| failed("network namespace", e))?;
         Ok(Self { host_network, owner_map: None, made: CloneFlags::empty() })

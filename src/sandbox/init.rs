@@ -297,7 +297,10 @@ fn set_up(
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
     match plan.tier {
-        Tier::Full => full(order, socket, handed, ahead.map_or_else(Ahead::nothing, Ok)?),
+        Tier::Full => {
+            let ahead = ahead.map_or_else(|| Ahead::make_for(plan), Ok)?;
+            full(order, socket, handed, ahead)
+        }
         Tier::Landlock => unnamespaced(order, supplement(socket)?, handed.streams),
         Tier::None => {
             let Supplemented { program: _, memory, group } = supplement(socket)?;
@@ -625,7 +628,11 @@ fn wait_for(
 fn self_test(order: &Order, host_network: Option<&Path>) -> Result<(), Failure> {
     const STAGE: &str = "self-test";
     let broken = |reason: &str| Err(Failure { stage: STAGE, reason: reason.to_owned(), errno: 0 });
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| failed(STAGE, e))?;
+    // In one piece, or the kernel is asked for eight.
+    let mut status = String::with_capacity(8192);
+    let read =
+        File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
+    read.map_err(|e| failed(STAGE, e))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default().to_owned()
