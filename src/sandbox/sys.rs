@@ -149,18 +149,14 @@ pub(super) fn open_tree_with(path: &Path, set: u64) -> io::Result<OwnedFd> {
             size_of::<libc::mount_attr>(),
         )
     });
-    match fd {
-        // SAFETY: the kernel just gave us this descriptor and nobody else has it.
-        Ok(fd) => {
-            Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
-        }
+    let Ok(fd) = fd else {
         // An older kernel, a filter that knows none so new, or what two calls will say again.
-        Err(_) => {
-            let tree = open_tree(path)?;
-            set_mount(tree.as_fd(), set, None)?;
-            Ok(tree)
-        }
-    }
+        let tree = open_tree(path)?;
+        set_mount(tree.as_fd(), set, None)?;
+        return Ok(tree);
+    };
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
 }
 
 /// Puts a detached mount at `target`.
