@@ -145,7 +145,8 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let start = Start { socket: theirs.into(), asks: their_asks };
     let (outer, program) = match &plan.role {
         Role::Tools => {
-            let Forked { process, program } = launcher::fork(program, &start).map_err(fail)?;
+            let Forked { process, program } =
+                launcher::fork(program, plan.tier, &start).map_err(fail)?;
             (Outer::Forked(process), program)
         }
         Role::Exec(_) => {

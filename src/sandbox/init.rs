@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::sync::{Arc, Mutex};
 
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 
-use super::launcher::{self, Start};
+use super::ahead::Ahead;
+use super::launcher::{self, Begun, Start};
 use super::mounts::{self, Taken};
 use super::network::{self, Network, Opened};
-use super::plan::{INSIDE_UID, Mount, Order, Plan, Role, Supplement};
+use super::plan::{Mount, Order, Plan, Role, Supplement};
 use super::profile::Resource;
 use super::protect::Hold;
 use super::wire::{self, FromGuest};
@@ -162,7 +162,8 @@ pub(super) fn at(stage: &'static str, thing: &dyn std::fmt::Display, error: &io:
     Failure { stage, reason, errno: error.raw_os_error().unwrap_or(0) }
 }
 
-fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failure {
+/// A failure at a stage.
+pub(super) fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failure {
     let error = error.into();
     Failure { stage, reason: error.to_string(), errno: error.raw_os_error().unwrap_or(0) }
 }
@@ -183,7 +184,7 @@ pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
         Some(_) | None => alone().map(Some),
     };
     let code = match start {
-        Ok(Some(start)) => run(start, serve, relay),
+        Ok(Some(begun)) => run(begun, serve, relay),
         // The launcher's host is gone.
         Ok(None) => 0,
         Err(_) => 1,
@@ -191,9 +192,9 @@ pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(start: Start, serve: Serve, relay: Relay) -> i32 {
+fn run(Begun { start, ahead }: Begun, serve: Serve, relay: Relay) -> i32 {
     let Ok((mut socket, order, handed)) = receive(start) else { return 1 };
-    match set_up(&order, &socket, handed) {
+    match set_up(&order, &socket, handed, ahead) {
         Ok(Place::Outer(code)) => {
             // That process has closed it long ago, so that the guest alone holds it.
             std::mem::forget(socket);
@@ -233,13 +234,13 @@ struct Handed {
 }
 
 /// What was handed to a guest of its own start, as its standard streams.
-fn alone() -> io::Result<Start> {
+fn alone() -> io::Result<Begun> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let asks = io::stdout().as_fd().try_clone_to_owned()?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     nix::unistd::dup2_stdout(&nothing)?;
-    Ok(Start { socket, asks: Some(asks) })
+    Ok(Begun { start: Start { socket, asks: Some(asks) }, ahead: None })
 }
 
 /// The control socket, the order, and what else was handed over.
@@ -285,17 +286,27 @@ impl Place {
     }
 }
 
-fn set_up(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
+fn set_up(
+    order: &Order,
+    socket: &UnixStream,
+    handed: Handed,
+    ahead: Option<Ahead>,
+) -> Result<Place, Failure> {
     let plan = &order.plan;
     let mut kept = vec![socket.as_raw_fd()];
     kept.extend(handed.streams.iter().chain(&handed.asks).map(OwnedFd::as_raw_fd));
+    let owner_map = ahead.as_ref().and_then(|ahead| ahead.owner_map.as_ref());
+    kept.extend(owner_map.map(|map| map.socket.as_raw_fd()));
     sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
     if plan.role == Role::Tools {
         // A Ctrl-C at the terminal is for the host alone.
         nix::unistd::setsid().map_err(|e| failed("session", e))?;
     }
     match plan.tier {
-        Tier::Full => full(order, socket, handed),
+        Tier::Full => {
+            let ahead = ahead.map_or_else(|| Ahead::make_for(plan), Ok)?;
+            full(order, socket, handed, ahead)
+        }
         Tier::Landlock => unnamespaced(order, supplement(socket)?, handed.streams),
         Tier::None => {
             let Supplemented { program: _, memory, group } = supplement(socket)?;
@@ -331,24 +342,28 @@ fn join(plan: &Plan, group: Option<cgroup::Open>) -> Result<Bounds, Failure> {
     Ok(Bounds::of(plan, Some(group.events)))
 }
 
-fn full(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Failure> {
+fn full(
+    order: &Order,
+    socket: &UnixStream,
+    handed: Handed,
+    mut ahead: Ahead,
+) -> Result<Place, Failure> {
     let plan = &order.plan;
-    let own_network =
-        std::fs::read_link("/proc/self/ns/net").map_err(|e| failed("network namespace", e))?;
     let (mut taken, mut holders) = (None, Vec::new());
     if plan.from_root {
         // Begun at once: it gets ready while the mounts are taken.
-        let mut ahead = begin_owner_map(plan)?;
-        let mut owners = |mount: &Mount| map_owner(plan, mount, &mut ahead, &mut holders);
+        let map = ahead.owner_map.take();
+        let mut map = map.map_or_else(|| begin_owner_map(plan), |map| Ok(Some(map)))?;
+        let mut owners = |mount: &Mount| map_owner(plan, mount, &mut map, &mut holders);
         taken = Some(mounts::take(plan, &mut owners)?);
-        holders.extend(ahead.map(OwnerMap::abandon));
+        holders.extend(map.map(OwnerMap::abandon));
     }
     let Supplemented { program, memory, group } = supplement(socket)?;
     if plan.from_root {
         give_up_root(plan)?;
     }
     set_limits(plan, group.is_some())?;
-    namespaces(plan)?;
+    ahead.complete(plan)?;
     let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
     if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
         drop(news);
@@ -362,7 +377,7 @@ fn full(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Fai
         Some(taken) => taken,
         None => mounts::take(plan, &mut |_| Ok(None))?,
     };
-    set_names()?;
+    ahead.set_names(plan)?;
     let opened = handed.asks.map(network::open).transpose()?;
     mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
@@ -388,7 +403,7 @@ fn full(order: &Order, socket: &UnixStream, handed: Handed) -> Result<Place, Fai
         layers.push(format!("protected paths ({}{cut})", plan.held.len()));
     }
     lock(plan, true, &[], &mut layers)?;
-    self_test(order, Some(&own_network))?;
+    self_test(order, Some(&ahead.host_network))?;
     enter_workspace(&context)?;
     let streams = handed.streams;
     Ok(Place::Guest(Box::new(Inside { layers, context, streams, network })))
@@ -475,28 +490,19 @@ impl OwnerMap {
     /// Starts the process. `source` is what it is for.
     pub(super) fn begin(source: &Path) -> Result<Self, Failure> {
         let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
-        let (socket, mut theirs) = UnixStream::pair().map_err(fail)?;
-        let Some(holder) = sys::fork().map_err(fail)? else {
-            drop(socket);
-            let made = unshare(CloneFlags::CLONE_NEWUSER).is_ok();
-            let told = theirs.write_all(&[u8::from(made)]);
-            // Holds the namespace until the other side has it, or is gone.
-            let held = theirs.read(&mut [0]);
-            sys::leave(told.is_ok() && held.is_ok());
-        };
+        let (socket, theirs) = UnixStream::pair().map_err(fail)?;
+        let holder = sys::hold_user_namespace(theirs.as_fd(), socket.as_fd()).map_err(fail)?;
         Ok(Self { holder, socket })
     }
 
     /// The namespace, and the process that ends now and is to be waited for.
     pub(super) fn finish(
-        mut self,
+        self,
         source: &Path,
         (uid, gid): (u32, u32),
         (outside_uid, outside_gid): (u32, u32),
     ) -> Result<(OwnedFd, Pid), Failure> {
         let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
-        let mut made = [0];
-        self.socket.read_exact(&mut made).map_err(fail)?;
         let place = format!("/proc/{}", self.holder);
         let map = |name: &str, inside: u32, outside: u32| {
             put(&format!("{place}/{name}"), &format!("{inside} {outside} 1")).map_err(fail)
@@ -548,28 +554,6 @@ fn give_up_root(plan: &Plan) -> Result<(), Failure> {
     setresuid(uid, uid, uid).map_err(fail)?;
     // Changing users made /proc/self root's; the maps below are written through it.
     sys::set_dumpable(true).map_err(|e| failed("session user", e))
-}
-
-fn namespaces(plan: &Plan) -> Result<(), Failure> {
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| failed("user namespace", e))?;
-    let map = |name: &'static str, text: String| {
-        put(&format!("/proc/self/{name}"), &text).map_err(|e| at("user namespace", &name, &e))
-    };
-    map("setgroups", "deny".to_owned())?;
-    map("uid_map", format!("{INSIDE_UID} {} 1", plan.uid))?;
-    map("gid_map", format!("{INSIDE_UID} {} 1", plan.gid))?;
-    let rest = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    unshare(rest).map_err(|e| failed("namespaces", e))
-}
-
-fn set_names() -> Result<(), Failure> {
-    nix::unistd::sethostname("box").map_err(|e| failed("host name", e))?;
-    sys::loopback_up().map_err(|e| failed("network namespace", e))
 }
 
 /// Writes a file of the kernel's.
@@ -646,7 +630,11 @@ fn wait_for(
 fn self_test(order: &Order, host_network: Option<&Path>) -> Result<(), Failure> {
     const STAGE: &str = "self-test";
     let broken = |reason: &str| Err(Failure { stage: STAGE, reason: reason.to_owned(), errno: 0 });
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| failed(STAGE, e))?;
+    // In one piece, or the kernel is asked for eight.
+    let mut status = String::with_capacity(8192);
+    let read =
+        File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
+    read.map_err(|e| failed(STAGE, e))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::trim).unwrap_or_default().to_owned()

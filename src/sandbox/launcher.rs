@@ -11,6 +11,9 @@
 //! reads one byte for each guest and nothing else. An order goes to the guest past it, over a socket that it only hands on
 //! and closes. So a guest inherits nothing of the host, and nothing of another session's.
 //!
+//! One guest is always forked ahead, and has done what no order changes (see `ahead`). It goes to whoever asks first for
+//! one with namespaces, and is followed by the next; who asks meanwhile has one forked for him.
+//!
 //! One thing is less than with a start for each: guests of one host process lie at the same addresses, as those of a server
 //! that forks do. Who could use that has taken over the first process of one sandbox already; programs that tools
 //! start have addresses of their own.
@@ -19,8 +22,9 @@
 //! would come when the *thread* that started it ends. One that was killed is replaced by the next launch.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -30,12 +34,19 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use super::ahead::Ahead;
 use super::init::GUEST_NAME;
 use super::program::Program;
 use super::{fds, sys};
+use crate::environment::Tier;
 
 /// The argument that makes a guest's program a launcher.
 pub(super) const ROLE: &str = "launcher";
+
+/// The byte that asks for a guest with namespaces.
+const APART: u8 = 2;
+/// The byte that asks for one without.
+const BARE: u8 = 1;
 
 /// What a guest that was forked has from the host.
 pub(super) struct Start {
@@ -43,6 +54,35 @@ pub(super) struct Start {
     pub(super) socket: OwnedFd,
     /// Where there is a network, the way to ask for connections.
     pub(super) asks: Option<OwnedFd>,
+}
+
+impl Start {
+    fn send(&self, to: impl AsFd, kind: u8) -> io::Result<()> {
+        let handed: Vec<_> =
+            [Some(&self.socket), self.asks.as_ref()].into_iter().flatten().collect();
+        let handed: Vec<_> = handed.iter().map(|fd| fd.as_fd()).collect();
+        fds::send(to, &[kind], &handed)
+    }
+
+    /// The byte and what came with it; nothing when the other side is gone.
+    fn receive(from: impl AsFd) -> io::Result<Option<(u8, Self)>> {
+        let mut kind = [0];
+        let (length, mut handed) = fds::receive(from, &mut kind)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        if handed.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Some((kind[0], Self { socket: handed.remove(0), asks: handed.pop() })))
+    }
+}
+
+/// A guest at its beginning.
+pub(super) struct Begun {
+    pub(super) start: Start,
+    /// What it has done before it was asked for.
+    pub(super) ahead: Option<Ahead>,
 }
 
 /// A guest that waits for its order.
@@ -65,12 +105,13 @@ fn current() -> MutexGuard<'static, Option<Launcher>> {
     LAUNCHER.lock().expect("nothing panics under this lock")
 }
 
-/// Has a guest forked from a launcher of this program, or of its sealed copy.
-pub(super) fn fork(program: Program, start: &Start) -> io::Result<Forked> {
+/// Has a guest of a tier forked from a launcher of this program, or of its sealed copy.
+pub(super) fn fork(program: Program, tier: Tier, start: &Start) -> io::Result<Forked> {
+    let kind = if tier == Tier::Full { APART } else { BARE };
     let mut current = current();
     let fits = |launcher: &Launcher| launcher.program.sealed || !program.sealed;
     if let Some(launcher) = current.as_ref().filter(|launcher| fits(launcher)) {
-        match launcher.fork(start) {
+        match launcher.fork(kind, start) {
             Ok(forked) => {
                 let sealed = launcher.program.sealed;
                 let program = if sealed { launcher.program.layer.clone() } else { program.layer };
@@ -81,7 +122,7 @@ pub(super) fn fork(program: Program, start: &Start) -> io::Result<Forked> {
         }
     }
     let launcher = Launcher::start(program)?;
-    let process = launcher.fork(start)??;
+    let process = launcher.fork(kind, start)??;
     let program = launcher.program.layer.clone();
     *current = Some(launcher);
     Ok(Forked { process, program })
@@ -109,11 +150,8 @@ impl Launcher {
     }
 
     /// The outer error says that the launcher is gone, the inner one what it could not do.
-    fn fork(&self, start: &Start) -> io::Result<io::Result<OwnedFd>> {
-        let handed: Vec<_> =
-            [Some(&start.socket), start.asks.as_ref()].into_iter().flatten().collect();
-        let handed: Vec<_> = handed.iter().map(|fd| fd.as_fd()).collect();
-        fds::send(&self.socket, &[1], &handed)?;
+    fn fork(&self, kind: u8, start: &Start) -> io::Result<io::Result<OwnedFd>> {
+        start.send(&self.socket, kind)?;
         let mut errno = [0; 4];
         let (length, mut handed) = fds::receive(&self.socket, &mut errno)?;
         match (length, handed.pop()) {
@@ -138,9 +176,53 @@ struct Living {
     process: OwnedFd,
 }
 
-/// The launcher's work, whose socket is its standard input: forks a guest whenever it is asked to. Returns in each guest
-/// with what that has from the host, and in the launcher itself with nothing, when the host is gone.
-pub(super) fn serve() -> io::Result<Option<Start>> {
+/// A guest that was forked ahead, and says by one byte that it is ready.
+struct Waiting {
+    socket: UnixStream,
+    process: OwnedFd,
+}
+
+impl Waiting {
+    /// The one that waits, if it is ready: to fork another is faster than to wait for it. One that has failed is let go.
+    fn take_ready(waiting: &mut Option<Self>) -> Option<Self> {
+        let one = waiting.take()?;
+        match (&one.socket).read(&mut [0]) {
+            Ok(1) => Some(one),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                *waiting = Some(one);
+                None
+            }
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Gives it what it is for, unless it is gone.
+    fn begin(self, start: &Start) -> Option<OwnedFd> {
+        start.send(&self.socket, APART).is_ok().then_some(self.process)
+    }
+}
+
+/// What the launcher has forked.
+enum NewGuest {
+    /// One that was asked for.
+    Asked(Start),
+    /// One that is ahead, and its way to hear what it is for.
+    Early(UnixStream),
+}
+
+/// The launcher's work, whose socket is its standard input. Returns in each guest with what that has from the host, and in
+/// the launcher itself with nothing, when the host is gone.
+pub(super) fn serve() -> io::Result<Option<Begun>> {
+    // Nothing of the launcher's own is left in a guest that has returned from there.
+    match fork_guests()? {
+        None => Ok(None),
+        Some(NewGuest::Asked(start)) => Ok(Some(Begun { start, ahead: None })),
+        Some(NewGuest::Early(socket)) => wait_ahead(socket),
+    }
+}
+
+/// Forks a guest whenever it is asked to, and one ahead.
+fn fork_guests() -> io::Result<Option<NewGuest>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
@@ -150,36 +232,61 @@ pub(super) fn serve() -> io::Result<Option<Start>> {
     // A Ctrl-C at the terminal is for the host alone.
     nix::unistd::setsid()?;
     let mut living: Vec<Living> = Vec::new();
+    let mut waiting: Option<Waiting> = None;
     loop {
         if !is_asked(&socket, &mut living)? {
             continue;
         }
-        let (length, mut handed) = fds::receive(&socket, &mut [0])?;
-        if length == 0 {
-            return Ok(None);
-        }
-        if handed.is_empty() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let forked = match sys::fork() {
-            Ok(None) => {
-                return Ok(Some(Start { socket: handed.remove(0), asks: handed.pop() }));
-            }
-            Ok(Some(pid)) => sys::open_process(pid).map(|process| Living { pid, process }),
-            Err(e) => Err(e),
+        let Some((kind, start)) = Start::receive(&socket)? else { return Ok(None) };
+        let ready = if kind == APART { Waiting::take_ready(&mut waiting) } else { None };
+        let forked = match ready.and_then(|ready| ready.begin(&start)) {
+            Some(process) => Ok(process),
+            None => match fork_into(&mut living) {
+                Ok(None) => return Ok(Some(NewGuest::Asked(start))),
+                Ok(Some(process)) => Ok(process),
+                Err(e) => Err(e),
+            },
         };
+        drop(start);
         match forked {
-            Ok(forked) => {
-                fds::send(&socket, &[0; 4], &[forked.process.as_fd()])?;
-                living.push(forked);
-            }
+            Ok(process) => fds::send(&socket, &[0; 4], &[process.as_fd()])?,
             // A guest that the host cannot end is given no order, and ends by itself.
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(libc::EIO);
                 fds::send(&socket, &errno.to_ne_bytes(), &[])?;
             }
         }
+        if kind == APART && waiting.is_none() {
+            let (ours, theirs) = UnixStream::pair()?;
+            match fork_into(&mut living) {
+                Ok(None) => return Ok(Some(NewGuest::Early(theirs))),
+                Ok(Some(process)) => {
+                    ours.set_nonblocking(true)?;
+                    waiting = Some(Waiting { socket: ours, process });
+                }
+                // Whoever asks next is told.
+                Err(_) => {}
+            }
+        }
     }
+}
+
+/// Forks a guest, and in the launcher gives its descriptor.
+fn fork_into(living: &mut Vec<Living>) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = sys::fork()? else { return Ok(None) };
+    let process = sys::open_process(pid)?;
+    let ours = process.try_clone()?;
+    living.push(Living { pid, process });
+    Ok(Some(ours))
+}
+
+/// In a guest that was forked ahead: does what no order changes, and waits for what it is for. Nothing, when there is no
+/// launcher any more.
+fn wait_ahead(mut socket: UnixStream) -> io::Result<Option<Begun>> {
+    let ahead = Ahead::make().map_err(|failure| io::Error::other(failure.reason))?;
+    socket.write_all(&[0])?;
+    let start = Start::receive(&socket)?;
+    Ok(start.map(|(_, start)| Begun { start, ahead: Some(ahead) }))
 }
 
 /// Waits until the host asks for something, or a guest has ended: that is taken in, and false.

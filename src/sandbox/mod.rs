@@ -6,6 +6,7 @@
 //! out of a guest is bounded, strictly decoded and never obeyed; unsafe code is in `sys.rs` alone.
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
+mod ahead;
 mod canary;
 mod cgroup;
 pub mod disk;
@@ -59,24 +60,26 @@ use guest::{Job, exec};
 use packages::view::View as Packages;
 use plan::Host;
 use profile::Profile;
+use spare::Basis;
 
 /// Plans a sandbox for this environment on this host, with a session's disk or without one.
 ///
 /// # Errors
 /// An unknown profile, or a mount that cannot be had.
 pub fn plan_for(environment: &Environment, disk: Option<&Place>) -> Result<Plan, PlanError> {
-    plan_with(environment, disk, None)
+    plan_with(environment, disk, None).map(|(plan, _)| plan)
 }
 
+/// A plan, and the facts that it was made of.
 fn plan_with(
     environment: &Environment,
     disk: Option<&Place>,
     packages: Option<&Packages>,
-) -> Result<Plan, PlanError> {
+) -> Result<(Plan, Host), PlanError> {
     let profile = Profile::of(&environment.profile)?;
     let mut host = gather(&profile, environment, disk)?;
     host.packages = packages.cloned();
-    plan::plan(&profile, environment, &host)
+    Ok((plan::plan(&profile, environment, &host)?, host))
 }
 
 /// The files of the workspace that programs of the host obey, git's hooks among them. One that is there when a sandbox starts
@@ -117,9 +120,8 @@ pub async fn launch(
     packages: Option<&Packages>,
     variables: &[(String, String)],
 ) -> Result<Guest, SandboxError> {
-    let (guest, refused) =
-        best(environment, disk, packages, variables, async |plan| Guest::launch(&plan).await)
-            .await?;
+    let start = async |basis: Basis| Guest::launch(&basis.plan).await;
+    let (guest, refused) = best(environment, disk, packages, variables, start).await?;
     Ok(guest.with(packages).after(refused.as_ref()))
 }
 
@@ -142,14 +144,14 @@ async fn best<T>(
     disk: &Place,
     packages: Option<&Packages>,
     variables: &[(String, String)],
-    start: impl AsyncFn(Plan) -> Result<T, LaunchError>,
+    start: impl AsyncFn(Basis) -> Result<T, LaunchError>,
 ) -> Result<(T, Option<LaunchError>), SandboxError> {
     let mut refused: Option<LaunchError> = None;
     for tier in environment.tiers() {
         let environment = Environment { tier, ..environment.clone() };
-        let mut plan = plan_with(&environment, Some(disk), packages)?;
+        let (mut plan, host) = plan_with(&environment, Some(disk), packages)?;
         plan.env.extend_from_slice(variables);
-        match start(plan).await {
+        match start(Basis { environment, variables: variables.to_vec(), host, plan }).await {
             Ok(started) => return Ok((started, refused)),
             Err(e) => refused = refused.or(Some(e)),
         }
@@ -174,7 +176,8 @@ pub fn run_command(
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
     for tier in environment.tiers() {
-        let mut plan = plan_with(&Environment { tier, ..environment.clone() }, None, packages)?;
+        let environment = Environment { tier, ..environment.clone() };
+        let (mut plan, _) = plan_with(&environment, None, packages)?;
         plan.env.extend_from_slice(variables);
         let held = plan.held.clone();
         let job = Job { argv: argv.to_vec(), streams, door: &mut *door, watch: None };
@@ -182,7 +185,7 @@ pub fn run_command(
             // A workspace that cannot be read any more has nothing that is obeyed.
             Ok(code) if tier == Tier::Full => {
                 let code = code.expect("nobody watches it");
-                return Ok((code, made::look(environment, &held).unwrap_or_default()));
+                return Ok((code, made::look(&environment, &held).unwrap_or_default()));
             }
             Ok(code) => return Ok((code.expect("nobody watches it"), Vec::new())),
             Err(e) if e.stage == guest::COMMAND_STAGE => return Err(e.into()),

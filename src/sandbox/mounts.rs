@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::init::{Failure, at, put};
 use super::plan::{INSIDE_UID, Mount, PathKind, Plan};
@@ -47,27 +48,30 @@ pub(super) fn take(
     let mut trees = Vec::new();
     for mount in plan.mounts.iter().filter(|mount| !matches!(mount.kind, PathKind::Link(_))) {
         let stage = |e: io::Error| at("mount", &mount.source.display(), &e);
-        let fd = sys::open_tree(&mount.source).map_err(stage)?;
         let write_protect = match mount.access {
             Access::ReadOnly => READ_ONLY,
             Access::ReadWrite => 0,
         };
+        let attributes = NO_SUID | NO_DEV | write_protect;
         // The session's user owns the workspace even where he cannot write: git demands it.
         let git_looks =
             mount.target == plan.workspace || Some(&mount.target) == plan.repository.as_ref();
-        if (mount.access == Access::ReadWrite || git_looks)
-            && let Some(idmap) = owners(mount)?
-        {
-            sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))
-                .map_err(|e| unmappable(mount, &e))?;
-        }
-        sys::set_mount(fd.as_fd(), NO_SUID | NO_DEV | write_protect, None).map_err(stage)?;
+        let fd = if mount.access == Access::ReadWrite || git_looks {
+            let fd = sys::open_tree(&mount.source).map_err(stage)?;
+            if let Some(idmap) = owners(mount)? {
+                sys::set_mount(fd.as_fd(), 0, Some(idmap.as_fd()))
+                    .map_err(|e| unmappable(mount, &e))?;
+            }
+            sys::set_mount(fd.as_fd(), attributes, None).map_err(stage)?;
+            fd
+        } else {
+            sys::open_tree_with(&mount.source, attributes).map_err(stage)?
+        };
         trees.push(Tree { fd, target: mount.target.clone(), kind: file_or_directory(mount) });
     }
     for name in DEVICES {
         let source = Path::new("/dev").join(name);
-        let fd = sys::open_tree(&source).map_err(|e| at("device", &source.display(), &e))?;
-        sys::set_mount(fd.as_fd(), NO_SUID, None)
+        let fd = sys::open_tree_with(&source, NO_SUID)
             .map_err(|e| at("device", &source.display(), &e))?;
         trees.push(Tree { fd, target: source, kind: PathKind::File });
     }
@@ -239,11 +243,10 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
     for path in &plan.proc_read_only {
         let path = inner(path);
         let stage = |e: io::Error| at("proc", &path.display(), &e);
-        let tree = match sys::open_tree(&path) {
+        let tree = match sys::open_tree_with(&path, READ_ONLY) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(stage)?,
         };
-        sys::set_mount(tree.as_fd(), READ_ONLY, None).map_err(stage)?;
         sys::move_mount(tree.as_fd(), &path).map_err(stage)?;
     }
     cover_secrets(plan)
@@ -253,8 +256,7 @@ fn process_files(plan: &Plan) -> Result<(), Failure> {
 fn cover_secrets(plan: &Plan) -> Result<(), Failure> {
     let (nothing, empty) = (Path::new("/dev/null"), Path::new(".empty"));
     let cover = |source: &Path, target: &Path| {
-        let tree = sys::open_tree(source)?;
-        sys::set_mount(tree.as_fd(), READ_ONLY | NO_SUID | NO_EXEC, None)?;
+        let tree = sys::open_tree_with(source, READ_ONLY | NO_SUID | NO_EXEC)?;
         sys::move_mount(tree.as_fd(), target)
     };
     // Upon itself, in the root that will be left: what is bound from there has its flags, with one call for each.
@@ -399,7 +401,10 @@ fn with_parent(spot: &Path, make: impl Fn() -> io::Result<()>) -> io::Result<()>
 fn make_spot(spot: &Path, kind: &PathKind) -> io::Result<()> {
     let make = || match kind {
         PathKind::Directory => std::fs::create_dir(spot),
-        PathKind::File | PathKind::Link(_) => std::fs::File::create_new(spot).map(drop),
+        PathKind::File | PathKind::Link(_) => {
+            let anybody_reads = Mode::from_bits_truncate(0o644);
+            Ok(mknod(spot, SFlag::S_IFREG, anybody_reads, 0)?)
+        }
     };
     match with_parent(spot, make) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -1,7 +1,8 @@
 //! A sandbox that is up before it is needed.
 //!
-//! What it shows was mounted when it came up, so it is given out only where a launch would mount the very same now: the plan
-//! is made anew and compared, the walk for protected paths with it, and so is what each of its paths names. A file that took
+//! What it shows was mounted when it came up, so it is given out only where a launch would mount the very same now: a plan
+//! follows from the environment and the facts of the host alone, so both are compared, the facts gathered anew, the walk for
+//! protected paths among them, and so is what each of the plan's paths names. A file that took
 //! a protected one's place would not be covered; it has another inode, or a change in its own. Whatever differs, the
 //! sandbox is ended and another launched. Nothing has run in it until it is given out.
 
@@ -14,22 +15,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::disk::Place;
 use super::guest::{Guest, LaunchError};
-use super::plan::Plan;
-use super::plan_for;
+use super::plan::{Host, Plan};
+use super::profile::Profile;
 use crate::environment::Environment;
 
 /// A running sandbox that nobody has used, and what it was launched by. Dropping it ends it.
 pub struct Spare {
     guest: Guest,
     basis: Basis,
+    seen: Seen,
     mounts: Mounts,
 }
 
 impl Spare {
-    pub(super) async fn launch(plan: Plan) -> Result<Self, LaunchError> {
+    pub(super) async fn launch(basis: Basis) -> Result<Self, LaunchError> {
         // Before anything is mounted: what changes meanwhile is seen as a change.
-        let (basis, mounts) = (Basis::of(plan), Mounts::watch());
-        Ok(Self { guest: Guest::launch(&basis.plan).await?, basis, mounts })
+        let (seen, mounts) = (Seen::of(&basis.plan), Mounts::watch());
+        Ok(Self { guest: Guest::launch(&basis.plan).await?, basis, seen, mounts })
     }
 
     /// The same, with what was refused before it among its layers.
@@ -47,35 +49,36 @@ impl Spare {
         variables: &[(String, String)],
     ) -> Option<Guest> {
         let same = self.basis.still_holds(environment, disk, variables)
+            && Seen::of(&self.basis.plan) == self.seen
             && self.mounts.are_the_same()
             && !self.guest.is_dead();
         same.then_some(self.guest)
     }
 }
 
-/// What a sandbox was launched by.
-struct Basis {
-    plan: Plan,
-    seen: Seen,
+/// What a sandbox is launched by.
+pub(super) struct Basis {
+    pub(super) environment: Environment,
+    pub(super) variables: Vec<(String, String)>,
+    pub(super) host: Host,
+    /// What follows from all of these.
+    pub(super) plan: Plan,
 }
 
 impl Basis {
-    fn of(plan: Plan) -> Self {
-        let seen = Seen::of(&plan);
-        Self { plan, seen }
-    }
-
     fn still_holds(
         &self,
         environment: &Environment,
         disk: &Place,
         variables: &[(String, String)],
     ) -> bool {
-        let environment = Environment { tier: self.plan.tier, ..environment.clone() };
+        let environment = Environment { tier: self.environment.tier, ..environment.clone() };
+        if environment != self.environment || variables != self.variables {
+            return false;
+        }
         // One that cannot be planned any more is refused by the launch that follows, in its words.
-        let Ok(mut plan) = plan_for(&environment, Some(disk)) else { return false };
-        plan.env.extend_from_slice(variables);
-        plan == self.plan && Seen::of(&plan) == self.seen
+        let Ok(profile) = Profile::of(&environment.profile) else { return false };
+        Host::gather(&profile, &environment, Some(disk)).is_ok_and(|host| host == self.host)
     }
 }
 
@@ -143,6 +146,7 @@ mod tests {
 
     use super::*;
     use crate::environment::{ProfileSource, WorkspaceMode};
+    use crate::sandbox::plan_with;
 
     fn write(path: &Path, text: &str) {
         std::io::Write::write_all(&mut File::create(path).unwrap(), text.as_bytes()).unwrap();
@@ -163,12 +167,14 @@ mod tests {
         disk.prepare(WorkspaceMode::Direct, &workspace).unwrap();
         let mut environment = Environment::new(workspace.clone());
         let mut variables = vec![("NAME".to_owned(), "value".to_owned())];
-        let mut plan = plan_for(&environment, Some(&disk)).unwrap();
-        plan.env.extend_from_slice(&variables);
-        let basis = Basis::of(plan);
+        let (plan, host) = plan_with(&environment, Some(&disk), None).unwrap();
+        let seen = Seen::of(&plan);
+        let basis =
+            Basis { environment: environment.clone(), variables: variables.clone(), host, plan };
         change(&workspace, &mut environment, &mut variables);
         let place = std::panic::Location::caller();
-        assert_eq!(basis.still_holds(&environment, &disk, &variables), expected, "{place}");
+        let holds = basis.still_holds(&environment, &disk, &variables);
+        assert_eq!(holds && Seen::of(&basis.plan) == seen, expected, "{place}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -36,6 +36,39 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }
+}
+
+/// Starts a process in a user namespace of its own that does nothing, and ends when the other end of the socket `held` is
+/// closed; `ours` is that end, which the process has no use for. It shares this process's memory: to copy that would take
+/// longer than the namespace. Called by init only, which has one thread.
+pub(super) fn hold_user_namespace(held: BorrowedFd<'_>, ours: BorrowedFd<'_>) -> io::Result<Pid> {
+    struct Room {
+        ends: [RawFd; 2],
+        /// For three system calls.
+        stack: [u128; 1024],
+    }
+    extern "C" fn hold(ends: *mut libc::c_void) -> libc::c_int {
+        let mut byte = 0_u8;
+        // SAFETY: `ends` lies in the room of this process, which is never freed; the descriptors are its own copies, and
+        // `byte` is on its own stack. What it shares with its parent, it does not touch.
+        unsafe {
+            let [held, ours] = *ends.cast::<[RawFd; 2]>();
+            libc::close(ours);
+            libc::read(held, (&raw mut byte).cast(), 1);
+            libc::_exit(0)
+        }
+    }
+    // Never freed: it is in use until the process has ended.
+    let ends = [held.as_raw_fd(), ours.as_raw_fd()];
+    let room = Box::leak(Box::new(Room { ends, stack: [0; 1024] }));
+    let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: the stack is aligned, grows down from its end, belongs to that process alone and is never freed; `hold`
+    // reads nothing but `ends`.
+    let pid = check(unsafe {
+        let stack = room.stack.as_mut_ptr_range().end.cast();
+        libc::clone(hold, stack, flags, (&raw mut room.ends).cast()).into()
+    })?;
+    Ok(Pid::from_raw(libc::pid_t::try_from(pid).expect("it is one")))
 }
 
 /// A descriptor for a process, which goes on naming it when its number names another. Called for a child that was not
@@ -73,11 +106,6 @@ pub(crate) fn trim_memory() {
 }
 
 /// Ends a forked helper at once, without the destructors of what it shares with its parent.
-pub(super) fn leave(well: bool) -> ! {
-    leave_with(u8::from(!well))
-}
-
-/// The same, with an exit code.
 pub(super) fn leave_with(code: u8) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code.into()) }
@@ -98,6 +126,35 @@ pub(super) fn open_tree(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: `path` is a C string that outlives the call; the call reads nothing else.
     let fd =
         check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
+}
+
+/// The same with attributes, in one call where the kernel has one (6.15).
+pub(super) fn open_tree_with(path: &Path, set: u64) -> io::Result<OwnedFd> {
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    let c_path = c_path(path)?;
+    let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | u32::try_from(libc::AT_RECURSIVE).expect("flags are positive");
+    // SAFETY: `c_path` is a C string and `attr` is initialised; both live through the call, which is given the true size.
+    let fd = check(unsafe {
+        libc::syscall(
+            OPEN_TREE_ATTR,
+            libc::AT_FDCWD,
+            c_path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    });
+    let Ok(fd) = fd else {
+        // An older kernel, a filter that knows none so new, or what two calls will say again.
+        let tree = open_tree(path)?;
+        set_mount(tree.as_fd(), set, None)?;
+        return Ok(tree);
+    };
     // SAFETY: the kernel just gave us this descriptor and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors are small")) })
 }

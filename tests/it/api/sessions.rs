@@ -1,6 +1,8 @@
 //! Sessions over the protocol: how they begin, change, are listed and end, and what they see of this machine.
 //! (Checklist of the protocol: 51–69.)
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::Server;
@@ -323,6 +325,45 @@ fn a_session_sees_its_own_files_and_no_others() {
         assert_eq!(result["is_error"], false, "{who:?}: {result}");
         let text = result["content"][0]["text"].as_str().unwrap();
         assert_eq!(text.trim(), "mine\nresult\nagent\n/workspace", "{who:?}");
+    }
+}
+
+/// The second and third sandbox of a host are forked ahead of their order, the first is not.
+#[test]
+fn a_sandbox_that_was_forked_ahead_has_the_walls_of_every_other() {
+    let look = "{ grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups)' /proc/self/status; hostname; ulimit -Hu; \
+                cut -d: -f1 /proc/net/dev; cat /proc/sys/user/max_user_namespaces; ls -A /proc | grep -vx '[0-9]*'; \
+                cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//; s/master:[0-9]*//'; \
+                for file in /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/hostname /.x; do echo 1 >$file; echo $?; done; } 2>/dev/null; \
+                echo; readlink /proc/self/ns/{user,mnt,pid,net,ipc,uts,cgroup}";
+    for who in As::all() {
+        let turn = json!({ "tool_calls": [{ "name": "bash", "input": { "command": look } }] });
+        let turns = format!("{turn}, {{text: done}}");
+        let lab = Lab::of(who, &turns, &json!([{ "type": "agent_toolset_20260401" }]));
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let session = lab.session(&["go"]);
+            lab.settled(&session);
+            let events = lab.events(&session);
+            let result = events.iter().find(|event| event["type"] == "agent.tool_result");
+            let result = result.unwrap_or_else(|| panic!("{who:?}: {events:?}"));
+            let text = result["content"][0]["text"].as_str().unwrap();
+            let (walls, namespaces) = text.split_once("\n\n").unwrap();
+            let namespaces: Vec<_> = namespaces.trim().lines().map(str::to_owned).collect();
+            let lab_own = format!("/proc/{}/ns", lab.server.pid());
+            for namespace in &namespaces {
+                let kind = namespace.split(':').next().unwrap();
+                let host = std::fs::read_link(format!("{lab_own}/{kind}")).unwrap();
+                assert_ne!(Path::new(namespace), host, "{who:?}");
+            }
+            assert_eq!(namespaces.len(), 7, "{who:?}: {text}");
+            seen.push((walls.to_owned(), namespaces));
+        }
+        let [first, rest @ ..] = &seen[..] else { unreachable!("there are three") };
+        for other in rest {
+            assert_eq!(first.0, other.0, "{who:?}");
+            assert!(!first.1.iter().any(|namespace| other.1.contains(namespace)), "{who:?}");
+        }
     }
 }
 
