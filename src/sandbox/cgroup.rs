@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{AccessFlags, access};
@@ -96,26 +96,35 @@ impl Cgroup {
     }
 
     fn make_with(wanted: &Wanted<'_>) -> Result<Self, String> {
+        // Where that is takes moves of processes to find out, and does not change.
+        static FOUND: OnceLock<Place> = OnceLock::new();
+        static SHARED: AtomicBool = AtomicBool::new(false);
+        if let Some(place) = FOUND.get() {
+            return Self::make_at(place, wanted).map_err(|e| words(&e));
+        }
+        if SHARED.load(Ordering::Relaxed) {
+            return Err(words(&io::ErrorKind::ResourceBusy.into()));
+        }
         let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
         let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
         let place = place(&mounts, &own)?;
-        let made = Self::make_at(&place, wanted).or_else(|e| {
-            let above = place.above().into_iter();
-            above.filter_map(|place| Self::make_at(&place, wanted).ok()).next().ok_or(e)
-        });
-        made.map_err(|e| match e.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "control groups are not delegated to this user".to_owned()
+        let above = place.above();
+        let mut first = None;
+        for place in std::iter::once(place).chain(above) {
+            match Self::make_at(&place, wanted) {
+                Ok(made) => {
+                    sweep(FOUND.get_or_init(|| place));
+                    return Ok(made);
+                }
+                Err(e) => first = first.or(Some(e)),
             }
-            io::ErrorKind::ResourceBusy => {
-                "other programs share the control group of this one".to_owned()
-            }
-            _ => format!("control groups: {e}"),
-        })
+        }
+        let first = first.expect("one place was tried");
+        SHARED.store(first.kind() == io::ErrorKind::ResourceBusy, Ordering::Relaxed);
+        Err(words(&first))
     }
 
     fn make_at(place: &Place, wanted: &Wanted<'_>) -> io::Result<Self> {
-        static SWEPT: Once = Once::new();
         let (base, version) = match place {
             Place::Unified { base, .. } => (base, 2),
             Place::Split { memory, .. } => (memory, 1),
@@ -160,7 +169,6 @@ impl Cgroup {
                 });
             }
         }
-        SWEPT.call_once(|| sweep(place));
         Ok(made)
     }
 
@@ -183,6 +191,19 @@ impl Cgroup {
             Some(Err(reason)) => format!(", disk speed not limited: {reason}"),
         };
         format!("memory counted by the kernel (control groups, version {}){io}", self.version)
+    }
+}
+
+/// Why there is no group.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "control groups are not delegated to this user".to_owned()
+        }
+        io::ErrorKind::ResourceBusy => {
+            "other programs share the control group of this one".to_owned()
+        }
+        _ => format!("control groups: {error}"),
     }
 }
 

@@ -27,7 +27,7 @@ use super::plan::{Mount, Order, Plan, Role, Supplement};
 use super::profile::Resource;
 use super::protect::Hold;
 use super::wire::{self, FromGuest};
-use super::{cgroup, exec, fds, landlock, mechanism, sys};
+use super::{cgroup, exec, fds, landlock, mechanism, sys, usage};
 use crate::environment::Tier;
 
 /// The name that this program is started under when it is to become a guest.
@@ -379,7 +379,7 @@ fn full(
     };
     ahead.set_names(plan)?;
     let opened = handed.asks.map(network::open).transpose()?;
-    mounts::enter(plan, &taken)?;
+    let whole = mounts::enter(plan, &taken)?;
     drop::<Taken>(taken);
     let mut context = GuestContext {
         workspace: plan.workspace.clone(),
@@ -402,7 +402,8 @@ fn full(
         let cut = if plan.held_cut { ", the search ended at its bound" } else { "" };
         layers.push(format!("protected paths ({}{cut})", plan.held.len()));
     }
-    lock(plan, true, &[], &mut layers)?;
+    lock(plan, true, &[], whole.as_ref(), &mut layers)?;
+    whole.into_iter().for_each(usage::look_in);
     self_test(order, Some(&ahead.host_network))?;
     enter_workspace(&context)?;
     let streams = handed.streams;
@@ -430,7 +431,7 @@ fn unnamespaced(
     sys::adopt_orphans().map_err(|e| failed("orphans", e))?;
     let mut layers = Vec::new();
     layers.push(memory);
-    lock(plan, false, &[&context.home], &mut layers)?;
+    lock(plan, false, &[&context.home], None, &mut layers)?;
     self_test(order, None)?;
     enter_workspace(&context)?;
     Ok(Place::guest(layers, context, streams))
@@ -441,12 +442,13 @@ fn lock(
     plan: &Plan,
     privileged: bool,
     private: &[&Path],
+    looked_in: Option<&OwnedFd>,
     layers: &mut Vec<String>,
 ) -> Result<(), Failure> {
     sys::drop_capabilities(privileged).map_err(|e| failed("capabilities", e))?;
     sys::no_new_privileges().map_err(|e| failed("no new privileges", e))?;
     sys::set_dumpable(false).map_err(|e| failed("dumpable", e))?;
-    let landlock = landlock::restrict(plan, private);
+    let landlock = landlock::restrict(plan, private, looked_in.map(OwnedFd::as_fd));
     let landlock = landlock.map_err(|reason| Failure { stage: "landlock", reason, errno: 0 })?;
     for filter in &plan.filters {
         seccompiler::apply_filter(&filter.program()).map_err(|e| Failure {

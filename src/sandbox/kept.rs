@@ -98,8 +98,7 @@ fn files() -> u64 {
 type Sizes = HashMap<u64, u64>;
 
 fn open_files(pid: i32, sizes: &mut Sizes) {
-    let place = format!("/proc/{pid}/fd");
-    let entries = match std::fs::read_dir(place) {
+    let entries = match std::fs::read_dir(usage::process_file(format_args!("{pid}/fd"))) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             sizes.insert(u64::MAX - u64::from(pid.unsigned_abs()), HIDDEN);
@@ -118,7 +117,7 @@ fn open_files(pid: i32, sizes: &mut Sizes) {
 }
 
 fn mappings(pid: i32, sizes: &mut Sizes) {
-    let text = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let text = std::fs::read(usage::process_file(format_args!("{pid}/maps"))).unwrap_or_default();
     for line in String::from_utf8_lossy(&text).lines() {
         if let Some((inode, size)) = shared(line) {
             let known = sizes.entry(inode).or_default();

@@ -1,5 +1,6 @@
 //! The second lock on files: even if a mount were wrong, a process may touch only what the plan shows.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -90,8 +91,13 @@ pub(super) fn grants(tier: Tier, mounts: &[Mount], tmpfs: &[(PathBuf, u32)]) -> 
     grants
 }
 
-/// Puts this process and all that it will start under the plan's grants. Returns what is in force.
-pub(super) fn restrict(plan: &Plan, private: &[&Path]) -> Result<String, String> {
+/// Puts this process and all that it will start under the plan's grants; `looked_in` is a tree that lies nowhere. Returns what
+/// is in force.
+pub(super) fn restrict(
+    plan: &Plan,
+    private: &[&Path],
+    looked_in: Option<BorrowedFd<'_>>,
+) -> Result<String, String> {
     let failed = |e: &dyn std::fmt::Display| e.to_string();
     let abi = sys::landlock_abi().map_err(|_| "this kernel has no Landlock".to_owned())?;
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
@@ -110,6 +116,10 @@ pub(super) fn restrict(plan: &Plan, private: &[&Path]) -> Result<String, String>
         let Ok(fd) = PathFd::new(path) else { continue };
         created =
             created.add_rule(PathBeneath::new(fd, rights.access())).map_err(|e| failed(&e))?;
+    }
+    if let Some(tree) = looked_in {
+        let rule = PathBeneath::new(tree, Rights::Read.access());
+        created = created.add_rule(rule).map_err(|e| failed(&e))?;
     }
     let status = created.restrict_self().map_err(|e| failed(&e))?;
     match status.ruleset {

@@ -99,8 +99,9 @@ fn unmappable(mount: &Mount, error: &io::Error) -> Failure {
     failure
 }
 
-/// Builds the new root around the trees and makes it this process's root.
-pub(super) fn enter(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
+/// Builds the new root around the trees and makes it this process's root. Returns a `/proc` that lies nowhere in it and hides
+/// nothing, for the guest alone.
+pub(super) fn enter(plan: &Plan, taken: &Taken) -> Result<Option<OwnedFd>, Failure> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|e| at("mount propagation", &"/", &e.into()))?;
@@ -114,6 +115,8 @@ pub(super) fn enter(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
     std::env::set_current_dir(base).map_err(|e| at("root", &base, &e))?;
 
     skeleton(plan).map_err(|e| at("root", &"its own files", &e))?;
+    // Where there can be none, the guest sees what all see.
+    let whole = sys::detached_proc().ok();
     process_files(plan)?;
     place(plan, taken)?;
     terminals()?;
@@ -124,7 +127,8 @@ pub(super) fn enter(plan: &Plan, taken: &Taken) -> Result<(), Failure> {
     hold(plan)?;
     let fixed = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(none, "/", none, fixed | MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
-        .map_err(|e| at("root", &"read-only", &e.into()))
+        .map_err(|e| at("root", &"read-only", &e.into()))?;
+    Ok(whole)
 }
 
 /// Holds the protected paths of the workspace by mounts upon them: what is mounted upon cannot be renamed or removed.

@@ -3,17 +3,38 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::sys::statvfs::statvfs;
 
 use super::show::size;
 use crate::limits::DISK_FLOOR_BYTES;
 
+/// A `/proc` that hides nothing, which is the guest's alone: in the one that all see, a process that lets nobody look into
+/// it is not there, and would neither count nor end.
+static WHOLE: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Processes are looked for here from now on.
+pub(super) fn look_in(whole: OwnedFd) {
+    // A guest is set up once.
+    drop(WHOLE.set(whole));
+}
+
+/// A file of a process, or of `/proc` itself.
+#[must_use]
+pub fn process_file(path: impl std::fmt::Display) -> String {
+    match WHOLE.get() {
+        Some(whole) => format!("/proc/self/fd/{}/{path}", whole.as_raw_fd()),
+        None => format!("/proc/{path}"),
+    }
+}
+
 /// Every process that can be seen.
 #[must_use]
 pub fn processes() -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(process_file(".")) else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
@@ -41,7 +62,8 @@ fn proportionally(all: &[i32]) -> u64 {
 
 /// Whether a process was killed and has not ended yet.
 fn is_dying(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| waits_to_die(&text))
+    std::fs::read_to_string(process_file(format_args!("{pid}/status")))
+        .is_ok_and(|text| waits_to_die(&text))
 }
 
 /// Whether the signal that nobody survives is among those that wait.
@@ -56,13 +78,14 @@ fn waits_to_die(status: &str) -> bool {
 
 fn resident(pid: i32) -> Option<u64> {
     const PAGE: u64 = 4096;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let text = std::fs::read_to_string(process_file(format_args!("{pid}/statm"))).ok()?;
     Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE)
 }
 
 fn proportional(pid: i32) -> Option<u64> {
     let mut text = String::new();
-    File::open(format!("/proc/{pid}/smaps_rollup")).ok()?.read_to_string(&mut text).ok()?;
+    let file = process_file(format_args!("{pid}/smaps_rollup"));
+    File::open(file).ok()?.read_to_string(&mut text).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
@@ -113,7 +136,7 @@ struct Ticks {
 
 impl Ticks {
     fn of(pid: i32) -> Option<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let text = std::fs::read_to_string(process_file(format_args!("{pid}/stat"))).ok()?;
         // The name before it may hold anything (proc_pid_stat(5)).
         let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();

@@ -34,7 +34,7 @@ fn all() -> Vec<Process> {
 }
 
 fn look(pid: i32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = std::fs::read_to_string(usage::process_file(format_args!("{pid}/stat"))).ok()?;
     // The program's name stands in parentheses and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some(Process {

@@ -18,6 +18,10 @@ const SURVIVES: Control = Script(
      kill -0 $(cat pid); e=$?; kill $(cat pid); exit $e",
 );
 
+/// Hides itself from all others of its user (`PR_SET_DUMPABLE`), and leaves a mark later.
+const HIDES: &str = r#"(setsid python3 -c 'import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+time.sleep(2); open("mark", "w")' &) ; sleep 9"#;
+
 /// Puts a program that leaves a mark in the place of those that a later call runs.
 const FAKE_PROGRAMS: Call = Bash(
     r#"mkdir bin; for name in ls bash sh cat env; do
@@ -39,6 +43,15 @@ const ATTACKS: &[Attack] = &[
         SURVIVES,
     ),
     one("a stopped child", &[LateBash("sleep 77006 & kill -STOP $!; sleep 9"), WHO_SLEEPS], SLEEPS, SURVIVES),
+    one(
+        "an orphan that lets nobody look into it",
+        &[LateBash(HIDES), Bash("sleep 3")],
+        MARKED,
+        Script(
+            r#"timeout -k .1 .5 bash -c 'setsid python3 -c "import ctypes, time; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+time.sleep(2); open(\"mark\", \"w\")" & sleep 9'; sleep 3; [ -e mark ]"#,
+        ),
+    ),
     one("a late call that goes on", &[LateBash("sleep 9; touch mark; sleep 9"), Bash("sleep .2")], MARKED,
         Script("bash -c 'sleep .1; touch mark'; [ -e mark ]")),
     one("a late call that traps", &[LateBash("trap 'touch mark' INT TERM EXIT URG; sleep 9; touch mark"), Bash("true")],
