@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import time
@@ -65,7 +66,8 @@ class PythonSdk(unittest.TestCase):
         with http([PYTHON, HERE / "server.py", "http", str(port)], port) as url, Casemate() as casemate:
             agent = casemate.agent({"type": "url", "name": "sdk", "url": url}, [("steps", {})])
             screen = casemate.on_terminal("run", "--agent", agent, "go")
-            self.assertIn("running sdk/steps: 1 of 3: on its way", screen)
+            plain = re.sub(r"\x1b\[[0-9;]*m", "", screen)
+            self.assertIn("running sdk/steps: 1 of 3: on its way", plain)
 
     def test_over_http_as_before_2025(self):
         port = free_port()
