@@ -18,14 +18,16 @@
 //! The first two columns are of machines that were busy (load 8 to 36). One that waits takes 0.74 MB (Pss) as root and 0.34 MB as
 //! an ordinary user, its share of the one that is forked ahead included.
 //!
-//! As an ordinary user the first goal is met, and the second all but; as root the first all but, and the second is not. The third
-//! is not met, the fourth about.
-//! Of the 3.1 ms that are left (each system call traced, which costs a fifth of them), 0.6 go to the order and the 25 directories of the root that are taken, 0.3 to the rest of the namespaces and the fork
-//! of the first process, 1.25 to the root (21 mounts, 33 moved, 45 directories, 13 files to mount upon), 0.2 and more to
-//! leaving the old one, for which the kernel waits for all processors, 0.3 to capabilities, the held paths and Landlock, 0.17
-//! to the filter, 0.25 to the self-test. The floor has a fifth of these mounts. A take asks the host 120 questions about
-//! paths, as many as a launch asks. `sandbox exec` starts this program twice, which takes 2.7 ms each time: 69,000 addresses
-//! are put right, which a static build has packed.
+//! As an ordinary user the first goal is met, and the second all but; as root the first all but, and the second is not. The
+//! third is not met, the fourth about.
+//!
+//! Of the 3.1 ms that are left (each system call traced, which costs a fifth of them), 0.6 go to the order and the 25
+//! directories of the root that are taken, 0.3 to the rest of the namespaces and the fork of the first process, 1.25 to the
+//! root (21 mounts, 33 moved, 45 directories, 13 files to mount upon), 0.2 and more to leaving the old one, for which the
+//! kernel waits for all processors, 0.3 to capabilities, the held paths and Landlock, 0.17 to the filter, 0.25 to the self-
+//! test. The floor has a fifth of these mounts. A take asks the host 120 questions about paths, as many as a launch asks.
+//! `sandbox exec` starts this program twice, which takes 2.7 ms each time: 69,000 addresses are put right, which a static
+//! build has packed.
 
 #[path = "../support/mod.rs"]
 mod support;

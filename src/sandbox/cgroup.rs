@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
 use super::profile::Resource;
+use super::usage;
 use crate::limits::{CGROUP_MOVES, CGROUP_REMOVAL};
 
 /// What a child needs to enter a group.
@@ -318,16 +319,7 @@ pub(super) fn own_beginning() -> u64 {
 
 /// When a process began, in the kernel's ticks.
 pub(super) fn began(pid: u32) -> Option<u64> {
-    field(pid, BEGINNING)
-}
-
-/// Fields of `/proc/PID/stat` behind the name of the program.
-const PARENT: usize = 1;
-const BEGINNING: usize = 19;
-
-fn field(pid: u32, number: usize) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(number)?.parse().ok()
+    Some(usage::Process::of(pid.try_into().ok()?)?.started)
 }
 
 /// Removes the groups of hosts that are gone. One that is in use cannot be removed: the kernel refuses.
@@ -399,7 +391,7 @@ fn hands_out(group: &Path, controller: &str) -> io::Result<bool> {
 /// Moves this host's processes from one group to another.
 fn move_own(from: &Path, to: &Path) -> io::Result<()> {
     let to = to.join("cgroup.procs");
-    own_processes(from)?.into_iter().try_for_each(|pid| match put(&to, u64::from(pid)) {
+    own_processes(from)?.into_iter().try_for_each(|pid| match put_text(&to, &pid.to_string()) {
         // It has ended.
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         moved => moved,
@@ -408,20 +400,15 @@ fn move_own(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The processes of a group that are this host's: itself, what it started, and its parent if that is the same program,
 /// as it is where a mechanism is tried in a process of its own.
-fn own_processes(group: &Path) -> io::Result<Vec<u32>> {
+fn own_processes(group: &Path) -> io::Result<Vec<i32>> {
     let program = |process: &str| std::fs::read_link(format!("/proc/{process}/exe")).ok();
     let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
     let is_same = program("self").is_some_and(|own| program(&parent.to_string()) == Some(own));
-    let host = if is_same { parent } else { own };
+    let host = i32::try_from(if is_same { parent } else { own }).expect("they are small");
     let listed = std::fs::read_to_string(group.join("cgroup.procs"))?;
-    let all = listed.lines().filter_map(|pid| pid.parse::<u32>().ok());
-    Ok(all.filter(|&pid| descends(pid, host)).collect())
-}
-
-/// Whether a process is another one or was started by it, directly or not.
-fn descends(pid: u32, from: u32) -> bool {
-    let parent = |pid: &u32| field(*pid, PARENT)?.try_into().ok();
-    std::iter::successors(Some(pid), parent).any(|pid| pid == from)
+    let listed: Vec<i32> = listed.lines().filter_map(|pid| pid.parse().ok()).collect();
+    let family = usage::family([host]).into_iter().map(|process| process.pid);
+    Ok(family.filter(|pid| listed.contains(pid)).collect())
 }
 
 /// Where groups can be made, by what is mounted and where this process is.
@@ -487,16 +474,6 @@ mod tests {
             }),
         );
         check("proc /proc proc rw 0 0", "0::/", Err("no control groups are mounted"));
-    }
-
-    #[test]
-    fn what_a_process_started_is_told_from_what_started_it() {
-        let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        let mut child = std::process::Command::new("sleep").arg("9").spawn().expect("it starts");
-        assert!(descends(own, own) && descends(own, parent) && descends(child.id(), own));
-        assert!(!descends(parent, own) && !descends(own, child.id()));
-        child.kill().expect("it runs");
-        child.wait().expect("it is a child");
     }
 
     #[test]

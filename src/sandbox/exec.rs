@@ -48,13 +48,14 @@ fn command(
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
     let watched: SigSet = passed_on.into_iter().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
+    let watch = Watch::begin(context);
     let Some(child) = sys::fork()? else {
         sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&watched), None)?;
         become_command(argv, context, &streams);
     };
     forked()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
-    let (mut passed, mut looked, watch) = (None, Instant::now(), Watch::begin(context));
+    let (mut passed, mut looked) = (None, Instant::now());
     let mut errors = File::from(streams.pop().expect("there are three"));
     drop(streams);
     loop {
@@ -113,7 +114,7 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn begin(context: &'a GuestContext) -> Self {
-        let watch = Self { context, kept: Kept::default(), free: None };
+        let watch = Self { context, kept: Kept::begin(), free: None };
         Self { free: watch.free(), ..watch }
     }
 

@@ -25,10 +25,16 @@ const SOCKET: u64 = 2 * 212_992;
 const HIDDEN: u64 = 1 << 40;
 
 /// What the machine once had free, as far as it was seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kept(AtomicU64);
 
 impl Kept {
+    /// From now on, before anything runs: a program takes hundreds of megabytes before the first look.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(AtomicU64::new(available().unwrap_or(0)))
+    }
+
     /// Whether the machine has lost more than the limit, and the session has enough to be the reason.
     #[must_use]
     pub fn is_over(&self, limit: u64) -> bool {

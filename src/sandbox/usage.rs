@@ -1,6 +1,7 @@
 //! What the processes of a sandbox use together, by looking at `/proc`. Only where that shows no others: in a process
 //! namespace.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -117,31 +118,53 @@ pub fn disk_limit_passed(before: [u64; 2], now: [u64; 2], limit: Option<u64>) ->
 /// Processor time of a process of the host and all that came from it, in ticks: a hundredth of a second each.
 #[must_use]
 pub fn processor_time(root: u32) -> u64 {
-    let all: Vec<_> = processes().into_iter().filter_map(Ticks::of).collect();
-    let mut family = vec![root];
-    let mut at = 0;
-    while let Some(parent) = family.get(at).copied() {
-        family.extend(all.iter().filter(|one| one.parent == parent).map(|one| one.pid));
-        at += 1;
-    }
-    all.iter().filter(|one| family.contains(&one.pid)).map(|one| one.ticks).sum()
+    let root = i32::try_from(root).expect("process numbers are small");
+    family([root]).iter().map(|one| one.used).sum()
 }
 
-/// One process: who started it, and what it and its ended children have used.
-struct Ticks {
-    pid: u32,
-    parent: u32,
-    ticks: u64,
+/// One process, as `/proc/PID/stat` has it.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Who started it, or has it since that one ended.
+    pub parent: i32,
+    /// When it began, in ticks since the machine did.
+    pub started: u64,
+    /// Processor time of itself and of its children that have ended, in ticks.
+    pub used: u64,
 }
 
-impl Ticks {
-    fn of(pid: i32) -> Option<Self> {
+impl Process {
+    /// What is told of a process; nothing if there is none.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
         let text = std::fs::read_to_string(process_file(format_args!("{pid}/stat"))).ok()?;
         // The name before it may hold anything (proc_pid_stat(5)).
         let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-        Some(Self { pid: pid.try_into().ok()?, parent: fields.get(1)?.parse().ok()?, ticks })
+        Some(Self {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+            used: fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum(),
+        })
     }
+}
+
+/// These processes and all that descends from them.
+#[must_use]
+pub fn family(roots: impl IntoIterator<Item = i32>) -> Vec<Process> {
+    let all: Vec<_> = processes().into_iter().filter_map(Process::of).collect();
+    let mut family: HashSet<i32> = roots.into_iter().collect();
+    loop {
+        let children = all.iter().filter(|one| family.contains(&one.parent)).map(|one| one.pid);
+        let more: Vec<_> = children.filter(|pid| !family.contains(pid)).collect();
+        if more.is_empty() {
+            break;
+        }
+        family.extend(more);
+    }
+    all.into_iter().filter(|one| family.contains(&one.pid)).collect()
 }
 
 #[cfg(test)]
@@ -160,5 +183,19 @@ mod tests {
         check("0000000000000100", "0000000000000000", true);
         check("0000000000004001", "0000000000000400", false);
         assert!(!is_dying(i32::try_from(std::process::id()).unwrap()));
+    }
+
+    #[test]
+    fn what_a_process_started_is_told_from_what_started_it() {
+        let number = |id: u32| i32::try_from(id).unwrap();
+        let (own, parent) =
+            (number(std::process::id()), number(std::os::unix::process::parent_id()));
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().expect("it starts");
+        let descends = |pid: i32, from: i32| family([from]).iter().any(|one| one.pid == pid);
+        let child_pid = number(child.id());
+        assert!(descends(own, own) && descends(own, parent) && descends(child_pid, own));
+        assert!(!descends(parent, own) && !descends(own, child_pid));
+        child.kill().expect("it runs");
+        child.wait().expect("it is a child");
     }
 }

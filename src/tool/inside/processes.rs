@@ -1,12 +1,10 @@
 //! The processes of the session, by looking at `/proc`: what a late call has started, and how to end it.
 
-use std::collections::HashSet;
-
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
-use crate::sandbox::usage;
+use crate::sandbox::usage::{self, Process};
 
 /// Ticks of `/proc/PID/stat` since boot.
 pub(super) type Ticks = u64;
@@ -19,30 +17,6 @@ pub(super) fn now() -> Ticks {
     let (seconds, nanos) = boot.map_or((0, 0), |time| (time.tv_sec(), time.tv_nsec()));
     let ticks = seconds * per_second + nanos * per_second / 1_000_000_000;
     u64::try_from(ticks).unwrap_or(0)
-}
-
-struct Process {
-    pid: i32,
-    parent: i32,
-    started: Ticks,
-    /// Processor time, of itself and of its children that have ended.
-    used: Ticks,
-}
-
-fn all() -> Vec<Process> {
-    usage::processes().into_iter().filter_map(look).collect()
-}
-
-fn look(pid: i32) -> Option<Process> {
-    let stat = std::fs::read_to_string(usage::process_file(format_args!("{pid}/stat"))).ok()?;
-    // The program's name stands in parentheses and may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(Process {
-        pid,
-        parent: fields.get(1)?.parse().ok()?,
-        started: fields.get(19)?.parse().ok()?,
-        used: fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<Ticks>().ok()).sum(),
-    })
 }
 
 /// Whether what loses its parent becomes a child of this process: so it is for the first process of a sandbox.
@@ -69,26 +43,7 @@ fn own() -> i32 {
 
 /// The shell, and what descends from it, or from this process by being orphaned.
 fn family(shell: Pid) -> Vec<Process> {
-    let processes = all();
-    let own = own();
-    let mut family = HashSet::from([shell.as_raw()]);
-    if gets_orphans() {
-        family.insert(own);
-    }
-    loop {
-        let before = family.len();
-        family.extend(
-            processes
-                .iter()
-                .filter(|p| family.contains(&p.parent))
-                .map(|p| p.pid)
-                .collect::<Vec<_>>(),
-        );
-        if family.len() == before {
-            break;
-        }
-    }
-    processes.into_iter().filter(|p| family.contains(&p.pid)).collect()
+    usage::family([shell.as_raw()].into_iter().chain(gets_orphans().then(own)))
 }
 
 /// Kills what the shell has started since then, until nothing more appears. Bounded: what forks faster than this loses

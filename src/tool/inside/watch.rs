@@ -49,7 +49,7 @@ impl Watch {
             bounds: context.bounds.clone(),
             places: [context.workspace.clone(), context.home.clone()],
             shell: AtomicI32::new(0),
-            kept: Kept::default(),
+            kept: Kept::begin(),
             call: Mutex::default(),
             began: Condvar::new(),
         }));
