@@ -257,6 +257,8 @@ pub const CGROUP_REMOVAL: Duration = Duration::from_secs(2);
 pub const CGROUP_MOVES: usize = 5;
 /// How often a guest looks at its own memory, processes and disk while a command runs: a hog fills some hundred megabytes meanwhile.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// Looks at memory after which what a session has for certain is added up, file by file: once in a second.
+pub const KEPT_LOOKS: u32 = 20;
 /// How often a command that has an idle limit is looked at for a sign of life: each look reads `/proc`.
 pub const IDLE_LOOK: Duration = Duration::from_millis(500);
 /// As [`WATCH_INTERVAL`], while no command runs: only jobs in the background can do harm.

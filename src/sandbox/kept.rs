@@ -3,16 +3,18 @@
 //!
 //! How much a socket holds, or a mapping that was let go of, nobody tells; but the machine has less then. So the
 //! session has too much if the machine has lost that much since it began *and* what it holds is enough to be the reason.
+//! That is as exact as the machine's own word: newer kernels keep hundreds of freed megabytes by processor for seconds.
 
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::usage::{self, processes};
+use crate::limits::KEPT_LOOKS;
 
 /// Where a sandbox has directories in memory.
 const IN_MEMORY: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
@@ -24,23 +26,29 @@ const SOCKET: u64 = 2 * 212_992;
 /// What a process may keep that lets nobody look at its files.
 const HIDDEN: u64 = 1 << 40;
 
-/// What the machine once had free, as far as it was seen.
+/// What the machine once had free, as far as it was seen, and how often that was looked at.
 #[derive(Debug)]
-pub struct Kept(AtomicU64);
+pub struct Kept {
+    once: AtomicU64,
+    looks: AtomicU32,
+}
 
 impl Kept {
     /// From now on, before anything runs: a program takes hundreds of megabytes before the first look.
     #[must_use]
     pub fn begin() -> Self {
-        Self(AtomicU64::new(available().unwrap_or(0)))
+        Self { once: AtomicU64::new(available().unwrap_or(0)), looks: AtomicU32::new(0) }
     }
 
-    /// Whether the machine has lost more than the limit, and the session has enough to be the reason.
+    /// Whether the machine has lost more than the limit, and the session has enough to be the reason; or, at some looks,
+    /// whether the session has more than the limit for certain: others may have let go of as much meanwhile.
     #[must_use]
     pub fn is_over(&self, limit: u64) -> bool {
         let Some(now) = available() else { return false };
-        let once = self.0.fetch_max(now, Ordering::Relaxed).max(now);
-        once - now > limit && has_more_than(limit)
+        let once = self.once.fetch_max(now, Ordering::Relaxed).max(now);
+        let is_lost = once - now > limit && has_more_than(limit, &POSSIBLE);
+        let is_time = self.looks.fetch_add(1, Ordering::Relaxed) % KEPT_LOOKS == KEPT_LOOKS - 1;
+        is_lost || (is_time && has_more_than(limit, &CERTAIN))
     }
 }
 
@@ -51,12 +59,16 @@ fn available() -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
-/// Whether the session can have more than that. What is quickly told is looked at first: who has thousands of files open
-/// has most likely told enough by then.
-fn has_more_than(limit: u64) -> bool {
+/// What the session can have, at most. What is quickly told is looked at first: who has thousands of files open has most
+/// likely told enough by then.
+const POSSIBLE: [fn() -> u64; 5] = [usage::together, directories, segments, sockets, files];
+/// What it has, at least.
+const CERTAIN: [fn() -> u64; 4] = [usage::anonymous, directories, segments, nameless];
+
+/// Whether these are together more than that.
+fn has_more_than(limit: u64, kinds: &[fn() -> u64]) -> bool {
     let mut held = 0_u64;
-    let kinds: [fn() -> u64; 5] = [usage::together, directories, segments, sockets, files];
-    kinds.into_iter().any(|kind| {
+    kinds.iter().any(|kind| {
         held = held.saturating_add(kind());
         held > limit
     })
@@ -98,6 +110,13 @@ fn files() -> u64 {
         mappings(pid, &mut sizes);
     }
     sizes.into_values().sum()
+}
+
+/// Files without a name that processes have open, each once; those of a process that lets nobody look are not known.
+fn nameless() -> u64 {
+    let mut sizes = HashMap::new();
+    processes().into_iter().for_each(|pid| open_files(pid, &mut sizes));
+    sizes.into_values().filter(|size| *size != HIDDEN).sum()
 }
 
 /// By inode, what they take.

@@ -55,10 +55,17 @@ pub fn together() -> u64 {
     proportionally(&processes())
 }
 
+/// The memory of all processes that lies in no file, shared pages once; what lies in files is not counted twice where those
+/// are.
+#[must_use]
+pub fn anonymous() -> u64 {
+    processes().into_iter().filter_map(|pid| proportional(pid, "Pss_Anon:")).sum()
+}
+
 fn proportionally(all: &[i32]) -> u64 {
     let alive = all.iter().filter(|pid| !is_dying(**pid));
     // What hides its memory from others of its user is counted with what it shares.
-    alive.filter_map(|pid| proportional(*pid).or_else(|| resident(*pid))).sum()
+    alive.filter_map(|pid| proportional(*pid, "Pss:").or_else(|| resident(*pid))).sum()
 }
 
 /// Whether a process was killed and has not ended yet.
@@ -83,11 +90,11 @@ fn resident(pid: i32) -> Option<u64> {
     Some(text.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE)
 }
 
-fn proportional(pid: i32) -> Option<u64> {
+fn proportional(pid: i32, what: &str) -> Option<u64> {
     let mut text = String::new();
     let file = process_file(format_args!("{pid}/smaps_rollup"));
     File::open(file).ok()?.read_to_string(&mut text).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(what))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

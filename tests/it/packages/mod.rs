@@ -126,7 +126,11 @@ fn environment(casemate: &Casemate, packages: &Value) -> PathBuf {
 
 /// What lies on the shelf, by the ends of its names.
 fn shelf(casemate: &Casemate) -> Vec<String> {
-    let entries = std::fs::read_dir(casemate.data_dir().join("packages")).unwrap();
+    let entries = match std::fs::read_dir(casemate.data_dir().join("packages")) {
+        // Nothing was begun yet.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        entries => entries.unwrap(),
+    };
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut ends: Vec<_> = names
         .filter(|name| name != "nowhere")

@@ -54,9 +54,11 @@ const PROBES: &[Probe] = &[
     ),
 ];
 
-/// Memory that the kernel charges to no process, by kinds of `probe unseen`, in MiB: more than the profile below has.
-const UNSEEN: [&str; 4] = ["nameless", "forgotten", "sockets", "hidden"];
-const UNSEEN_MIB: &str = "400";
+/// Memory that the kernel charges to no process, by kinds of `probe unseen`, in MiB: more than the profile below has. What
+/// nobody tells of is seen by what the machine has less, and newer kernels keep some 400 MiB of freed pages by processor for
+/// seconds, which are not counted as free.
+const UNSEEN: [(&str, &str); 4] =
+    [("nameless", "400"), ("forgotten", "1000"), ("sockets", "800"), ("hidden", "400")];
 const SMALL: &str = "name = 'small'\nreason = 'a test'\nextends = 'default'\n\
     [[limit]]\nresource = 'memory'\nvalue = 201326592\nreason = 'the least that is enough'\n";
 
@@ -65,10 +67,10 @@ fn memory_that_no_process_is_charged_for_counts() {
     if super::ATTACKER.is_none() {
         return;
     }
-    let is_told = |who: As, kind: &str| {
+    let is_told = |who: As, (kind, mib): (&str, &str)| {
         let scene = Scene::new(who);
         let profile = scene.casemate.put("small.toml", SMALL).display().to_string();
-        let attack = ["./probe", "unseen", kind, UNSEEN_MIB];
+        let attack = ["./probe", "unseen", kind, mib];
         let outside = format!("ulimit -n 4096; {}", attack.join(" "));
         let proven = scene.casemate.shell(&format!("cd $(dirname {profile}); {outside}"), &[]);
         proven.expect(0);
@@ -78,7 +80,7 @@ fn memory_that_no_process_is_charged_for_counts() {
     for who in As::all() {
         for kind in UNSEEN {
             // What others of the machine let go of at that moment hides what this takes.
-            assert!((0..3).any(|_| is_told(who, kind)), "{who:?}: LET THROUGH: {kind}");
+            assert!((0..3).any(|_| is_told(who, kind)), "{who:?}: LET THROUGH: {kind:?}");
         }
     }
 }

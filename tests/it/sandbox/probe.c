@@ -370,7 +370,8 @@ static int unseen_memory(const char *how, long mib) {
         for (long sent = 0; sent < mib * (long)size;) {
             int pair[2];
             if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair)) return STOPPED;
-            for (ssize_t n; (n = send(pair[0], piece, 65536, 0)) > 0;) sent += n;
+            for (int end = 0; end < 2; end++)
+                for (ssize_t n; (n = send(pair[end], piece, 65536, 0)) > 0;) sent += n;
         }
     } else {
         // More than one may have, in several that others of their user cannot look into.
