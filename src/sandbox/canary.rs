@@ -12,10 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 
 use super::cgroup::{began, own_beginning};
-use super::plan::Plan;
+use super::plan::{Plan, Role};
 
 /// Removes the file when dropped.
 pub(super) struct Canary(PathBuf);
+
+/// Where one may lie. Memory first: on a disk, two directory changes take longer than a whole sandbox.
+const PLACES: [&str; 3] = ["/dev/shm", "/tmp", "/var/tmp"];
 
 /// The last one that was put, for the launches to come.
 static LAST: Mutex<Option<Arc<Canary>>> = Mutex::new(None);
@@ -37,6 +40,10 @@ impl Canary {
                 .iter()
                 .any(|mount| place.starts_with(&mount.target) || place.starts_with(&mount.source))
         };
+        // A process with a single command may end with it: nothing is kept.
+        if matches!(plan.role, Role::Exec(_)) {
+            return Self::put_anew(&shown).map(Arc::new);
+        }
         let mut last = last();
         let fits = |canary: &&Arc<Self>| !shown(&canary.0) && canary.is_there();
         if let Some(canary) = last.as_ref().filter(fits) {
@@ -52,12 +59,14 @@ impl Canary {
     }
 
     fn put_anew(shown: &dyn Fn(&Path) -> bool) -> Option<Self> {
-        let uid = nix::unistd::geteuid();
-        // Memory first: on a disk, two directory changes take longer than a whole sandbox.
-        let places = ["/dev/shm", "/tmp", "/var/tmp"].map(Path::new).into_iter();
+        static SWEPT: Once = Once::new();
+        let own = format!(".casemate-{}", nix::unistd::geteuid());
+        let places = PLACES.map(Path::new).into_iter();
+        // Each of them: the host that was killed may have had another one.
+        SWEPT.call_once(|| places.clone().for_each(|place| sweep(&place.join(&own))));
         let places = places.filter(|place| place.is_dir() && !shown(place));
         // A place that cannot be written is no place; another may be.
-        places.map(|place| place.join(format!(".casemate-{uid}"))).find_map(|dir| put_in(&dir).ok())
+        places.map(|place| place.join(&own)).find_map(|dir| put_in(&dir).ok())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -70,7 +79,6 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
     const TRIES: usize = 8;
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let pid = std::process::id();
-    static SWEPT: Once = Once::new();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!("{pid}-{}-{number}", own_beginning()));
     for _ in 0..TRIES {
@@ -78,13 +86,12 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}
         }
-        match dir.symlink_metadata() {
-            Ok(facts) if facts.is_dir() && facts.uid() == nix::unistd::geteuid().as_raw() => {}
-            // Somebody else's: whatever it holds would prove nothing.
-            Ok(_) => return Err(io::ErrorKind::PermissionDenied.into()),
+        match is_own(dir) {
+            Ok(true) => {}
+            // Whatever it holds would prove nothing.
+            Ok(false) => return Err(io::ErrorKind::PermissionDenied.into()),
             Err(_) => continue,
         }
-        SWEPT.call_once(|| sweep(dir));
         match File::create_new(&path) {
             Ok(file) => {
                 let canary = Canary(path);
@@ -98,8 +105,17 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Removes what hosts that are gone have left.
+/// Whether it is this user's directory. Somebody else's may bear his number: that of a user namespace's root is 0 too.
+fn is_own(dir: &Path) -> io::Result<bool> {
+    let facts = dir.symlink_metadata()?;
+    Ok(facts.is_dir() && facts.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// Removes what hosts that are gone have left, and the directory with the last of it.
 fn sweep(dir: &Path) {
+    if !is_own(dir).unwrap_or_default() {
+        return;
+    }
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -110,6 +126,7 @@ fn sweep(dir: &Path) {
             drop(std::fs::remove_file(entry.path()));
         }
     }
+    drop(std::fs::remove_dir(dir));
 }
 
 impl Drop for Canary {
@@ -117,5 +134,30 @@ impl Drop for Canary {
         // What stays is swept by the next start, and the directory goes with the last file.
         drop(std::fs::remove_file(&self.0));
         drop(self.0.parent().map(std::fs::remove_dir));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_have_left_is_swept_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("canaries");
+        let own = put_in(&dir).unwrap();
+        for name in ["1-1-1", "999999999-1-2", "of nobody"] {
+            File::create_new(dir.join(name)).unwrap();
+        }
+        sweep(&dir);
+        assert!(own.is_there());
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2);
+        std::fs::remove_file(dir.join("of nobody")).unwrap();
+        drop(own);
+        assert!(!dir.exists());
+        // A directory that nothing holds goes too.
+        std::fs::create_dir(&dir).unwrap();
+        sweep(&dir);
+        assert!(!dir.exists());
     }
 }

@@ -17,7 +17,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::canary::{self, Canary};
+use super::canary::Canary;
 use super::cgroup::Cgroup;
 use super::init::GUEST_NAME;
 use super::launcher::{self, Forked, Start};
@@ -498,8 +498,6 @@ pub(super) fn exec(mut plan: Plan, job: Job<'_>) -> Result<Option<u8>, LaunchErr
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
     ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
     drop(canary);
-    // Its process may end with the command.
-    canary::forget();
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     if let (Some(watch), Some(Outer::Child(child))) = (watch, &process.outer) {
         let pid = child.id();

@@ -493,7 +493,8 @@ impl OwnerMap {
     pub(super) fn begin(source: &Path) -> Result<Self, Failure> {
         let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
         let (socket, theirs) = UnixStream::pair().map_err(fail)?;
-        let holder = sys::hold_user_namespace(theirs.as_fd(), socket.as_fd()).map_err(fail)?;
+        let holder = sys::hold_user_namespace(theirs.as_fd(), socket.as_fd());
+        let holder = holder.map_err(|e| failed("user namespace", e))?;
         Ok(Self { holder, socket })
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::mechanism::{self, Mechanism, Outcome};
 use super::plan::Plan;
 use super::remedy::{self, Machine};
-use super::{Guest, plan_for};
+use super::{Guest, plan_for, settle};
 use crate::environment::{Environment, Tier};
 
 /// One finding.
@@ -48,6 +48,8 @@ pub async fn probe() -> Vec<Check> {
     for tier in [Tier::Full, Tier::Landlock] {
         sandboxes.push((tier, launch(tier).await));
     }
+    // A thread that panicked has nothing left to wait for.
+    drop(tokio::task::spawn_blocking(settle).await);
     judge(&Answers { machine: Machine::this(), mechanisms, sandboxes })
 }
 

@@ -244,7 +244,11 @@ fn without_a_sandbox_no_tool_runs() {
         let run = casemate.shell(NO_NAMESPACES, &["run", "-m", &model, "go"]).expect(5);
         demand(
             &run,
-            &["✗ no sandbox: ", "`casemate doctor` shows what this machine can do", "--sandbox="],
+            &[
+                "✗ no sandbox: user namespace: ",
+                "`casemate doctor` shows what this machine can do",
+                "--sandbox=",
+            ],
         );
         assert!(!casemate.workspace().join("ran").exists(), "{run:?}");
         let log = events(&casemate);
@@ -253,7 +257,7 @@ fn without_a_sandbox_no_tool_runs() {
 
         demand(
             &casemate.shell(NO_NAMESPACES, &["sandbox", "exec", "--", "touch", "ran"]).expect(5),
-            &["no sandbox: "],
+            &["no sandbox: user namespace: "],
         );
         assert!(!casemate.workspace().join("ran").exists());
 
