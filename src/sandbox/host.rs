@@ -239,17 +239,45 @@ fn read_memory() -> Option<u64> {
 pub(super) fn session_uid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
     let wanted = SESSION_UIDS | u32::try_from(random & 0xffff).expect("16 bits");
-    if is_mapped(wanted) {
-        return wanted;
-    }
-    // In a container only a few ids exist: the last before `nobody`.
-    (1..65_534).rev().find(|uid| is_mapped(*uid)).unwrap_or(65_534)
+    mapped(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), wanted)
 }
 
-fn is_mapped(uid: u32) -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.lines().any(|line| {
-        let numbers: Vec<u64> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-        matches!(numbers[..], [inside, _, count] if (inside..inside + count).contains(&uid.into()))
-    })
+/// That id where the map of a user namespace has it. In a container only a few exist: then the last before `nobody`.
+fn mapped(map: &str, wanted: u32) -> u32 {
+    const NOBODY: u32 = 65_534;
+    let first_and_count = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (first, count) = (numbers.next()??, numbers.nth(1)??);
+        count.checked_sub(1).map(|more| first..=first.saturating_add(more))
+    };
+    let ranges: Vec<_> = map.lines().filter_map(first_and_count).collect();
+    if ranges.iter().any(|range| range.contains(&wanted)) {
+        return wanted;
+    }
+    let last = ranges.iter().filter(|range| *range.start() < NOBODY);
+    let last = last.map(|range| *range.end().min(&(NOBODY - 1))).max();
+    last.filter(|uid| *uid != 0).unwrap_or(NOBODY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mapped;
+
+    #[test]
+    fn a_session_gets_an_id_that_is_mapped() {
+        let wanted = 0x7000_1234;
+        for (map, given) in [
+            ("         0          0 4294967295\n", wanted),
+            // A container with its usual range, two more ranges, one without the last ids.
+            ("0 100000 65536\n", 65_533),
+            ("0 1000 1\n1 100000 40000\n70000 200000 5\n", 40_000),
+            ("0 1000 1\n1 100000 65536\n1879048192 300000 65536\n", wanted),
+            // A user who is root in a namespace of his own has nobody else.
+            ("0 20123 1\n", 65_534),
+            ("", 65_534),
+            ("nonsense\n0 1\n5 6 0\n", 65_534),
+        ] {
+            assert_eq!(mapped(map, wanted), given, "{map:?}");
+        }
+    }
 }
