@@ -7,8 +7,8 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 
 use super::sys;
 
-/// The most that are sent at once: the standard streams.
-pub(super) const MOST: usize = 3;
+/// The most that are sent at once. The kernel's own bound is 253.
+pub(super) const MOST: usize = 64;
 
 /// Sends the bytes, at least one, with the descriptors.
 pub(super) fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -146,7 +146,7 @@ fn spawn(plan: &Plan) -> Result<Spawned, LaunchError> {
     let (outer, program) = match &plan.role {
         Role::Tools => {
             let Forked { process, program } =
-                launcher::fork(program, plan.tier, &start).map_err(fail)?;
+                launcher::fork(program, plan, &start).map_err(fail)?;
             (Outer::Forked(process), program)
         }
         Role::Exec(_) => {

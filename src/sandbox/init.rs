@@ -1,10 +1,9 @@
 //! The child's side: from a process of one thread, with nothing in it, to one that holds nothing of the host. A guest for
-//! tools was forked from the launcher, one for a single command was started for it.
+//! tools was forked from the launcher, one for a single command was started for it. With namespaces, it is born to
+//! processes of its own (see `birth`).
 //!
 //! ```text
-//! host ── order ──▶ outer: read the plan, (root: take mounts, become the session's user), namespaces, fork
-//!                     │                        waits for the guest, dies with it
-//!                     └─▶ guest (pid 1): mounts, pivot, limits, capabilities, Landlock, seccomp, self-test, Ready
+//! host ── order ──▶ (birth: namespaces, root) ─▶ guest: mounts, limits, capabilities, Landlock, seccomp, self-test, Ready
 //! ```
 
 use std::fs::File;
@@ -15,15 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::sync::{Arc, Mutex};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::ahead::Ahead;
+use super::birth::{self, Birth, Equipment, Group, Newborn};
 use super::launcher::{self, Begun, Start};
-use super::mounts::{self, Taken};
 use super::network::{self, Network, Opened};
-use super::plan::{Mount, Order, Plan, Role, Supplement};
+use super::plan::{Order, Plan, Role, Supplement};
 use super::profile::Resource;
 use super::protect::Hold;
 use super::wire::{self, FromGuest};
@@ -130,7 +128,7 @@ pub fn spawn_in_background(mut command: Command) -> io::Result<Child> {
         let child = command.spawn()?;
         // Where memory ends, the kernel is to take what a tool has started, and not the guest that can tell of it. If this
         // cannot be said, it takes the larger of them.
-        drop(put(&format!("/proc/{}/oom_score_adj", child.id()), MORE_LIKELY_KILLED));
+        drop(put(format!("/proc/{}/oom_score_adj", child.id()), MORE_LIKELY_KILLED));
         Ok(child)
     };
     let thread = std::thread::Builder::new().name("spawn".to_owned()).spawn(start)?;
@@ -192,45 +190,56 @@ pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-fn run(Begun { start, ahead }: Begun, serve: Serve, relay: Relay) -> i32 {
-    let Ok((mut socket, order, handed)) = receive(start) else { return 1 };
-    match set_up(&order, &socket, handed, ahead) {
-        Ok(Place::Outer(code)) => {
-            // That process has closed it long ago, so that the guest alone holds it.
-            std::mem::forget(socket);
-            code
-        }
-        Ok(Place::Guest(inside)) => {
-            let Inside { layers, context, streams, network } = *inside;
-            let ready = FromGuest::Ready { version: wire::VERSION, layers };
-            if wire::write_frame(&mut socket, &ready).is_err() {
-                return 1;
-            }
-            match &order.plan.role {
-                Role::Tools => match network.map_or(Ok(()), relay) {
-                    Ok(()) => serve(socket, &context),
-                    Err(_) => 1,
-                },
-                Role::Exec(argv) => {
-                    // Threads may begin only after the command was forked.
-                    let forked = || network.map_or(Ok(()), relay);
-                    exec::supervise(&mut socket, argv, &context, streams, forked)
-                }
-            }
-        }
-        Err(Failure { stage, reason, errno }) => {
+fn run(begun: Begun, serve: Serve, relay: Relay) -> i32 {
+    let (mut socket, role, inside) = match set_up(begun) {
+        Ok(Place::Outside(code)) => return code,
+        Ok(Place::Guest(socket, role, inside)) => (socket, role, *inside),
+        Err(Refused { failure: Failure { stage, reason, errno }, socket }) => {
             let failed = FromGuest::Failed { stage: stage.to_owned(), reason, errno };
-            i32::from(wire::write_frame(&mut socket, &failed).is_err()) + 1
+            // Without a socket, whoever waits learns of it by the end of this process.
+            drop(socket.map(|mut socket| wire::write_frame(&mut socket, &failed)));
+            return 1;
+        }
+    };
+    let Inside { layers, context, streams, network } = inside;
+    let ready = FromGuest::Ready { version: wire::VERSION, layers };
+    if wire::write_frame(&mut socket, &ready).is_err() {
+        return 1;
+    }
+    match &role {
+        Role::Tools => match network.map_or(Ok(()), relay) {
+            Ok(()) => serve(socket, &context),
+            Err(_) => 1,
+        },
+        Role::Exec(argv) => {
+            // Threads may begin only after the command was forked.
+            let forked = || network.map_or(Ok(()), relay);
+            exec::supervise(&mut socket, argv, &context, streams, forked)
         }
     }
 }
 
+/// A set-up that failed.
+pub(super) struct Refused {
+    pub(super) failure: Failure,
+    /// Where to say so, if there is such a place.
+    pub(super) socket: Option<UnixStream>,
+}
+
+/// What a guest is for, and what came with it.
+pub(super) struct Task {
+    pub(super) order: Order,
+    /// The control socket.
+    pub(super) socket: UnixStream,
+    pub(super) handed: Handed,
+}
+
 /// What the host hands over besides the control socket.
-struct Handed {
+pub(super) struct Handed {
     /// For a single command, the caller's streams.
-    streams: Vec<OwnedFd>,
+    pub(super) streams: Vec<OwnedFd>,
     /// Where there is a network, the way to ask for connections.
-    asks: Option<OwnedFd>,
+    pub(super) asks: Option<OwnedFd>,
 }
 
 /// What was handed to a guest of its own start, as its standard streams.
@@ -240,35 +249,46 @@ fn alone() -> io::Result<Begun> {
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
     nix::unistd::dup2_stdout(&nothing)?;
-    Ok(Begun { start: Start { socket, asks: Some(asks) }, ahead: None })
+    Ok(Begun::Asked(Start { socket, asks: Some(asks) }))
 }
 
-/// The control socket, the order, and what else was handed over.
-fn receive(start: Start) -> io::Result<(UnixStream, Order, Handed)> {
-    let socket = UnixStream::from(start.socket);
-    let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let asks = match order.plan.network {
-        Network::Isolated => None,
-        Network::Door => Some(start.asks.ok_or(io::ErrorKind::InvalidData)?),
-    };
-    let streams = match order.plan.role {
-        Role::Tools => Vec::new(),
-        Role::Exec(_) => receive_streams(&socket)?,
-    };
-    Ok((socket, order, Handed { streams, asks }))
+impl Task {
+    /// From what a guest begins with: reads the order, and for a single command what comes with it.
+    fn receive(start: Start) -> io::Result<Self> {
+        let socket = UnixStream::from(start.socket);
+        let order: Order = wire::read_frame(&mut &socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let streams = match order.plan.role {
+            Role::Tools => Vec::new(),
+            Role::Exec(_) => receive_streams(&socket)?,
+        };
+        Self::new(order, socket, start.asks, streams)
+    }
+
+    pub(super) fn new(
+        order: Order,
+        socket: UnixStream,
+        asks: Option<OwnedFd>,
+        streams: Vec<OwnedFd>,
+    ) -> io::Result<Self> {
+        let asks = match order.plan.network {
+            Network::Isolated => None,
+            Network::Door => Some(asks.ok_or(io::ErrorKind::InvalidData)?),
+        };
+        Ok(Self { order, socket, handed: Handed { streams, asks } })
+    }
 }
 
 fn receive_streams(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let (_, streams) = fds::receive(socket, &mut [0])?;
-    if streams.len() == fds::MOST { Ok(streams) } else { Err(io::ErrorKind::InvalidData.into()) }
+    if streams.len() == 3 { Ok(streams) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Where this process ended up.
 enum Place {
-    /// The process that waited for the guest, which is gone: its exit code.
-    Outer(i32),
+    /// It was needed for the guest, and its work is done: its exit code.
+    Outside(i32),
     /// The guest.
-    Guest(Box<Inside>),
+    Guest(UnixStream, Role, Box<Inside>),
 }
 
 /// A guest that is set up.
@@ -279,54 +299,84 @@ struct Inside {
     network: Option<network::Inside>,
 }
 
-impl Place {
-    /// A guest without a network of its own.
-    fn guest(layers: Vec<String>, context: GuestContext, streams: Vec<OwnedFd>) -> Self {
-        Self::Guest(Box::new(Inside { layers, context, streams, network: None }))
+fn set_up(begun: Begun) -> Result<Place, Refused> {
+    let mute = |failure| Refused { failure, socket: None };
+    let descriptors = |e| mute(failed("descriptors", e));
+    let task = match begun {
+        Begun::Ahead(launcher) => {
+            sys::close_all_but(3, &[launcher.as_raw_fd()]).map_err(descriptors)?;
+            leave_terminal().map_err(mute)?;
+            return born(birth::begin_ahead(launcher)?);
+        }
+        Begun::Asked(start) => Task::receive(start).map_err(|e| mute(failed("start", e)))?,
+    };
+    let mut kept = vec![task.socket.as_raw_fd()];
+    kept.extend(task.handed.streams.iter().chain(&task.handed.asks).map(OwnedFd::as_raw_fd));
+    let done = sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e));
+    let done = done.and_then(|()| match task.order.plan.role {
+        Role::Tools => leave_terminal(),
+        Role::Exec(_) => Ok(()),
+    });
+    match (done, task.order.plan.tier) {
+        (Err(failure), _) => Err(Refused { failure, socket: Some(task.socket) }),
+        (Ok(()), Tier::Full) => born(birth::begin(task)?),
+        (Ok(()), Tier::Landlock | Tier::None) => place(task, without_namespaces),
     }
 }
 
-fn set_up(
+/// A Ctrl-C at the terminal is for the host alone.
+fn leave_terminal() -> Result<(), Failure> {
+    nix::unistd::setsid().map(drop).map_err(|e| failed("session", e))
+}
+
+fn born(birth: Birth) -> Result<Place, Refused> {
+    match birth {
+        Birth::Over(code) => Ok(Place::Outside(code)),
+        Birth::Guest(newborn) => {
+            let Newborn { task, equipment } = *newborn;
+            place(task, |order, _, handed| with_namespaces(order, handed, equipment))
+        }
+    }
+}
+
+/// Carries an order out.
+fn place(
+    task: Task,
+    work: impl FnOnce(&Order, &UnixStream, Handed) -> Result<Inside, Failure>,
+) -> Result<Place, Refused> {
+    let Task { order, socket, handed } = task;
+    match work(&order, &socket, handed) {
+        Ok(inside) => Ok(Place::Guest(socket, order.plan.role, Box::new(inside))),
+        Err(failure) => Err(Refused { failure, socket: Some(socket) }),
+    }
+}
+
+fn without_namespaces(
     order: &Order,
     socket: &UnixStream,
-    handed: Handed,
-    ahead: Option<Ahead>,
-) -> Result<Place, Failure> {
+    Handed { streams, asks: _ }: Handed,
+) -> Result<Inside, Failure> {
     let plan = &order.plan;
-    let mut kept = vec![socket.as_raw_fd()];
-    kept.extend(handed.streams.iter().chain(&handed.asks).map(OwnedFd::as_raw_fd));
-    let owner_map = ahead.as_ref().and_then(|ahead| ahead.owner_map.as_ref());
-    kept.extend(owner_map.map(|map| map.socket.as_raw_fd()));
-    sys::close_all_but(3, &kept).map_err(|e| failed("descriptors", e))?;
-    if plan.role == Role::Tools {
-        // A Ctrl-C at the terminal is for the host alone.
-        nix::unistd::setsid().map_err(|e| failed("session", e))?;
+    let supplemented = supplement(socket)?;
+    if plan.tier == Tier::Landlock {
+        return unnamespaced(order, supplemented, streams);
     }
-    match plan.tier {
-        Tier::Full => {
-            let ahead = ahead.map_or_else(|| Ahead::make_for(plan), Ok)?;
-            full(order, socket, handed, ahead)
-        }
-        Tier::Landlock => unnamespaced(order, supplement(socket)?, handed.streams),
-        Tier::None => {
-            let Supplemented { program: _, memory, group } = supplement(socket)?;
-            let counted = group.is_some();
-            let bounds = join(plan, group)?;
-            set_limits(plan, counted)?;
-            let context = host_context(order, bounds)?;
-            Ok(Place::guest(vec!["limits".to_owned(), memory], context, handed.streams))
-        }
-    }
+    let Supplemented { program: _, memory, group } = supplemented;
+    let counted = group.is_some();
+    let bounds = join(plan, group)?;
+    set_limits(plan, counted)?;
+    let context = host_context(order, bounds)?;
+    Ok(Inside { layers: vec!["limits".to_owned(), memory], context, streams, network: None })
 }
 
 /// What follows the order, with the control group opened: before anything is given up.
-struct Supplemented {
-    program: String,
-    memory: String,
-    group: Option<cgroup::Open>,
+pub(super) struct Supplemented {
+    pub(super) program: String,
+    pub(super) memory: String,
+    pub(super) group: Option<cgroup::Open>,
 }
 
-fn supplement(socket: &UnixStream) -> Result<Supplemented, Failure> {
+pub(super) fn supplement(socket: &UnixStream) -> Result<Supplemented, Failure> {
     const STAGE: &str = "control group";
     let frame = wire::read_frame(&mut &*socket).map_err(|e| failed(STAGE, e))?;
     let Supplement { program, cgroup, memory } =
@@ -342,51 +392,28 @@ fn join(plan: &Plan, group: Option<cgroup::Open>) -> Result<Bounds, Failure> {
     Ok(Bounds::of(plan, Some(group.events)))
 }
 
-fn full(
-    order: &Order,
-    socket: &UnixStream,
-    handed: Handed,
-    mut ahead: Ahead,
-) -> Result<Place, Failure> {
+/// What a guest with namespaces does once it has everything.
+fn with_namespaces(order: &Order, handed: Handed, equipment: Equipment) -> Result<Inside, Failure> {
+    let Equipment { blank, taken, program, memory, group, host_network, rules_network } = equipment;
     let plan = &order.plan;
-    let (mut taken, mut holders) = (None, Vec::new());
-    if plan.from_root {
-        // Begun at once: it gets ready while the mounts are taken.
-        let map = ahead.owner_map.take();
-        let mut map = map.map_or_else(|| begin_owner_map(plan), |map| Ok(Some(map)))?;
-        let mut owners = |mount: &Mount| map_owner(plan, mount, &mut map, &mut holders);
-        taken = Some(mounts::take(plan, &mut owners)?);
-        holders.extend(map.map(OwnerMap::abandon));
+    if plan.network == Network::Door && !rules_network {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| failed("namespaces", e))?;
+        sys::loopback_up().map_err(|e| failed("network namespace", e))?;
     }
-    let Supplemented { program, memory, group } = supplement(socket)?;
-    if plan.from_root {
-        give_up_root(plan)?;
-    }
-    set_limits(plan, group.is_some())?;
-    ahead.complete(plan)?;
-    let (news, teller) = UnixStream::pair().map_err(|e| failed("control group", e))?;
-    if let Some(guest) = sys::fork().map_err(|e| failed("process namespace", e))? {
-        drop(news);
-        return Ok(Place::Outer(wait_for(guest, group, teller, socket, handed, &holders)));
-    }
-    drop(teller);
-    let counted = group.is_some().then(|| Arc::new(Mutex::new(Counted::NotYet(news))));
-    let bounds = Bounds { counted, ..Bounds::of(plan, group.map(|group| group.events)) };
-    sys::die_with_parent().map_err(|e| failed("process namespace", e))?;
-    let taken = match taken {
-        Some(taken) => taken,
-        None => mounts::take(plan, &mut |_| Ok(None))?,
-    };
-    ahead.set_names(plan)?;
     let opened = handed.asks.map(network::open).transpose()?;
-    let whole = mounts::enter(plan, &taken)?;
-    drop::<Taken>(taken);
+    let whole = blank.fill(plan, taken)?;
+    set_limits(plan, group.is_some())?;
+    let (counted, events) = match group {
+        Some(Group { news, events }) => (Some(Counted::NotYet(news)), Some(File::from(events))),
+        None => (None, None),
+    };
+    let counted = counted.map(|counted| Arc::new(Mutex::new(counted)));
     let mut context = GuestContext {
         workspace: plan.workspace.clone(),
         home: plan.home.clone(),
         spool: PathBuf::from("/tmp/.casemate"),
         env: plan.env.clone(),
-        bounds,
+        bounds: Bounds { counted, ..Bounds::of(plan, events) },
     };
     let mut layers: Vec<String> = ["user", "mount", "pid", "net", "ipc", "uts", "cgroup"]
         .map(|ns| format!("{ns} namespace"))
@@ -404,10 +431,9 @@ fn full(
     }
     lock(plan, true, &[], whole.as_ref(), &mut layers)?;
     whole.into_iter().for_each(usage::look_in);
-    self_test(order, Some(&ahead.host_network))?;
+    self_test(order, Some(&host_network))?;
     enter_workspace(&context)?;
-    let streams = handed.streams;
-    Ok(Place::Guest(Box::new(Inside { layers, context, streams, network })))
+    Ok(Inside { layers, context, streams: handed.streams, network })
 }
 
 /// Without namespaces: Landlock and the filter alone stand between the session and the host.
@@ -415,7 +441,7 @@ fn unnamespaced(
     order: &Order,
     Supplemented { program: _, memory, group }: Supplemented,
     streams: Vec<OwnedFd>,
-) -> Result<Place, Failure> {
+) -> Result<Inside, Failure> {
     let plan = &order.plan;
     let counted = group.is_some();
     let bounds = join(plan, group)?;
@@ -434,7 +460,7 @@ fn unnamespaced(
     lock(plan, false, &[&context.home], None, &mut layers)?;
     self_test(order, None)?;
     enter_workspace(&context)?;
-    Ok(Place::guest(layers, context, streams))
+    Ok(Inside { layers, context, streams, network: None })
 }
 
 /// The layers that need no namespace, in the order in which each still permits the next.
@@ -479,77 +505,7 @@ fn host_context(order: &Order, bounds: Bounds) -> Result<GuestContext, Failure> 
     Ok(GuestContext { workspace: plan.workspace.clone(), home, spool, env, bounds })
 }
 
-/// A user namespace in the making, whose only mapping will show the owner of a directory as another user of the host. A
-/// process holds it until it is mapped.
-pub(super) struct OwnerMap {
-    holder: Pid,
-    socket: UnixStream,
-}
-
-impl OwnerMap {
-    const STAGE: &str = "workspace owner";
-
-    /// Starts the process. `source` is what it is for.
-    pub(super) fn begin(source: &Path) -> Result<Self, Failure> {
-        let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
-        let (socket, theirs) = UnixStream::pair().map_err(fail)?;
-        let holder = sys::hold_user_namespace(theirs.as_fd(), socket.as_fd());
-        let holder = holder.map_err(|e| failed("user namespace", e))?;
-        Ok(Self { holder, socket })
-    }
-
-    /// The namespace, and the process that ends now and is to be waited for.
-    pub(super) fn finish(
-        self,
-        source: &Path,
-        (uid, gid): (u32, u32),
-        (outside_uid, outside_gid): (u32, u32),
-    ) -> Result<(OwnedFd, Pid), Failure> {
-        let fail = |e: io::Error| at(Self::STAGE, &source.display(), &e);
-        let place = format!("/proc/{}", self.holder);
-        let map = |name: &str, inside: u32, outside: u32| {
-            put(&format!("{place}/{name}"), &format!("{inside} {outside} 1")).map_err(fail)
-        };
-        map("uid_map", uid, outside_uid)?;
-        map("gid_map", gid, outside_gid)?;
-        let namespace = File::open(format!("{place}/ns/user")).map_err(fail)?;
-        Ok((namespace.into(), self.abandon()))
-    }
-
-    /// The process, which ends now and is to be waited for.
-    fn abandon(self) -> Pid {
-        self.holder
-    }
-}
-
-/// The map that the workspace will need, if it needs one.
-fn begin_owner_map(plan: &Plan) -> Result<Option<OwnerMap>, Failure> {
-    let workspace = plan.mounts.iter().find(|mount| mount.target == plan.workspace);
-    // One that cannot be looked at is refused when it is taken.
-    let owner = workspace.and_then(|mount| mounts::owner(mount).ok());
-    let needed = owner.is_some_and(|owner| owner != (plan.uid, plan.gid));
-    needed.then(|| OwnerMap::begin(&plan.workspace)).transpose()
-}
-
-/// Shows a mount's owner as the session's user, unless it is.
-fn map_owner(
-    plan: &Plan,
-    mount: &Mount,
-    ahead: &mut Option<OwnerMap>,
-    holders: &mut Vec<Pid>,
-) -> Result<Option<OwnedFd>, Failure> {
-    let owner = mounts::owner(mount);
-    let owner = owner.map_err(|e| at(OwnerMap::STAGE, &mount.source.display(), &e))?;
-    if owner == (plan.uid, plan.gid) {
-        return Ok(None);
-    }
-    let map = ahead.take().map_or_else(|| OwnerMap::begin(&mount.source), Ok)?;
-    let (namespace, holder) = map.finish(&mount.source, owner, (plan.uid, plan.gid))?;
-    holders.push(holder);
-    Ok(Some(namespace))
-}
-
-fn give_up_root(plan: &Plan) -> Result<(), Failure> {
+pub(super) fn give_up_root(plan: &Plan) -> Result<(), Failure> {
     let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
     let fail = |e: nix::Error| failed("session user", e);
     setgroups(&[]).map_err(fail)?;
@@ -560,7 +516,7 @@ fn give_up_root(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Writes a file of the kernel's.
-pub(super) fn put(path: &str, text: &str) -> io::Result<()> {
+pub(super) fn put(path: impl AsRef<Path>, text: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
@@ -598,35 +554,6 @@ fn enter_workspace(context: &GuestContext) -> Result<(), Failure> {
     let place = context.workspace.display();
     std::env::set_current_dir(&context.workspace).map_err(|e| at("workspace", &place, &e))?;
     std::fs::create_dir_all(&context.spool).map_err(|e| at("spool", &context.spool.display(), &e))
-}
-
-/// The outer process: puts the guest into its control group, then holds nothing, waits, and ends as its guest did.
-fn wait_for(
-    guest: Pid,
-    group: Option<cgroup::Open>,
-    mut teller: UnixStream,
-    socket: &UnixStream,
-    handed: Handed,
-    holders: &[Pid],
-) -> i32 {
-    drop(handed);
-    if let Some(mut group) = group
-        && group.take_in(guest.as_raw()).is_ok()
-    {
-        // A guest that is gone needs no news.
-        drop(teller.write_all(&[1]));
-    }
-    drop(teller);
-    let ended = holders.iter().all(|holder| waitpid(*holder, None).is_ok());
-    let closed = nix::unistd::close(socket.as_raw_fd());
-    loop {
-        match waitpid(guest, None) {
-            Ok(WaitStatus::Exited(_, code)) if closed.is_ok() && ended => return code,
-            Ok(_) => return 1,
-            Err(nix::Error::EINTR) => {}
-            Err(_) => return 1,
-        }
-    }
 }
 
 /// Refuses to run if a layer is not in force, whatever the calls that set it up said.

@@ -11,8 +11,8 @@
 //! reads one byte for each guest and nothing else. An order goes to the guest past it, over a socket that it only hands on
 //! and closes. So a guest inherits nothing of the host, and nothing of another session's.
 //!
-//! One guest is always forked ahead, and has done what no order changes (see `ahead`). It goes to whoever asks first for
-//! one with namespaces, and is followed by the next; who asks meanwhile has one forked for him.
+//! One guest is always forked ahead, and has done what no order changes (see `birth`). It goes to whoever asks first for
+//! one of the usual shape, and is followed by the next; who asks meanwhile has one forked for him.
 //!
 //! One thing is less than with a start for each: guests of one host process lie at the same addresses, as those of a server
 //! that forks do. Who could use that has taken over the first process of one sandbox already; programs that tools
@@ -22,7 +22,7 @@
 //! would come when the *thread* that started it ends. One that was killed is replaced by the next launch.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -34,8 +34,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::ahead::Ahead;
 use super::init::GUEST_NAME;
+use super::mounts::Shape;
+use super::plan::Plan;
 use super::program::Program;
 use super::{fds, sys};
 use crate::environment::Tier;
@@ -43,10 +44,10 @@ use crate::environment::Tier;
 /// The argument that makes a guest's program a launcher.
 pub(super) const ROLE: &str = "launcher";
 
-/// The byte that asks for a guest with namespaces.
-const APART: u8 = 2;
-/// The byte that asks for one without.
-const BARE: u8 = 1;
+/// The byte that asks for a guest of a shape of its own.
+const OWN: u8 = 1;
+/// The byte that asks for one that may have been forked ahead.
+const USUAL: u8 = 2;
 
 /// What a guest that was forked has from the host.
 pub(super) struct Start {
@@ -57,7 +58,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    fn send(&self, to: impl AsFd, kind: u8) -> io::Result<()> {
+    pub(super) fn send(&self, to: impl AsFd, kind: u8) -> io::Result<()> {
         let handed: Vec<_> =
             [Some(&self.socket), self.asks.as_ref()].into_iter().flatten().collect();
         let handed: Vec<_> = handed.iter().map(|fd| fd.as_fd()).collect();
@@ -65,7 +66,7 @@ impl Start {
     }
 
     /// The byte and what came with it; nothing when the other side is gone.
-    fn receive(from: impl AsFd) -> io::Result<Option<(u8, Self)>> {
+    pub(super) fn receive(from: impl AsFd) -> io::Result<Option<(u8, Self)>> {
         let mut kind = [0];
         let (length, mut handed) = fds::receive(from, &mut kind)?;
         if length == 0 {
@@ -79,10 +80,11 @@ impl Start {
 }
 
 /// A guest at its beginning.
-pub(super) struct Begun {
-    pub(super) start: Start,
-    /// What it has done before it was asked for.
-    pub(super) ahead: Option<Ahead>,
+pub(super) enum Begun {
+    /// One that was asked for.
+    Asked(Start),
+    /// One that is ahead, and its way to hear what it is for.
+    Ahead(UnixStream),
 }
 
 /// A guest that waits for its order.
@@ -105,9 +107,10 @@ fn current() -> MutexGuard<'static, Option<Launcher>> {
     LAUNCHER.lock().expect("nothing panics under this lock")
 }
 
-/// Has a guest of a tier forked from a launcher of this program, or of its sealed copy.
-pub(super) fn fork(program: Program, tier: Tier, start: &Start) -> io::Result<Forked> {
-    let kind = if tier == Tier::Full { APART } else { BARE };
+/// Has a guest for a plan forked from a launcher of this program, or of its sealed copy.
+pub(super) fn fork(program: Program, plan: &Plan, start: &Start) -> io::Result<Forked> {
+    let usual = plan.tier == Tier::Full && Shape::of(plan) == *Shape::usual();
+    let kind = if usual { USUAL } else { OWN };
     let mut current = current();
     let fits = |launcher: &Launcher| launcher.program.sealed || !program.sealed;
     if let Some(launcher) = current.as_ref().filter(|launcher| fits(launcher)) {
@@ -198,31 +201,13 @@ impl Waiting {
 
     /// Gives it what it is for, unless it is gone.
     fn begin(self, start: &Start) -> Option<OwnedFd> {
-        start.send(&self.socket, APART).is_ok().then_some(self.process)
+        start.send(&self.socket, USUAL).is_ok().then_some(self.process)
     }
-}
-
-/// What the launcher has forked.
-enum NewGuest {
-    /// One that was asked for.
-    Asked(Start),
-    /// One that is ahead, and its way to hear what it is for.
-    Early(UnixStream),
 }
 
 /// The launcher's work, whose socket is its standard input. Returns in each guest with what that has from the host, and in
-/// the launcher itself with nothing, when the host is gone.
+/// the launcher itself with nothing, when the host is gone. Nothing of the launcher's own is left in a guest.
 pub(super) fn serve() -> io::Result<Option<Begun>> {
-    // Nothing of the launcher's own is left in a guest that has returned from there.
-    match fork_guests()? {
-        None => Ok(None),
-        Some(NewGuest::Asked(start)) => Ok(Some(Begun { start, ahead: None })),
-        Some(NewGuest::Early(socket)) => wait_ahead(socket),
-    }
-}
-
-/// Forks a guest whenever it is asked to, and one ahead.
-fn fork_guests() -> io::Result<Option<NewGuest>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let nothing = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&nothing)?;
@@ -238,11 +223,11 @@ fn fork_guests() -> io::Result<Option<NewGuest>> {
             continue;
         }
         let Some((kind, start)) = Start::receive(&socket)? else { return Ok(None) };
-        let ready = if kind == APART { Waiting::take_ready(&mut waiting) } else { None };
+        let ready = if kind == USUAL { Waiting::take_ready(&mut waiting) } else { None };
         let forked = match ready.and_then(|ready| ready.begin(&start)) {
             Some(process) => Ok(process),
             None => match fork_into(&mut living) {
-                Ok(None) => return Ok(Some(NewGuest::Asked(start))),
+                Ok(None) => return Ok(Some(Begun::Asked(start))),
                 Ok(Some(process)) => Ok(process),
                 Err(e) => Err(e),
             },
@@ -256,10 +241,10 @@ fn fork_guests() -> io::Result<Option<NewGuest>> {
                 fds::send(&socket, &errno.to_ne_bytes(), &[])?;
             }
         }
-        if kind == APART && waiting.is_none() {
+        if kind == USUAL && waiting.is_none() {
             let (ours, theirs) = UnixStream::pair()?;
             match fork_into(&mut living) {
-                Ok(None) => return Ok(Some(NewGuest::Early(theirs))),
+                Ok(None) => return Ok(Some(Begun::Ahead(theirs))),
                 Ok(Some(process)) => {
                     ours.set_nonblocking(true)?;
                     waiting = Some(Waiting { socket: ours, process });
@@ -278,15 +263,6 @@ fn fork_into(living: &mut Vec<Living>) -> io::Result<Option<OwnedFd>> {
     let ours = process.try_clone()?;
     living.push(Living { pid, process });
     Ok(Some(ours))
-}
-
-/// In a guest that was forked ahead: does what no order changes, and waits for what it is for. Nothing, when there is no
-/// launcher any more.
-fn wait_ahead(mut socket: UnixStream) -> io::Result<Option<Begun>> {
-    let ahead = Ahead::make().map_err(|failure| io::Error::other(failure.reason))?;
-    socket.write_all(&[0])?;
-    let start = Start::receive(&socket)?;
-    Ok(start.map(|(_, start)| Begun { start, ahead: Some(ahead) }))
 }
 
 /// Waits until the host asks for something, or a guest has ended: that is taken in, and false.

@@ -15,7 +15,7 @@ use nix::sys::wait::waitpid;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::init::OwnerMap;
+use super::owner::OwnerMap;
 use super::profile::Profile;
 use super::{init, network, program, seccomp, sys};
 use crate::environment::Tier;
@@ -171,7 +171,7 @@ fn user_namespace() -> Result<(), (&'static str, io::Error)> {
         ("uid_map", format!("1000 {uid} 1")),
         ("gid_map", format!("1000 {gid} 1")),
     ] {
-        init::put(&format!("/proc/self/{name}"), &text).map_err(|e| ("mapping a user", e))?;
+        init::put(format!("/proc/self/{name}"), &text).map_err(|e| ("mapping a user", e))?;
     }
     unshare(CloneFlags::CLONE_NEWNS).map_err(of("using its capabilities"))?;
     let none: Option<&str> = None;

@@ -6,7 +6,7 @@
 //! out of a guest is bounded, strictly decoded and never obeyed; unsafe code is in `sys.rs` alone.
 //! How to add a layer: a stage in `init.rs` with a name, its line in the self-test, its remedy, a probe that only it stops.
 
-mod ahead;
+mod birth;
 mod canary;
 mod cgroup;
 pub mod disk;
@@ -23,6 +23,7 @@ mod mechanism;
 pub mod mirrors;
 mod mounts;
 pub mod network;
+mod owner;
 pub mod packages;
 pub mod plan;
 mod private;

@@ -335,9 +335,6 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
     // Without mounts of its own, a session's home is a directory of the moment.
     let disk = host.disk.as_ref().filter(|_| tier == Tier::Full);
     let mounts = mounts(profile, environment, host, disk.map(|disk| (disk, home.as_path())))?;
-    let paths = |places: &[super::profile::Place]| {
-        places.iter().map(|place| PathBuf::from(&place.path)).collect()
-    };
     let uid = host.session_uid.unwrap_or(host.uid);
     let tmpfs = profile.tmpfs.iter().map(|tmpfs| (PathBuf::from(&tmpfs.path), tmpfs.mib));
     let tmpfs: Vec<_> = tmpfs.filter(|(path, _)| disk.is_none() || *path != home).collect();
@@ -367,6 +364,10 @@ pub fn plan(profile: &Profile, environment: &Environment, host: &Host) -> Result
         limits: limits(profile, host),
         filters: seccomp::compile(profile, tier).map_err(PlanError::Filter)?,
     })
+}
+
+pub(super) fn paths(places: &[super::profile::Place]) -> Vec<PathBuf> {
+    places.iter().map(|place| PathBuf::from(&place.path)).collect()
 }
 
 /// What the profile demands of the host.

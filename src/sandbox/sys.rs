@@ -1,7 +1,7 @@
 //! The system calls that no library wraps safely: the only unsafe code of the program.
 #![expect(unsafe_code, reason = "raw system calls; every block says why it holds")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -162,6 +162,17 @@ pub(super) fn open_tree_with(path: &Path, set: u64) -> io::Result<OwnedFd> {
 /// A `/proc` of this process namespace that lies nowhere, read-only, and shows every process (5.8; before, it hides what
 /// the other one hides).
 pub(super) fn detached_proc() -> io::Result<OwnedFd> {
+    detached(c"proc", &[], READ_ONLY | NO_SUID | NO_EXEC | NO_DEV)
+}
+
+/// A file system in memory that lies nowhere yet. It belongs to the user namespace that this process is in.
+pub(super) fn detached_memory(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
+    detached(c"tmpfs", options, NO_SUID | NO_DEV)
+}
+
+/// A new file system that lies nowhere yet.
+fn detached(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> io::Result<OwnedFd> {
+    const SET_STRING: libc::c_uint = 1;
     const CREATE: libc::c_uint = 6;
     const CLOSE_ON_EXEC: libc::c_uint = 1;
     let owned = |fd: libc::c_long| {
@@ -170,14 +181,16 @@ pub(super) fn detached_proc() -> io::Result<OwnedFd> {
         unsafe { OwnedFd::from_raw_fd(fd) }
     };
     // SAFETY: takes a C string and flags.
-    let made = check(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), CLOSE_ON_EXEC) })?;
+    let made = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOSE_ON_EXEC) })?;
     let made = owned(made);
     let nothing = std::ptr::null::<libc::c_char>();
-    // SAFETY: to create takes no key, value or number; the descriptor is open.
-    check(unsafe {
-        libc::syscall(libc::SYS_fsconfig, made.as_raw_fd(), CREATE, nothing, nothing, 0)
-    })?;
-    let attributes = READ_ONLY | NO_SUID | NO_EXEC | NO_DEV;
+    let set = options.iter().map(|(key, value)| (SET_STRING, key.as_ptr(), value.as_ptr()));
+    for (command, key, value) in set.chain([(CREATE, nothing, nothing)]) {
+        // SAFETY: key and value are C strings that outlive the call, and to create takes none; the descriptor is open.
+        check(unsafe {
+            libc::syscall(libc::SYS_fsconfig, made.as_raw_fd(), command, key, value, 0)
+        })?;
+    }
     // SAFETY: takes an open descriptor and flags.
     let mounted = check(unsafe {
         libc::syscall(libc::SYS_fsmount, made.as_raw_fd(), CLOSE_ON_EXEC, attributes)
@@ -368,7 +381,7 @@ pub(super) fn share_blocks(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// What marks a directory of an overlay's upper layer as hiding the lower one, where the mount is an ordinary user's.
-const OPAQUE: &std::ffi::CStr = c"user.overlay.opaque";
+const OPAQUE: &CStr = c"user.overlay.opaque";
 
 /// Whether a directory of an upper layer hides what lies below it.
 pub(super) fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {

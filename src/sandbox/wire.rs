@@ -19,6 +19,9 @@ use crate::limits::{
 /// Spoken by both sides; a guest of another version is refused.
 pub const VERSION: u32 = 3;
 
+/// Bytes of a frame's length.
+const PREFIX: usize = 4;
+
 /// Names one call between host and guest; the host counts up from 1.
 pub type CallId = u64;
 
@@ -183,15 +186,15 @@ pub enum FromGuest {
 /// # Errors
 /// `InvalidData` for a frame over the bound.
 pub fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4];
+    let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, frame)?;
-    let length = bytes.len() - 4;
+    let length = bytes.len() - PREFIX;
     if length > MAX_FRAME_BYTES {
         let text = format!("a frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}");
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     let prefix = u32::try_from(length).expect("the bound fits 32 bits").to_le_bytes();
-    bytes[..4].copy_from_slice(&prefix);
+    bytes[..PREFIX].copy_from_slice(&prefix);
     Ok(bytes)
 }
 
@@ -207,7 +210,7 @@ pub fn decode<F: DeserializeOwned>(body: &[u8]) -> io::Result<F> {
 ///
 /// # Errors
 /// `InvalidData` for a length over the bound.
-pub fn body_length(prefix: [u8; 4]) -> io::Result<usize> {
+pub fn body_length(prefix: [u8; PREFIX]) -> io::Result<usize> {
     let length = u32::from_le_bytes(prefix) as usize;
     if length > MAX_FRAME_BYTES {
         let text = format!("a frame of {length} bytes is over the bound of {MAX_FRAME_BYTES}");
@@ -229,7 +232,16 @@ pub fn write_frame(to: &mut impl Write, frame: &impl Serialize) -> io::Result<()
 /// # Errors
 /// The socket's, `UnexpectedEof` within a frame, and those of [`decode`].
 pub fn read_frame<F: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<F>> {
-    let mut prefix = [0; 4];
+    let bytes = read_bytes(from)?;
+    bytes.map(|bytes| decode(&bytes[PREFIX..])).transpose()
+}
+
+/// The same as it came, its length before it.
+///
+/// # Errors
+/// The socket's, `UnexpectedEof` within a frame, `InvalidData` for one over the bound.
+pub fn read_bytes(from: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut prefix = [0; PREFIX];
     let mut filled = 0;
     while filled < prefix.len() {
         match from.read(&mut prefix[filled..]) {
@@ -240,7 +252,8 @@ pub fn read_frame<F: DeserializeOwned>(from: &mut impl Read) -> io::Result<Optio
             Err(e) => return Err(e),
         }
     }
-    let mut body = vec![0; body_length(prefix)?];
-    from.read_exact(&mut body)?;
-    decode(&body).map(Some)
+    let mut bytes = vec![0; PREFIX + body_length(prefix)?];
+    bytes[..PREFIX].copy_from_slice(&prefix);
+    from.read_exact(&mut bytes[PREFIX..])?;
+    Ok(Some(bytes))
 }
