@@ -10,6 +10,7 @@ mod admission;
 mod attachments;
 mod changes;
 pub mod config;
+mod creation;
 mod disks;
 pub mod doctor;
 mod drivers;
@@ -18,7 +19,9 @@ mod feed;
 pub mod files;
 mod history;
 mod instructions;
+mod local;
 mod mcp;
+mod models;
 mod network;
 mod outputs;
 pub mod packages;
@@ -34,9 +37,6 @@ mod warm;
 mod web;
 mod webhook;
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use crate::sandbox::Made;
@@ -47,37 +47,35 @@ pub use admission::{Input, Unanswerable};
 pub use attachments::{AttachmentError, IMAGES};
 pub use changes::Changes;
 pub use config::{Config, ConfigError, Overrides};
+pub use creation::SessionSpec;
 pub use error::RuntimeError;
 pub use feed::{Feed, FeedError, FeedItem};
 pub use history::{Checkpoint, Rewound, checkpoints};
+pub use local::{fresh_directory, new_file, profile_source, read_bounded};
 pub use mcp::mcp_file;
+pub use models::local_models;
 pub use network::{NetworkUse, Refused, Used};
 pub use records::{Record, RecordFilter};
 pub use registries::Registries;
 pub use sandboxes::{Executed, resolve_workspace, sandbox_exec, sandbox_view};
 pub use update::SessionPatch;
 
-use crate::agent::{Agent, OnAsk};
+use crate::agent::OnAsk;
 use crate::clock::{Clock, SystemClock, Timestamp};
 pub use crate::egress::Report;
-use crate::environment::{Environment, ProfileSource, Tier, WorkspaceMode};
-use crate::event::{Budget, Event, EventBody, NewEvent, Seq, StopReason};
-use crate::id::{EventId, SessionId, ThreadId};
-use crate::limits::{
-    ADMISSION_ATTEMPTS, DEFAULT_MAX_TURNS, LOCAL_PROBE_TIMEOUT, MAX_PROFILE_BYTES, SHUTDOWN_GRACE,
-};
+use crate::environment::Environment;
+use crate::event::{Event, EventBody, NewEvent, Seq, StopReason};
+use crate::id::{EventId, SessionId};
+use crate::limits::{ADMISSION_ATTEMPTS, SHUTDOWN_GRACE};
 use crate::mcp::Mcp;
-use crate::provider::Model;
-use crate::provider::prices::Price;
-use crate::provider::routes::{self, Catalog, Route};
+use crate::provider::routes::Catalog;
 pub use crate::sandbox::SandboxError;
 pub use crate::sandbox::View as SandboxView;
 use crate::sandbox::{self};
 use crate::session::lineage::{Lineage, Rewind};
-use crate::session::prompt::{self, Facts};
 use crate::session::step::{Step, next_step};
-use crate::session::{DriveError, Judge, JudgeModel, Parts, Session};
-use crate::store::{self, Author, NewSession, Store};
+use crate::session::{DriveError, Parts, Session};
+use crate::store::{self, Author, Store};
 pub use crate::store::{Reader, SessionFilter, StoreError};
 pub use crate::tool::policy::narrowest;
 use crate::web::Web;
@@ -85,9 +83,6 @@ use admission::{Admission, Admitted};
 use drivers::Drivers;
 use packages::{BuildError, Builder, Provided, Watcher, unwatched};
 use repositories::Repositories;
-use resources::NewResource;
-use sandboxes::{check_apart, check_workspace};
-use skills::Chosen;
 use warm::Warm;
 
 /// How a session stands while nobody drives it.
@@ -103,53 +98,6 @@ pub enum Standing {
     Done,
     /// It was never asked anything.
     Fresh,
-}
-
-/// What a new session is made of.
-#[derive(Debug, Clone)]
-pub struct SessionSpec {
-    /// The agent.
-    pub agent: Agent,
-    /// Where its tools run.
-    pub environment: Environment,
-    /// For lists; cut from the first message if absent.
-    pub title: Option<String>,
-    /// Most model requests for one message.
-    pub max_turns: u32,
-    /// The stored agent and environment that it is made of.
-    pub origin: Option<Origin>,
-    /// The client's own words about it.
-    pub metadata: BTreeMap<String, String>,
-    /// What it may use; what its agent says if absent.
-    pub budget: Option<Budget>,
-    /// What becomes of calls that ask; absent, they wait for a client.
-    pub on_ask: Option<OnAsk>,
-    /// What it is given.
-    pub resources: Vec<NewResource>,
-    /// Its skills, each with another name.
-    pub skills: Vec<Chosen>,
-    /// What it is told at once: then it works as soon as it is there.
-    pub initial: Vec<Input>,
-}
-
-impl SessionSpec {
-    /// A session that is told nothing yet.
-    #[must_use]
-    pub fn new(agent: Agent, environment: Environment) -> Self {
-        Self {
-            agent,
-            environment,
-            title: None,
-            max_turns: DEFAULT_MAX_TURNS,
-            origin: None,
-            metadata: BTreeMap::new(),
-            budget: None,
-            on_ask: None,
-            resources: Vec::new(),
-            skills: Vec::new(),
-            initial: Vec::new(),
-        }
-    }
 }
 
 /// The running program behind every door. Cheap to clone.
@@ -265,163 +213,6 @@ impl Runtime {
     #[must_use]
     pub fn reader(&self) -> &Reader {
         self.shared.store.reader()
-    }
-
-    /// Finds the provider for a model id and makes sure that it can be asked.
-    ///
-    /// # Errors
-    /// An unknown route, or a key that is missing.
-    pub fn check_model(&self, model: &str) -> Result<Route, RuntimeError> {
-        let (route, _) = self.model(model)?;
-        Ok(route)
-    }
-
-    /// The models that are known by name: the configured one, those that routes name, the usual one of each provider
-    /// with a key, and whatever the servers on this machine have. Sorted.
-    pub async fn models(&self) -> Vec<String> {
-        let mut models = self.shared.config.named_models();
-        models.extend(detected(&self.shared.catalog).await);
-        models.sort_unstable();
-        models.dedup();
-        models
-    }
-
-    fn model(&self, id: &str) -> Result<(Route, Arc<dyn Model>), RuntimeError> {
-        let route = self.shared.catalog.routes().resolve(id)?;
-        let model = self.shared.catalog.model(&route)?;
-        Ok((route, model))
-    }
-
-    fn price(&self, route: &Route) -> Option<Price> {
-        let is_local = self.shared.catalog.routes().is_local(&route.provider);
-        self.shared.config.prices.of(route, is_local)
-    }
-
-    /// An agent whose calls are to be judged takes a judge that can be asked, where one is configured.
-    fn check_judge(&self, agent: &Agent) -> Result<(), RuntimeError> {
-        let judge = self.shared.config.judge.as_deref().filter(|_| agent.is_judged());
-        judge.map_or(Ok(()), |judge| self.check_model(judge).map(drop))
-    }
-
-    /// The agent without the tools of the web that its session could not use.
-    fn offered(&self, agent: Agent, environment: &Environment, of_client: bool) -> Agent {
-        web::offered(agent, environment, of_client, self.shared.config.web.search.is_some())
-    }
-
-    fn judge(&self) -> Option<Judge> {
-        let name = self.shared.config.judge.clone()?;
-        let model = self.model(&name).map(|(route, model)| {
-            let price = self.price(&route);
-            JudgeModel { model, id: route.model, price }
-        });
-        Some(Judge { name, model: model.map_err(|error| error.to_string()) })
-    }
-
-    /// A budget of money takes a model whose price is known.
-    fn check_budgetable(&self, model: &str, budget: &Budget) -> Result<(), RuntimeError> {
-        let route = self.shared.catalog.routes().resolve(model)?;
-        if budget.max_list_cost.is_some() && self.price(&route).is_none() {
-            return Err(RuntimeError::NotBudgetable { model: route.to_string() });
-        }
-        Ok(())
-    }
-
-    /// Creates a session together with what it is told at once; without that it is idle until it is told something.
-    ///
-    /// # Errors
-    /// Anything that would keep its first turn from running: route, key, workspace, profile, store; an input that it
-    /// cannot take. There is no session then.
-    pub async fn create_session(&self, mut spec: SessionSpec) -> Result<SessionRow, RuntimeError> {
-        spec.agent.model = routes::settled(&spec.agent.model);
-        self.check_model(&spec.agent.model)?;
-        self.check_judge(&spec.agent)?;
-        spec.agent.permissions = spec.agent.permissions.and(&self.shared.config.permissions);
-        let own = spec.environment.workspace_mode == WorkspaceMode::Own;
-        if !own {
-            check_workspace(&spec.environment.workspace)?;
-            check_apart(&spec.environment, &self.shared.config.data_dir)?;
-            sandbox::plan_for(&spec.environment, None)?;
-        }
-        let now = self.shared.clock.now();
-        let id = SessionId::mint(now);
-        let date = now.to_string();
-        // What the user tells agents is for those that work on his files.
-        let instructions = if own {
-            Vec::new()
-        } else {
-            let global = self.shared.config.global_instructions.as_deref();
-            instructions::find(&spec.environment.workspace, global)
-        };
-        let skills = self.announce(&mut spec);
-        let repositories: Vec<_> = spec.resources.iter().filter_map(NewResource::told).collect();
-        let facts = Facts {
-            workspace: &spec.environment.workspace,
-            workspace_mode: spec.environment.workspace_mode,
-            repositories: &repositories,
-            date: &date[..10],
-            networking: (spec.environment.tier != Tier::None)
-                .then_some(&spec.environment.networking),
-        };
-        let system = prompt::system(&facts, &skills, spec.agent.system.as_deref(), &instructions);
-        let by_default = || spec.agent.budget.clone().or(self.shared.config.limits.clone());
-        let budget = spec.budget.clone().or_else(by_default);
-        budget.iter().try_for_each(|budget| self.check_budgetable(&spec.agent.model, budget))?;
-        let of_client = spec.origin.is_some();
-        let mut definition = Definition {
-            agent: self.offered(spec.agent, &spec.environment, of_client),
-            environment: spec.environment,
-            thread: ThreadId::mint(now),
-            system,
-            max_turns: spec.max_turns,
-            budget: budget.clone(),
-            on_ask: spec.on_ask,
-            origin: spec.origin.clone(),
-            skills,
-        };
-        let admission = Admission::to_new(self.reader(), &id, &definition, now);
-        let Admitted { append, .. } = admission.admit(&spec.initial)?;
-        // One that is all its own is made when something is to lie on it: a session without tools needs none.
-        if !own || !spec.resources.is_empty() || !spec.skills.is_empty() {
-            self.make_disk(&id, &definition.environment).await?;
-        }
-        let put = self.put_skills(&self.disk(&id), spec.skills, &mut definition.skills).await;
-        let given = match put {
-            Ok(()) => self.give(&id, &spec.resources, &spec.initial).await,
-            Err(error) => Err(error),
-        };
-        let given = match given {
-            Ok(given) => given,
-            Err(error) => {
-                self.disk(&id).remove()?;
-                return Err(error);
-            }
-        };
-        let works = !append.events.is_empty();
-        let has_tools = !definition.agent.tools.is_empty();
-        let environment = definition.environment.clone();
-        let new = NewSession {
-            id,
-            title: spec.title,
-            workspace: definition.environment.workspace.clone(),
-            definition: serde_json::to_value(definition).expect("a definition is JSON"),
-            origin: spec.origin,
-            metadata: spec.metadata,
-            budget,
-            records: given.records.clone(),
-            created_at: now,
-        };
-        let row = given.commit(self.shared.store.create_session(new, append)).await?;
-        if works {
-            self.drive(&row.id)?;
-        } else if has_tools {
-            self.prepare(&row.id, environment);
-        }
-        Ok(row)
-    }
-
-    /// Begins to bring a session's sandbox up: whoever creates one is about to tell it something.
-    fn prepare(&self, id: &SessionId, environment: Environment) {
-        self.shared.warm.prepare(id.clone(), self.recipe(id, environment).0);
     }
 
     /// Puts an input into the session's log and sees to it that somebody acts on it.
@@ -692,72 +483,4 @@ fn has_work(session: &Session) -> bool {
 fn definition(row: &SessionRow) -> Result<Definition, RuntimeError> {
     let wrong = |source| DriveError::Definition { session: row.id.clone(), source }.into();
     row.definition.parse().map_err(wrong)
-}
-
-/// The models of the servers on this machine, as `PROVIDER/MODEL`, those of one server in its own order.
-pub async fn local_models(config: &Config) -> Vec<String> {
-    let Ok(catalog) = config.catalog() else { return Vec::new() };
-    detected(&catalog).await
-}
-
-async fn detected(catalog: &Catalog) -> Vec<String> {
-    let found = catalog.detect_local(LOCAL_PROBE_TIMEOUT).await.into_iter();
-    let names = found.flat_map(|server| {
-        server.models.into_iter().map(move |model| format!("{}/{model}", server.provider))
-    });
-    names.collect()
-}
-
-/// A profile by its name, or the file at that path as it reads now.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn profile_source(named: &str) -> std::io::Result<ProfileSource> {
-    let path = Path::new(named);
-    if !named.contains('/') && path.extension().is_none_or(|extension| extension != "toml") {
-        return Ok(ProfileSource::BuiltIn(named.to_owned()));
-    }
-    let text = read_bounded(path, MAX_PROFILE_BYTES)?;
-    Ok(ProfileSource::File { path: std::path::absolute(path)?, text })
-}
-
-/// A definition that a person has written.
-///
-/// # Errors
-/// The system's, or that it has more than `most` bytes.
-pub fn read_bounded(path: &Path, most: u64) -> std::io::Result<String> {
-    let mut text = String::new();
-    let size = std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if size as u64 > most {
-        let reason = format!("it has more than {most} bytes");
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
-    }
-    Ok(text)
-}
-
-/// A new directory for one use; `wanted`, which must be missing or empty, or one of its own in the temporary directory.
-///
-/// # Errors
-/// The system's, or that `wanted` is not empty.
-pub fn fresh_directory(wanted: Option<&Path>) -> std::io::Result<PathBuf> {
-    let Some(wanted) = wanted else {
-        let template = std::env::temp_dir().join("casemate-demo-XXXXXX");
-        return Ok(nix::unistd::mkdtemp(&template)?);
-    };
-    std::fs::create_dir_all(wanted)?;
-    if std::fs::read_dir(wanted)?.next().is_some() {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::DirectoryNotEmpty,
-            "the directory is not empty",
-        ));
-    }
-    wanted.canonicalize()
-}
-
-/// Writes a file that is not there yet.
-///
-/// # Errors
-/// The system's.
-pub fn new_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    std::io::Write::write_all(&mut std::fs::File::create_new(path)?, content)
 }

@@ -199,14 +199,14 @@ fn a_late_command_dies_with_its_tree_and_the_shell_stays() {
     let mut guest = Guest::new();
     check_bash(&mut guest, "X=kept", false, "(no output)");
     for command in [
-        "sleep 100; echo no > ran",
+        "sleep 131; echo no > ran",
         "while :; do :; done; echo no > ran",
-        "for i in 1 2 3; do sleep 100; echo no > ran; done",
-        "sleep 100 | cat; echo no > ran",
-        "f() { sleep 100; echo no > ran; }; f; echo no > ran",
-        "bash -c 'trap \"\" INT TERM URG; sleep 100; sleep 100'; echo no > ran",
-        "(setsid sleep 100 & sleep 100); echo no > ran",
-        "sleep 100 & wait; echo no > ran",
+        "for i in 1 2 3; do sleep 131; echo no > ran; done",
+        "sleep 131 | cat; echo no > ran",
+        "f() { sleep 131; echo no > ran; }; f; echo no > ran",
+        "bash -c 'trap \"\" INT TERM URG; sleep 131; sleep 131'; echo no > ran",
+        "(setsid sleep 131 & sleep 131); echo no > ran",
+        "sleep 131 & wait; echo no > ran",
     ] {
         let text = guest.err("bash", json!({"command": command, "timeout_ms": 150}));
         assert!(
@@ -219,7 +219,7 @@ fn a_late_command_dies_with_its_tree_and_the_shell_stays() {
     let text = guest.err("bash", json!({"command": "mkfifo p; read x < p", "timeout_ms": 100}));
     assert!(text.contains("timed out"), "{text}");
     check_bash(&mut guest, "echo alive", false, "alive");
-    let left = "ps -e -o args= | grep -c '^sleep 100$'";
+    let left = "ps -e -o args= | grep -c '^sleep 131$'";
     check_bash(&mut guest, left, true, "0\n[exit code 1]");
 }
 
