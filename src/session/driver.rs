@@ -1,7 +1,7 @@
 //! The loop: ask for the next step, commit what is known together with the step's intent, perform it, ask again.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,6 +11,7 @@ use super::absent::Asker;
 use super::attached::{AttachedFiles, Resolver};
 use super::call::{Call, CallState};
 use super::disk::DiskSlot;
+use super::files::changes_files;
 use super::guest::GuestSlot;
 use super::lineage::{Lineage, Rewind};
 use super::made::Makings;
@@ -29,13 +30,13 @@ use crate::mcp::Mcp;
 use crate::provider::prices::Price;
 use crate::provider::windows::Window;
 use crate::provider::{Model, ToolSpec};
-use crate::sandbox;
 use crate::sandbox::disk::{DiskError, Place};
 use crate::skill::Brought;
 use crate::store::{Append, Author, Epoch, Store, StoreError};
 use crate::web::Web;
 
 pub use super::guest::{Launched, Launcher, Sandboxed};
+pub use super::interrupt::Interrupt;
 pub use super::judge::{Judge, JudgeModel};
 
 /// What a driver works with. All of it is shared with the runtime.
@@ -87,46 +88,6 @@ pub struct Parts {
 pub type HandOut =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// The switch between whoever appends a `user.interrupt` and the step that it stops: no other step, however late or
-/// early the switch is tripped.
-#[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<Mutex<Switch>>);
-
-#[derive(Debug, Default)]
-struct Switch {
-    token: CancellationToken,
-    /// How much of the log the present step was chosen in the light of.
-    seen: Seq,
-    /// The last interrupt that came after that.
-    tripped: Seq,
-}
-
-impl Interrupt {
-    /// Stops the step that is being performed, unless it was chosen knowing of that event. The event must be in the log
-    /// before.
-    pub fn trip(&self, event: Seq) {
-        let mut switch = self.0.lock().expect("nothing panics under this lock");
-        if event > switch.seen {
-            switch.tripped = event;
-            switch.token.cancel();
-        }
-    }
-
-    fn is_tripped(&self) -> bool {
-        self.0.lock().expect("nothing panics under this lock").token.is_cancelled()
-    }
-
-    /// The token of a step that is chosen in the light of the log up to `seen`.
-    pub(super) fn step(&self, seen: Seq) -> CancellationToken {
-        let mut switch = self.0.lock().expect("nothing panics under this lock");
-        switch.seen = seen;
-        if switch.token.is_cancelled() && switch.tripped <= seen {
-            switch.token = CancellationToken::new();
-        }
-        switch.token.clone()
-    }
-}
-
 /// Why a driver had to stop. The session resumes with the next driver.
 #[derive(Debug, thiserror::Error)]
 pub enum DriveError {
@@ -152,13 +113,6 @@ pub enum DriveError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-}
-
-/// Whether one of these calls is to run and may change files.
-fn changes_files(session: &Session, calls: &[EventId]) -> bool {
-    let changes =
-        |call: &Call| call.effect().changes_files() && !matches!(call.state, CallState::Denied(_));
-    calls.iter().any(|id| session.call(id).is_some_and(changes))
 }
 
 /// What every request begins with, and what it was made of.
@@ -199,7 +153,7 @@ type Measured = (Arc<Definition>, Arc<Offers>, Arc<Brought>);
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
@@ -230,12 +184,12 @@ pub struct Driver {
     pub(super) guest: GuestSlot,
     pub(super) attempts: Attempts,
     pub(super) attached: Resolver,
-    makings: Makings,
+    pub(super) makings: Makings,
     pub(super) servers: Servers,
     /// What the repositories brought was looked at for this turn.
     pub(super) looked_for_skills: bool,
     shown: Shown,
-    disk: DiskSlot,
+    pub(super) disk: DiskSlot,
     lineage: Lineage,
     epoch: Epoch,
     /// Of what the context was measured, and how often nobody knew.
@@ -474,69 +428,6 @@ impl Driver {
             performed.facts.extend(sealed);
         }
         performed
-    }
-
-    /// Whether the files are to be sealed first: before a call that may change them, and at the end of a turn that had
-    /// one, for what went on in the background.
-    fn wants_seal(&self, step: &Step, facts: &[NewEvent]) -> bool {
-        match step {
-            Step::Run(calls) => {
-                let ahead = self.session.ahead(facts);
-                changes_files(&ahead, calls) && !ahead.files().clean
-            }
-            Step::Settle(_) | Step::Stop | Step::GiveUp(_) | Step::Terminate => {
-                self.session.turn().wrote
-            }
-            Step::Rest | Step::Sample | Step::Trim(_) | Step::Compact(_) | Step::CompactFromLog => {
-                false
-            }
-        }
-    }
-
-    /// Looks for what was made under protected names, before it is sealed: what is set aside is sealed so.
-    async fn look(&mut self) -> Vec<NewEvent> {
-        let guest = self.guest.get_if_up().filter(|_| self.makings.are_possible());
-        let Some(held) = guest.and_then(|guest| guest.held()) else { return Vec::new() };
-        let environment = self.session.definition().environment.clone();
-        let workspace = environment.workspace.clone();
-        let look = move || sandbox::made::look(&environment, &held);
-        let looked = tokio::task::spawn_blocking(look).await.expect("looking does not panic");
-        // A workspace that cannot be read any more is named by the seal, which fails.
-        let facts = self.makings.facts(&workspace, looked.unwrap_or_default());
-        self.at_once(facts)
-    }
-
-    /// Seals the disk; a failure is a fact too, told once, and the turn goes on.
-    async fn seal(&mut self, facts: &[NewEvent]) -> Vec<NewEvent> {
-        let known = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let body = match self.disk.seal().await {
-            Ok(made) => EventBody::Sealed {
-                home: made.seal.home,
-                work: made.seal.work,
-                files: known(made.files),
-                changed: known(made.changed),
-                bytes: made.bytes,
-            },
-            Err(error) => {
-                let message = format!("failed to {}", with_causes(&error));
-                if self.session.ahead(facts).files().unsealed.as_ref() == Some(&message) {
-                    return Vec::new();
-                }
-                EventBody::Unsealed { message }
-            }
-        };
-        self.at_once(vec![body])
-    }
-
-    /// Hands out what the session has made, before it is said to rest: whoever waits for that finds it. What could not be
-    /// is a fact too, told once.
-    async fn hand_out(&mut self, facts: &[NewEvent]) -> Vec<NewEvent> {
-        let Some(hand_out) = &self.parts.hand_out else { return Vec::new() };
-        let Err(message) = hand_out().await else { return Vec::new() };
-        if self.session.ahead(facts).files().kept_back.as_ref() == Some(&message) {
-            return Vec::new();
-        }
-        self.at_once(vec![EventBody::KeptBack { message }])
     }
 
     /// Finds out how much the model can read, unless that is known of this agent. A server may know it only once its model
