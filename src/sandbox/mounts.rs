@@ -185,9 +185,6 @@ impl Blank {
         std::env::set_current_dir(base).map_err(|e| at("root", &base, &e))?;
 
         let backstage = skeleton().map_err(|e| at("root", &"its own files", &e))?;
-        // Where there can be none, the guest sees what all see.
-        let whole = sys::detached_proc().ok();
-        process_files(shape)?;
         for name in DEVICES {
             let source = Path::new("/dev").join(name);
             let stage = |e: io::Error| at("device", &source.display(), &e);
@@ -196,6 +193,10 @@ impl Blank {
             sys::move_mount(device.as_fd(), &inner(&source)).map_err(stage)?;
         }
         terminals()?;
+        // Where there can be none, the guest sees what all see.
+        let whole = sys::detached_proc().ok();
+        // After the devices: one of them covers what is hidden, and then has other flags where it comes from.
+        process_files(shape)?;
 
         nix::unistd::pivot_root(".", ".").map_err(|e| at("pivot", &"root", &e.into()))?;
         umount2(".", MntFlags::MNT_DETACH).map_err(|e| at("pivot", &"the old root", &e.into()))?;

@@ -633,6 +633,40 @@ fn what_a_session_changed_is_listed_applied_and_then_the_same() {
     }
 }
 
+/// What the files of that size below a directory take of the disk.
+fn room(root: &Path, size: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let facts = path.symlink_metadata().unwrap();
+        if facts.is_dir() {
+            found.extend(room(&path, size));
+        } else if facts.len() == size {
+            found.push(facts.blocks() * 512);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_hole_takes_no_room_in_a_checkpoint_nor_where_it_is_applied() {
+    const SIZE: u64 = (1 << 30) + 4;
+    for (who, mode) in As::all().into_iter().zip(["overlay", "copy"]) {
+        let session = Session::new(who, &["truncate -s 1G image && echo end >> image", "rm image"]);
+        session.run(&["--workspace-mode", mode]);
+        let idle = session.last("session.status_idle");
+        session.go_on();
+        session.rewind(&idle);
+        let kept = room(&session.casemate.data_dir(), SIZE);
+        session.casemate.run(&["apply", &session.id()]).expect(0);
+        let applied = room(&session.workspace(), SIZE);
+        assert_eq!((kept.len() > 1, applied.len()), (true, 1), "{who:?} {mode}");
+        for room in kept.into_iter().chain(applied) {
+            assert!(room < 1 << 20, "{who:?} {mode}: {room} bytes");
+        }
+    }
+}
+
 #[test]
 fn what_the_users_own_programs_obey_is_named_when_it_is_applied() {
     let session = Session::new(

@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, symlinkat, unlinka
 
 use super::diff::{Entry, What};
 use super::path::RelativePath;
-use super::tree;
+use super::{holes, tree};
 use crate::sandbox::sys;
 
 /// A name that nobody has, for what is not in its place yet.
@@ -53,7 +53,7 @@ impl Ground<'_> {
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
                 let mut to = File::from(openat(&parent, BESIDE, flags, file_mode)?);
                 match content {
-                    Content::Of(open) => io::copy(&mut open()?, &mut to).map(drop)?,
+                    Content::Of(open) => holes::copy(&mut open()?, &mut to).map(drop)?,
                     Content::Text(text) => to.write_all(text.as_bytes())?,
                 }
                 tree::set_mode(&parent, BESIDE, entry.mode)?;

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::holes;
 use super::path::RelativePath;
 use super::seal::Seals;
 use super::tree::{self, Kind, Node, Tree};
@@ -50,7 +51,7 @@ fn file(content: &Path, spot: &Path, node: &Node) -> io::Result<()> {
     }
     let (mut from, mut to) = (File::open(content)?, File::create_new(spot)?);
     if sys::share_blocks(&from, &to).is_err() {
-        io::copy(&mut from, &mut to)?;
+        holes::copy(&mut from, &mut to)?;
     }
     finish(&to, node)
 }

@@ -10,6 +10,7 @@ mod apply;
 mod changes;
 mod diff;
 mod farm;
+mod holes;
 mod layer;
 mod merge;
 mod outputs;

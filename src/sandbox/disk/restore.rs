@@ -14,10 +14,10 @@ use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fstatat, mkdirat, mknodat, uti
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
-use super::DiskError;
 use super::path::RelativePath;
 use super::seal::{self, Sealed, Seals};
 use super::tree::{self, Kind, Node, Stamp, Tree};
+use super::{DiskError, holes};
 use crate::sandbox::sys;
 
 /// A name that no session has, for what is not in its place yet.
@@ -193,7 +193,7 @@ impl Work<'_> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mut to = File::from(openat(parent, BESIDE, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         let mut from = File::open(self.seals.object(object))?;
-        io::copy(&mut from, &mut to).map(drop)
+        holes::copy(&mut from, &mut to).map(drop)
     }
 
     /// Modes and times of directories come last, inner ones first: work within changes them.

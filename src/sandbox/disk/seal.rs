@@ -21,10 +21,10 @@ use nix::sys::statvfs::fstatvfs;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::DiskError;
 use super::diff::{Entry, Side, What};
 use super::path::RelativePath;
 use super::tree::{self, Found, Kind, Node, Stamp, Tree};
+use super::{DiskError, holes};
 use crate::limits::{DIFF_FILE_BYTES, DISK_FLOOR_BYTES};
 use crate::sandbox::sys;
 
@@ -485,14 +485,15 @@ impl Copier<'_> {
             let before = Stamp::of(&facts);
             let mut to = options.open(&path)?;
             if sys::share_blocks(&from, &to).is_ok() {
-                self.bytes += before.size;
+                self.bytes += holes::held(&facts);
             } else {
-                self.unshared += before.size;
+                let held = holes::held(&facts);
+                self.unshared += held;
                 if self.is_over() {
                     return Err(io::ErrorKind::FileTooLarge.into());
                 }
-                keep_free(&to, before.size)?;
-                self.bytes += io::copy(&mut from, &mut to)?;
+                keep_free(&to, held)?;
+                self.bytes += holes::copy(&mut from, &mut to)?;
             }
             // A tree is made of contents by links: they look like the files.
             to.set_modified(from.metadata()?.modified()?)?;

@@ -333,7 +333,7 @@ fn a_session_sees_its_own_files_and_no_others() {
 fn a_sandbox_that_was_forked_ahead_has_the_walls_of_every_other() {
     let look = "{ grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups)' /proc/self/status; hostname; ulimit -Hu; \
                 cut -d: -f1 /proc/net/dev; cat /proc/sys/user/max_user_namespaces; ls -A /proc | grep -vx '[0-9]*'; \
-                cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//; s/master:[0-9]*//'; \
+                cut -d' ' -f5- /proc/self/mountinfo | sed 's/ - .*//; s/master:[0-9]*//' | sort; \
                 for file in /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/hostname /.x; do echo 1 >$file; echo $?; done; } 2>/dev/null; \
                 echo; readlink /proc/self/ns/{user,mnt,pid,net,ipc,uts,cgroup}";
     for who in As::all() {
