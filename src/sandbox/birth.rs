@@ -15,12 +15,13 @@
 //! a session has no rights in it; one that leads to the host is set up from inside, and made with the order. A birth ahead
 //! that fails before it is ready ends, and the launch that would have had it does the same by itself, and says what failed.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, setresgid, setresuid};
@@ -338,6 +339,7 @@ impl EarlyOuter {
         if let Some(group) = &group {
             fds::send(&way, &[0], &[group.events.as_fd()]).map_err(alone)?;
         }
+        enter_mounts_of(guest)?;
         if plan.from_root {
             give_up_root(plan)?;
         }
@@ -381,6 +383,13 @@ impl Unborn {
         let (host_network, rules_network) = (self.host_network, !plan.from_root);
         Ok(Equipment { blank, taken, program, memory, group, host_network, rules_network })
     }
+}
+
+/// Leaves the host's mounts, or a copy of them that would keep each of them in use, for those of the guest.
+fn enter_mounts_of(guest: Pid) -> Result<(), Failure> {
+    let fail = |e: io::Error| failed("namespaces", e);
+    let mounts = File::open(format!("/proc/{guest}/ns/mnt")).map_err(fail)?;
+    setns(&mounts, CloneFlags::CLONE_NEWNS).map_err(|e| fail(e.into()))
 }
 
 /// A blank root in a sandbox that has its names.

@@ -1,7 +1,8 @@
 //! Sessions over the protocol: how they begin, change, are listed and end, and what they see of this machine.
 //! (Checklist of the protocol: 51–69.)
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -328,6 +329,25 @@ fn a_session_sees_its_own_files_and_no_others() {
     }
 }
 
+/// In which mount namespaces besides its own what a process has started is, and how many of them.
+fn mount_namespaces(process: u32) -> BTreeMap<PathBuf, usize> {
+    let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt"));
+    let (host, mut found) = (of(process).unwrap(), BTreeMap::new());
+    let mut family = vec![process];
+    while let Some(pid) = family.pop() {
+        // One that has ended meanwhile has none.
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten() {
+            let children = std::fs::read_to_string(thread.unwrap().path().join("children"));
+            let children = children.unwrap_or_default();
+            family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        if let Some(other) = of(pid).ok().filter(|namespace| *namespace != host) {
+            *found.entry(other).or_default() += 1;
+        }
+    }
+    found
+}
+
 /// The second and third sandbox of a host are forked ahead of their order, the first is not.
 #[test]
 fn a_sandbox_that_was_forked_ahead_has_the_walls_of_every_other() {
@@ -359,6 +379,9 @@ fn a_sandbox_that_was_forked_ahead_has_the_walls_of_every_other() {
             assert_eq!(namespaces.len(), 7, "{who:?}: {text}");
             seen.push((walls.to_owned(), namespaces));
         }
+        // An outer process is where its guest is: a copy of the host's mounts would keep each of them in use. One guest waits.
+        let shared = mount_namespaces(lab.server.pid()).into_values().filter(|number| *number > 1);
+        assert_eq!(shared.count(), 3, "{who:?}");
         let [first, rest @ ..] = &seen[..] else { unreachable!("there are three") };
         for other in rest {
             assert_eq!(first.0, other.0, "{who:?}");
