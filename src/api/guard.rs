@@ -76,7 +76,7 @@ pub(super) async fn unknown(request: Request) -> ApiError {
 
 fn check(app: &App, request: &Request) -> Result<(), ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
-    check_host(app, headers)?;
+    check_host(app, request)?;
     check_origin(app, headers)?;
     if matches!(path, "/healthz" | "/readyz") {
         return Ok(());
@@ -92,14 +92,19 @@ fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// A page of the web whose name was made to lead here has another `Host`.
-fn check_host(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
+/// A page of the web whose name was made to lead here has another `Host`. Every name that a request gives counts, also that
+/// of an absolute address (RFC 9112, 3.2.2).
+fn check_host(app: &App, request: &Request) -> Result<(), ApiError> {
     let Some(hosts) = &app.options().hosts else { return Ok(()) };
-    let host = text(headers, header::HOST).unwrap_or_default();
-    let name = without_port(host).to_ascii_lowercase();
-    if is_loopback(&name) || hosts.contains(&name) {
-        return Ok(());
+    let named = request.headers().get_all(header::HOST).iter();
+    let named = named.map(|value| value.to_str().unwrap_or_default());
+    let mut named: Vec<_> = named.chain(request.uri().host()).collect();
+    if named.is_empty() {
+        named.push("");
     }
+    let is_known = |host: &str| is_loopback(host) || hosts.contains(host);
+    let mut names = named.into_iter().map(|host| without_port(host).to_ascii_lowercase());
+    let Some(name) = names.find(|name| !is_known(name)) else { return Ok(()) };
     let shown: String = name.chars().take(100).collect();
     Err(ApiError::permission(format!(
         "the Host `{shown}` is not one that this server answers to; add it with --allowed-host"

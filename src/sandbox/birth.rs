@@ -325,23 +325,28 @@ impl EarlyOuter {
             // A copy of the host's, of which this user may take some.
             namespaces(CloneFlags::CLONE_NEWNS)?;
         }
+        // While the guest still lets others look at it.
+        let mounts = mounts_of(guest)?;
         let taken = mounts::take(plan, &mut |mount| owners.of(plan, mount))?;
         for batch in taken.descriptors().chunks(fds::MOST) {
             fds::send(&way, &[0], batch).map_err(alone)?;
         }
         drop(taken);
+        let Supplemented { program, memory, group } = supplement(socket)?;
         if plan.from_root {
             map_users(&guest.to_string(), plan.uid, plan.gid)?;
+            enter(&mounts)?;
+            give_up_root(plan)?;
         }
-        let Supplemented { program, memory, group } = supplement(socket)?;
+        // The last word: after it, the guest alone speaks to the host.
         let words = Words { program, memory, counted: group.is_some() };
         wire::write_frame(&mut way, &words).map_err(alone)?;
         if let Some(group) = &group {
             fds::send(&way, &[0], &[group.events.as_fd()]).map_err(alone)?;
         }
-        enter_mounts_of(guest)?;
-        if plan.from_root {
-            give_up_root(plan)?;
+        if !plan.from_root {
+            // The copy goes with it, which takes the kernel long. Should it fail, the guest dies with this process.
+            enter(&mounts).map_err(|_| Trouble::Alone)?;
         }
         Ok(Outer { guest, group, teller: way, owners })
     }
@@ -385,11 +390,14 @@ impl Unborn {
     }
 }
 
-/// Leaves the host's mounts, or a copy of them that would keep each of them in use, for those of the guest.
-fn enter_mounts_of(guest: Pid) -> Result<(), Failure> {
-    let fail = |e: io::Error| failed("namespaces", e);
-    let mounts = File::open(format!("/proc/{guest}/ns/mnt")).map_err(fail)?;
-    setns(&mounts, CloneFlags::CLONE_NEWNS).map_err(|e| fail(e.into()))
+/// The mounts of a guest.
+fn mounts_of(guest: Pid) -> Result<File, Failure> {
+    File::open(format!("/proc/{guest}/ns/mnt")).map_err(|e| failed("namespaces", e))
+}
+
+/// Leaves the host's mounts, or a copy of them that would keep each of them in use, for others.
+fn enter(mounts: &File) -> Result<(), Failure> {
+    setns(mounts, CloneFlags::CLONE_NEWNS).map_err(|e| failed("namespaces", e))
 }
 
 /// A blank root in a sandbox that has its names.

@@ -491,7 +491,7 @@ impl Dice {
     fn turn(&mut self, number: usize) -> String {
         let acts: Vec<_> = (0..6).map(|_| self.act()).collect();
         format!(
-            "mkdir -p ~/.local/bin dir; (while :; do date +%N > dir/ground; done) 2>&- & {}; \
+            "mkdir -p ~/.local/bin dir; (while :; do echo $EPOCHREALTIME > dir/ground; done) 2>&- & {}; \
              printf '#!/bin/sh\\necho {number}' > ~/.local/bin/tool$RANDOM; kill $!; wait; chmod -R u+rwX . ~; \
              true) 2>/dev/null; echo turn {number}",
             acts.join("; ")

@@ -36,6 +36,16 @@ fn strangers_are_refused_in_the_protocols_words() {
         ),
         (vec![good, ("host", "")], "/metrics", (403, "permission_error", "the Host ``")),
         (
+            vec![good, ("host", "localhost"), ("host", "evil.example")],
+            "/metrics",
+            (403, "permission_error", "the Host `evil.example`"),
+        ),
+        (
+            vec![good],
+            "http://localhost@evil.example/metrics",
+            (403, "permission_error", "the Host `evil.example`"),
+        ),
+        (
             vec![good, ("origin", "https://evil.example")],
             "/metrics",
             (403, "permission_error", "requests from this Origin"),
@@ -59,6 +69,10 @@ fn strangers_are_refused_in_the_protocols_words() {
     }
     let (status, ..) = server.send("DELETE", "/metrics", &[good], b"").error();
     assert_eq!(status, 405);
+    // Refused by what it says of itself: nothing of it is waited for.
+    let huge = [good, ("content-length", "99999999999999")];
+    let (status, kind, message) = server.send("POST", "/v1/agents", &huge, b"").error();
+    assert_eq!((status, kind.as_str()), (413, "request_too_large"), "{message}");
 }
 
 #[test]
