@@ -64,7 +64,7 @@ impl Ground<'_> {
                         Content::Text(text) => to.write_all(text.as_bytes())?,
                     }
                     tree::set_mode(&parent, &spot, entry.mode)?;
-                    Ok(to.sync_data()?)
+                    to.sync_data()
                 };
                 let filled = fill();
                 self.replace(&parent, &spot, &name, filled)?;
