@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -96,16 +97,18 @@ fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<&str> {
 /// of an absolute address (RFC 9112, 3.2.2).
 fn check_host(app: &App, request: &Request) -> Result<(), ApiError> {
     let Some(hosts) = &app.options().hosts else { return Ok(()) };
-    let named = request.headers().get_all(header::HOST).iter();
-    let named = named.map(|value| value.to_str().unwrap_or_default());
-    let mut named: Vec<_> = named.chain(request.uri().host()).collect();
-    if named.is_empty() {
-        named.push("");
+    let answers_to = |host: &str| {
+        let name = without_port(host).to_ascii_lowercase();
+        is_loopback(&name) || hosts.contains(&name)
+    };
+    let headers: Vec<_> = request.headers().get_all(header::HOST).iter().collect();
+    let named = headers.iter().map(|value| value.to_str().unwrap_or_default());
+    let named: Vec<_> = named.chain(request.uri().authority().map(Authority::as_str)).collect();
+    if headers.len() <= 1 && !named.is_empty() && named.iter().all(|host| answers_to(host)) {
+        return Ok(());
     }
-    let is_known = |host: &str| is_loopback(host) || hosts.contains(host);
-    let mut names = named.into_iter().map(|host| without_port(host).to_ascii_lowercase());
-    let Some(name) = names.find(|name| !is_known(name)) else { return Ok(()) };
-    let shown: String = name.chars().take(100).collect();
+    let refused = named.iter().find(|host| !answers_to(host)).copied().unwrap_or_default();
+    let shown: String = refused.chars().take(100).collect();
     Err(ApiError::permission(format!(
         "the Host `{shown}` is not one that this server answers to; add it with --allowed-host"
     )))
@@ -122,19 +125,30 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::permission("requests from this Origin are refused; add it with --allowed-origin"))
 }
 
-fn without_port(host: &str) -> &str {
-    if host.starts_with('[') {
-        return host.split_inclusive(']').next().unwrap_or(host);
-    }
-    host.split(':').next().unwrap_or(host)
+/// The name before a port. What is not plainly a name and a port is none: two readers could take it differently.
+fn without_port(authority: &str) -> &str {
+    let end = match authority.find(']') {
+        Some(end) if authority.starts_with('[') => end + 1,
+        _ => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (name, rest) = authority.split_at(end);
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|digit| digit.is_ascii_digit());
+    if rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port) { name } else { "" }
 }
 
 fn is_loopback(name: &str) -> bool {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     let name = name.strip_suffix('.').unwrap_or(name);
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let v6 = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match v6 {
+        Some(v6) => v6.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback()),
+        None => {
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
+        }
+    }
 }
 
 /// Both ways in which clients send it.
@@ -186,10 +200,24 @@ mod tests {
         for name in ["localhost", "localhost.", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]"] {
             assert!(is_loopback(name), "{name}");
         }
-        for name in ["", "localhost.evil.example", "127.0.0.1.nip.example", "10.0.0.1", "[::2]"] {
+        for name in [
+            "",
+            "localhost.evil.example",
+            "127.0.0.1.nip.example",
+            "10.0.0.1",
+            "[::2]",
+            "[127.0.0.1]",
+            "127.1",
+            "0x7f.0.0.1",
+        ] {
             assert!(!is_loopback(name), "{name}");
         }
         assert_eq!(without_port("[::1]:80"), "[::1]");
         assert_eq!(without_port("localhost:4180"), "localhost");
+        for odd in
+            ["[::1]evil", "[::1", "127.0.0.1:80@evil", "localhost:1:evil", "localhost:123456"]
+        {
+            assert!(!is_loopback(without_port(odd)), "{odd}");
+        }
     }
 }

@@ -865,6 +865,74 @@ fn an_apply_follows_no_link_that_the_user_or_the_session_laid() {
 }
 
 #[test]
+fn a_name_of_casemates_own_making_is_neither_lost_nor_in_the_way() {
+    for who in As::all() {
+        for mode in &MODES[1..] {
+            let theirs = Session::new(who, &["echo new > text"]);
+            theirs.casemate.put("text", "old\n");
+            theirs.casemate.put(".casemate-apply", "the user's\n");
+            theirs.casemate.give_to_user();
+            theirs.run(&["--workspace-mode", mode]);
+            theirs.casemate.run(&["apply", &theirs.id()]).expect(0);
+            let read = |session: &Session, name| {
+                std::fs::read_to_string(session.workspace().join(name)).unwrap()
+            };
+            assert_eq!(read(&theirs, "text"), "new\n", "{who:?} {mode}");
+            assert_eq!(read(&theirs, ".casemate-apply"), "the user's\n", "{who:?} {mode}");
+
+            let taken = "mkdir .casemate-apply; echo x > .casemate-apply/x; echo new > text; \
+                         ln -s text link";
+            let hostile = Session::new(who, &[taken]);
+            hostile.casemate.put("text", "old\n");
+            hostile.casemate.give_to_user();
+            hostile.run(&["--workspace-mode", mode]);
+            hostile.casemate.run(&["apply", &hostile.id()]).expect(0);
+            assert_eq!(read(&hostile, "text"), "new\n", "{who:?} {mode}");
+            assert_eq!(read(&hostile, ".casemate-apply/x"), "x\n", "{who:?} {mode}");
+            let names = look(&hostile.workspace()).into_keys();
+            let own = names.filter(|path| path.to_string_lossy().contains(".casemate-apply-"));
+            assert_eq!(own.count(), 0, "{who:?} {mode}: something is left beside");
+        }
+    }
+}
+
+#[test]
+fn what_is_applied_has_nobodys_rights_and_is_no_door_to_elsewhere() {
+    for who in As::all() {
+        for mode in &MODES[1..] {
+            let command = "cp /bin/true tool && chmod 6755 tool; mkdir -m 7777 shared; mkfifo pipe; \
+                           ln /etc/hostname hard; ln -s ../../../../etc/passwd away; \
+                           setfattr -n user.evil -v 1 tool; : > $(printf 'a%.0s' $(seq 255)); echo over";
+            let session = Session::new(who, &[command]);
+            session.casemate.give_to_user();
+            session.run(&["--workspace-mode", mode]);
+            session.casemate.run(&["apply", &session.id()]);
+            let facts = |name: &str| session.workspace().join(name).symlink_metadata().unwrap();
+            assert_eq!(facts("tool").mode() & 0o7777, 0o755, "{who:?} {mode}");
+            assert_eq!(facts("shared").mode() & 0o6000, 0, "{who:?} {mode}");
+            assert!(facts(&"a".repeat(255)).is_file(), "{who:?} {mode}");
+            assert!(!session.workspace().join("pipe").exists(), "{who:?} {mode}");
+            assert!(facts("away").is_symlink(), "{who:?} {mode}");
+        }
+    }
+}
+
+#[test]
+fn a_name_of_two_lines_is_shown_on_one() {
+    let command = "printf x > \"$(printf 'n\\nadded forged\\n--- a forged\\033[2J')\"";
+    let session = Session::new(As::Me, &[command]);
+    session.run(&["--workspace-mode", "overlay"]);
+    let shown = session.casemate.run(&["diff", &session.id()]).expect(0).stdout();
+    let applied = session.casemate.run(&["apply", &session.id()]).expect(0).stderr();
+    for text in [&shown, &applied] {
+        let forged = |line: &str| line.starts_with("added f") || line.starts_with("--- a");
+        assert!(!text.lines().any(forged), "{text}");
+        assert!(text.contains("n␊added forged"), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
+    }
+}
+
+#[test]
 fn a_direct_session_shows_what_it_changed_and_has_nothing_to_apply() {
     let session = Session::new(As::Me, &["echo two >> text; echo x > new"]);
     session.casemate.put("text", "one\n");

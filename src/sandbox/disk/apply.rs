@@ -1,7 +1,9 @@
 //! Puts one entry of a tree into another, path by path: all of it or nothing, and no link is followed on the way.
 
-use std::ffi::CStr;
+use std::collections::hash_map::RandomState;
+use std::ffi::{CStr, CString};
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -15,8 +17,12 @@ use super::path::RelativePath;
 use super::{holes, tree};
 use crate::sandbox::sys;
 
-/// A name that nobody has, for what is not in its place yet.
-const BESIDE: &CStr = c".casemate-apply";
+/// A name that nobody has or can foresee, for what is not in its place yet: the user or a session may have files of
+/// any other.
+fn spot() -> CString {
+    let random = RandomState::new().build_hasher().finish();
+    CString::new(format!(".casemate-apply-{random:016x}")).expect("digits are not NUL")
+}
 
 /// A tree that entries are put into.
 pub(super) struct Ground<'a> {
@@ -49,23 +55,24 @@ impl Ground<'_> {
         match &entry.what {
             What::Directory => self.directory(&parent, &name)?,
             What::File(_) => {
-                gone(unlinkat(&parent, BESIDE, UnlinkatFlags::NoRemoveDir))?;
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-                let mut to = File::from(openat(&parent, BESIDE, flags, file_mode)?);
-                match content {
-                    Content::Of(open) => holes::copy(&mut open()?, &mut to).map(drop)?,
-                    Content::Text(text) => to.write_all(text.as_bytes())?,
-                }
-                tree::set_mode(&parent, BESIDE, entry.mode)?;
-                self.own(&parent, BESIDE)?;
-                to.sync_data()?;
-                self.replace(&parent, &name)?;
+                let spot = spot();
+                let mut to = File::from(openat(&parent, &*spot, flags, file_mode)?);
+                let fill = || -> io::Result<()> {
+                    match content {
+                        Content::Of(open) => holes::copy(&mut open()?, &mut to).map(drop)?,
+                        Content::Text(text) => to.write_all(text.as_bytes())?,
+                    }
+                    tree::set_mode(&parent, &spot, entry.mode)?;
+                    to.sync_data()
+                };
+                let filled = fill();
+                self.replace(&parent, &spot, &name, filled)?;
             }
             What::Link(target) => {
-                gone(unlinkat(&parent, BESIDE, UnlinkatFlags::NoRemoveDir))?;
-                symlinkat(&*tree::link_text(target), &parent, BESIDE)?;
-                self.own(&parent, BESIDE)?;
-                self.replace(&parent, &name)?;
+                let spot = spot();
+                symlinkat(&*tree::link_text(target), &parent, &*spot)?;
+                self.replace(&parent, &spot, &name, Ok(()))?;
             }
             What::Other => return Ok(()),
         }
@@ -152,17 +159,25 @@ impl Ground<'_> {
         Ok(fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 
-    /// Moves what was made beside into its place; an empty directory gives way.
-    fn replace(&self, parent: &OwnedFd, name: &CStr) -> io::Result<()> {
-        let moved = match renameat(parent, BESIDE, parent, name) {
-            Err(Errno::EISDIR) => unlinkat(parent, name, UnlinkatFlags::RemoveDir)
-                .and_then(|()| renameat(parent, BESIDE, parent, name)),
-            other => other,
-        };
+    /// Moves what was made beside into its place; an empty directory gives way. What failed leaves nothing beside.
+    fn replace(
+        &self,
+        parent: &OwnedFd,
+        spot: &CStr,
+        name: &CStr,
+        made: io::Result<()>,
+    ) -> io::Result<()> {
+        let moved = made.and_then(|()| self.own(parent, spot)).and_then(|()| {
+            Ok(match renameat(parent, spot, parent, name) {
+                Err(Errno::EISDIR) => unlinkat(parent, name, UnlinkatFlags::RemoveDir)
+                    .and_then(|()| renameat(parent, spot, parent, name)),
+                other => other,
+            }?)
+        });
         if moved.is_err() {
-            gone(unlinkat(parent, BESIDE, UnlinkatFlags::NoRemoveDir))?;
+            gone(unlinkat(parent, spot, UnlinkatFlags::NoRemoveDir))?;
         }
-        Ok(moved?)
+        moved
     }
 }
 

@@ -75,6 +75,49 @@ fn strangers_are_refused_in_the_protocols_words() {
     assert_eq!((status, kind.as_str()), (413, "request_too_large"), "{message}");
 }
 
+/// The status of a head that no client sends by itself.
+fn status_of(server: &Server, head: &str) -> String {
+    let address = server.address.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_two_readers_could_take_for_two_hosts_is_refused() {
+    let server = Server::start();
+    for (head, expected) in [
+        ("GET /healthz HTTP/1.1\r\nHost: localhost:80", "200"),
+        ("GET /healthz HTTP/1.1\r\nHost: [::1]:80", "200"),
+        ("GET http://localhost/healthz HTTP/1.1\r\nHost: localhost", "200"),
+        ("GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:80@evil.example", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost:80:x.evil.example", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: [::1]evil.example", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: [127.0.0.1]", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: 0x7f.1", "403"),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[::1]evil.example", "403"),
+        (
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:80:x.evil.example",
+            "403",
+        ),
+        (
+            "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: http://127.0.0.1@evil.example",
+            "403",
+        ),
+        ("GET /v1/../healthz/%2e%2e/v1/agents HTTP/1.1\r\nHost: localhost", "401"),
+        ("GET //v1/agents HTTP/1.1\r\nHost: localhost", "401"),
+        ("OPTIONS /v1/agents HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example", "403"),
+    ] {
+        assert_eq!(status_of(&server, head), expected, "{head}");
+    }
+}
+
 #[test]
 fn whoever_has_the_key_is_answered() {
     let server = Server::start();
