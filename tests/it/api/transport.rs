@@ -42,7 +42,7 @@ fn strangers_are_refused_in_the_protocols_words() {
         ),
         (
             vec![good],
-            "http://localhost@evil.example/metrics",
+            "http://evil.example/metrics",
             (403, "permission_error", "the Host `evil.example`"),
         ),
         (
