@@ -10,8 +10,8 @@
 //! ```
 //!
 //! An ordinary user is himself in every sandbox. Root becomes another user with each order: its guest ahead has an empty map
-//! until then, is nobody inside and root outside, where it has no capabilities; the outer process, which stays outside of the
-//! user namespace, writes the map. For root the network is made before the user namespace, and belongs to the host's, so that
+//! until then, is nobody inside and a user without a name outside, whose share of the kernel's tables is the session's; the
+//! outer process, which stays outside of the user namespace, writes the map. For root the network is made before the user namespace, and belongs to the host's, so that
 //! a session has no rights in it; one that leads to the host is set up from inside, and made with the order. A birth ahead
 //! that fails before it is ready ends, and the launch that would have had it does the same by itself, and says what failed.
 
@@ -35,7 +35,7 @@ use super::mounts::{self, Blank, Shape, Taken};
 use super::network::Network;
 use super::owner::{OwnerMap, Owners};
 use super::plan::{INSIDE_UID, Order, Plan};
-use super::{cgroup, fds, sys, wire};
+use super::{cgroup, fds, host, sys, wire};
 
 /// What became of this process.
 pub(super) enum Birth {
@@ -126,7 +126,7 @@ fn split(task: &Task) -> Result<Part, Failure> {
         missing.remove(CloneFlags::CLONE_NEWNET);
     }
     if plan.from_root {
-        give_up_root(plan)?;
+        give_up_root(plan.uid, plan.gid)?;
     }
     enter_user_namespace(plan.uid, plan.gid)?;
     namespaces(missing)?;
@@ -224,15 +224,16 @@ fn split_ahead() -> Result<AheadPart, Failure> {
             }
         };
     }
-    nix::unistd::setgroups(&[]).map_err(|e| failed("session user", e))?;
+    let nobody = host::session_uid();
     let map = Some(OwnerMap::begin(Path::new("/"))?);
     own_network()?;
-    let memory = Some(mounts::memory_of_root()?);
+    let memory = Some(mounts::memory_of_root(nobody)?);
     // Whoever makes the user namespace is in it: a process that is gone when it has started the guest there.
     sys::adopt_orphans().map_err(|e| failed("process", e))?;
     let (mut number, mut tells_number) = pair("start")?;
     let Some(maker) = fork()? else {
         drop((ours, number, map));
+        give_up_root(nobody, nobody)?;
         unshare(CloneFlags::CLONE_NEWUSER).map_err(|e| failed("user namespace", e))?;
         namespaces(ALL.difference(CloneFlags::CLONE_NEWNET))?;
         return match fork()? {
@@ -336,7 +337,7 @@ impl EarlyOuter {
         if plan.from_root {
             map_users(&guest.to_string(), plan.uid, plan.gid)?;
             enter(&mounts)?;
-            give_up_root(plan)?;
+            give_up_root(plan.uid, plan.gid)?;
         }
         // The last word: after it, the guest alone speaks to the host.
         let words = Words { program, memory, counted: group.is_some() };

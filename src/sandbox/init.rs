@@ -451,7 +451,7 @@ fn unnamespaced(
             std::os::unix::fs::chown(path, Some(plan.uid), Some(plan.gid))
                 .map_err(|e| failed("home", e))?;
         }
-        give_up_root(plan)?;
+        give_up_root(plan.uid, plan.gid)?;
     }
     set_limits(plan, counted)?;
     sys::adopt_orphans().map_err(|e| failed("orphans", e))?;
@@ -505,13 +505,14 @@ fn host_context(order: &Order, bounds: Bounds) -> Result<GuestContext, Failure> 
     Ok(GuestContext { workspace: plan.workspace.clone(), home, spool, env, bounds })
 }
 
-pub(super) fn give_up_root(plan: &Plan) -> Result<(), Failure> {
-    let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
+/// Becomes another user, for good.
+pub(super) fn give_up_root(uid: u32, gid: u32) -> Result<(), Failure> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let fail = |e: nix::Error| failed("session user", e);
     setgroups(&[]).map_err(fail)?;
     setresgid(gid, gid, gid).map_err(fail)?;
     setresuid(uid, uid, uid).map_err(fail)?;
-    // Changing users made /proc/self root's; the maps below are written through it.
+    // Changing users made /proc/self root's; the maps of a user namespace are written through it.
     sys::set_dumpable(true).map_err(|e| failed("session user", e))
 }
 

@@ -3,6 +3,7 @@
 //! It is blank first ([`Blank`]): what every sandbox of the same [`Shape`] has, made without an order, and the host's root left.
 //! Then come the places to mount upon, the mounts that were taken on the host's side ([`Taken`]), and what is held.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -157,10 +158,17 @@ fn unmappable(mount: &Mount, error: &io::Error) -> Failure {
     failure
 }
 
-/// The memory of a root, which lies nowhere yet.
-pub(super) fn memory_of_root() -> Result<OwnedFd, Failure> {
-    let options =
-        [(c"source", c"casemate"), (c"size", c"4m"), (c"nr_inodes", c"4k"), (c"mode", c"755")];
+/// The memory of a root, which lies nowhere yet, and its owner.
+pub(super) fn memory_of_root(owner: u32) -> Result<OwnedFd, Failure> {
+    let owner = CString::new(owner.to_string()).expect("digits are not NUL");
+    let options = [
+        (c"source", c"casemate"),
+        (c"size", c"4m"),
+        (c"nr_inodes", c"4k"),
+        (c"mode", c"755"),
+        (c"uid", &*owner),
+        (c"gid", &*owner),
+    ];
     sys::detached_memory(&options).map_err(|e| at("memory", &"the root", &e))
 }
 
@@ -180,7 +188,7 @@ impl Blank {
             .map_err(|e| at("mount propagation", &"/", &e.into()))?;
         let base = ["/tmp", "/mnt", "/run", "/usr"].into_iter().find(|dir| Path::new(dir).is_dir());
         let base = base.unwrap_or("/");
-        let memory = memory.map_or_else(memory_of_root, Ok)?;
+        let memory = memory.map_or_else(|| memory_of_root(INSIDE_UID), Ok)?;
         sys::move_mount(memory.as_fd(), Path::new(base)).map_err(|e| at("memory", &base, &e))?;
         std::env::set_current_dir(base).map_err(|e| at("root", &base, &e))?;
 

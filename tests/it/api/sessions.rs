@@ -390,6 +390,31 @@ fn a_sandbox_that_was_forked_ahead_has_the_walls_of_every_other() {
     }
 }
 
+/// A user has 128 watchers of files in the kernel. As root each session is another user, also one whose sandbox was there
+/// before its user was known.
+#[test]
+fn what_sessions_of_root_hoard_is_not_roots() {
+    let hoard = "import ctypes, time; made = sum(ctypes.CDLL(None).inotify_init() >= 0 for _ in range(60)); \
+                 print(made, flush=True); time.sleep(60)";
+    let command =
+        format!("(python3 -c '{hoard}' >made &); until [ -s made ]; do sleep 0.1; done; cat made");
+    let turn = json!({ "tool_calls": [{ "name": "bash", "input": { "command": command } }] });
+    let tools = json!([{ "type": "agent_toolset_20260401" }]);
+    let lab = Lab::of(As::Me, &format!("{turn}, {{text: done}}"), &tools);
+    for number in 0..5 {
+        let session = lab.session(&["go"]);
+        lab.settled(&session);
+        let events = lab.events(&session);
+        let result = events.iter().find(|event| event["type"] == "agent.tool_result").unwrap();
+        // Where the tests are an ordinary user's, all are his.
+        if number == 0 || nix::unistd::geteuid().is_root() {
+            assert_eq!(result["content"][0]["text"].as_str().unwrap().trim(), "60", "{number}");
+        }
+        // The next is forked ahead meanwhile.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
+
 #[test]
 fn what_a_server_left_running_goes_on_by_itself() {
     let lab = Lab::new("{delay_ms: 1000, text: hello}");
