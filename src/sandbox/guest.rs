@@ -232,8 +232,10 @@ impl Guest {
         let socket = UnixStream::from_std(socket).map_err(fail)?;
         let (mut reader, mut writer) = socket.into_split();
         let handshake = async {
-            writer.write_all(&rest).await?;
-            receive(&mut reader).await
+            // One that has failed may be gone before it was told everything, and has said why.
+            let sent = writer.write_all(&rest).await;
+            let answer = receive(&mut reader).await;
+            answer.map_err(|error| sent.err().unwrap_or(error))
         };
         let layers = match tokio::time::timeout(LAUNCH_TIMEOUT, handshake).await {
             Ok(frame) => ready(frame.map_err(fail)?)?,
@@ -492,11 +494,13 @@ pub(super) fn exec(mut plan: Plan, job: Job<'_>) -> Result<Option<u8>, LaunchErr
     }
     socket.set_nonblocking(false).map_err(fail)?;
     socket.set_read_timeout(Some(LAUNCH_TIMEOUT)).map_err(fail)?;
-    socket.write_all(&rest).map_err(fail)?;
-    send_streams(&socket, streams).map_err(fail)?;
-    socket.write_all(&supplement).map_err(fail)?;
+    let sent = socket.write_all(&rest).and_then(|()| send_streams(&socket, streams));
+    let sent = sent.and_then(|()| socket.write_all(&supplement));
+    // One that has failed may be gone before it was told everything, and has said why.
+    let answer = wire::read_frame(&mut socket);
+    let answer = answer.map_err(|error| fail(sent.err().unwrap_or(error)))?;
     let closed = || LaunchError::new("handshake", "the guest ended without a word".to_owned(), 0);
-    ready(wire::read_frame(&mut socket).map_err(fail)?.ok_or_else(closed)?)?;
+    ready(answer.ok_or_else(closed)?)?;
     drop(canary);
     socket.set_read_timeout(None::<Duration>).map_err(fail)?;
     if let (Some(watch), Some(Outer::Child(child))) = (watch, &process.outer) {
