@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::FromRequest;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::Response;
@@ -246,16 +246,13 @@ impl<S: Sync> FromRequest<S> for JsonBody {
 /// # Errors
 /// If it is longer, too slow, or breaks off.
 pub async fn whole(body: Body, most: usize) -> Result<Vec<u8>, ApiError> {
-    let too_large = || ApiError::too_large(format!("the body has more than {most} bytes"));
-    // One that says so itself is not waited for.
-    if HttpBody::size_hint(&body).lower() > most as u64 {
-        return Err(too_large());
-    }
     let collected = tokio::time::timeout(REQUEST_BODY_TIMEOUT, Limited::new(body, most).collect());
     match collected.await {
         Err(_) => Err(ApiError::invalid("the body did not arrive in time")),
         Ok(Ok(bytes)) => Ok(bytes.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::too_large(format!("the body has more than {most} bytes")))
+        }
         Ok(Err(error)) => Err(ApiError::invalid(format!("the body broke off: {error}"))),
     }
 }
