@@ -166,11 +166,17 @@ mod tests {
         let disk = Place::of(&root, "disk");
         disk.prepare(WorkspaceMode::Direct, &workspace).unwrap();
         let mut environment = Environment::new(workspace.clone());
+        let shown = root.join("shown");
+        create_dir(&shown).unwrap();
+        let text = format!(
+            "name = 'own'\nreason = 'a test'\nextends = 'default'\n[[mount]]\npath = {shown:?}\nreason = 'a test'\n"
+        );
+        environment.profile = ProfileSource::File { path: root.join("own.toml"), text };
         let mut variables = vec![("NAME".to_owned(), "value".to_owned())];
         let (plan, host) = plan_with(&environment, Some(&disk), None).unwrap();
-        let seen = Seen::of(&plan);
         let basis =
             Basis { environment: environment.clone(), variables: variables.clone(), host, plan };
+        let seen = Seen::of(&basis.plan);
         change(&workspace, &mut environment, &mut variables);
         let place = std::panic::Location::caller();
         let holds = basis.still_holds(&environment, &disk, &variables);
@@ -198,6 +204,10 @@ mod tests {
         });
         check(false, |work, _, _| {
             rename(work, work.with_file_name("before")).unwrap();
+        });
+        check(false, |work, _, _| {
+            rename(work.with_file_name("shown"), work.with_file_name("before")).unwrap();
+            create_dir(work.with_file_name("shown")).unwrap();
         });
         check(false, |_, environment, _| {
             environment.profile = ProfileSource::BuiltIn("strict".to_owned());
