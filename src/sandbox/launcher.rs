@@ -6,7 +6,7 @@
 //! ```
 //!
 //! To start this program, and to link it, takes longer than everything else that a sandbox needs. What starting it anew
-//! for each guest would give, the launcher's own start gives: the same sealed or unwritable file, an empty environment, no
+//! for each guest would give, the launcher's own start gives: the same file that no session can write, an empty environment, no
 //! argument of the host's, no descriptor but one socket, one thread, and a memory that no secret was ever in: the launcher
 //! reads one byte for each guest and nothing else. An order goes to the guest past it, over a socket that it only hands on
 //! and closes. So a guest inherits nothing of the host, and nothing of another session's.
@@ -107,17 +107,17 @@ fn current() -> MutexGuard<'static, Option<Launcher>> {
     LAUNCHER.lock().expect("nothing panics under this lock")
 }
 
-/// Has a guest for a plan forked from a launcher of this program, or of its sealed copy.
+/// Has a guest for a plan forked from a launcher of this program, or of one that is kept better from its session.
 pub(super) fn fork(program: Program, plan: &Plan, start: &Start) -> io::Result<Forked> {
     let usual = plan.tier == Tier::Full && Shape::of(plan) == *Shape::usual();
     let kind = if usual { USUAL } else { OWN };
     let mut current = current();
-    let fits = |launcher: &Launcher| launcher.program.sealed || !program.sealed;
+    let fits = |launcher: &Launcher| launcher.program.keeper >= program.keeper;
     if let Some(launcher) = current.as_ref().filter(|launcher| fits(launcher)) {
         match launcher.fork(kind, start) {
             Ok(forked) => {
-                let sealed = launcher.program.sealed;
-                let program = if sealed { launcher.program.layer.clone() } else { program.layer };
+                let same = launcher.program.keeper == program.keeper;
+                let program = if same { program.layer } else { launcher.program.layer.clone() };
                 return Ok(Forked { process: forked?, program });
             }
             // It is gone; nobody else has been forked for this.

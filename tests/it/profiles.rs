@@ -557,7 +557,7 @@ fn a_tier_without_a_root_of_its_own_leaves_no_home_behind() {
 }
 
 #[test]
-fn a_program_that_the_user_could_write_runs_as_a_sealed_copy() {
+fn a_program_that_the_user_could_write_is_kept_from_the_session() {
     use std::os::unix::process::CommandExt as _;
     let casemate = Casemate::of(*As::all().last().unwrap());
     let own = casemate.home().join("casemate");
@@ -574,7 +574,13 @@ fn a_program_that_the_user_could_write_runs_as_a_sealed_copy() {
         assert!(text.contains(expected), "{text}");
     };
     let root = nix::unistd::geteuid().is_root();
-    check(&own, root.then_some(crate::support::USER), "guest program from a sealed copy");
+    let user = root.then_some(crate::support::USER);
+    check(&own, user, "guest program on a read-only mount");
+    // Another name of it may lie anywhere.
+    let other = casemate.home().join("other");
+    std::fs::hard_link(&own, &other).unwrap();
+    check(&own, user, "guest program from a sealed copy");
+    std::fs::remove_file(other).unwrap();
     if root {
         // The session is never root, so root's own file is safe from it.
         check(
