@@ -22,7 +22,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
@@ -211,7 +210,7 @@ fn split_ahead() -> Result<AheadPart, Failure> {
     let host_network = name_of_network()?;
     let (ours, way) = pair("start")?;
     let unborn = |way, memory| Unborn { way, memory, host_network };
-    if !geteuid().is_root() {
+    if !host::is_root() {
         enter_user_namespace(geteuid().as_raw(), getegid().as_raw())?;
         own_network()?;
         // The mounts are to be the host's of the moment of the order: this process has its own then, the guest now.
@@ -404,11 +403,7 @@ fn enter(mounts: &File) -> Result<(), Failure> {
 /// A blank root in a sandbox that has its names.
 fn make_blank(memory: Option<OwnedFd>, shape: &Shape) -> Result<Blank, Failure> {
     nix::unistd::sethostname("box").map_err(|e| failed("host name", e))?;
-    // What is made here must be readable for the session, who may be another user.
-    let mask = umask(Mode::from_bits_truncate(0o022));
-    let blank = Blank::make(memory, shape);
-    umask(mask);
-    blank
+    Blank::make(memory, shape)
 }
 
 fn namespaces(wanted: CloneFlags) -> Result<(), Failure> {

@@ -33,7 +33,14 @@ pub(super) fn supervise(
     streams: Vec<OwnedFd>,
     forked: impl FnOnce() -> io::Result<()>,
 ) -> i32 {
-    let code = command(socket, argv, context, streams, forked).unwrap_or(1);
+    let errors = streams.last().and_then(|stderr| stderr.try_clone().ok()).map(File::from);
+    let code = command(socket, argv, context, streams, forked).unwrap_or_else(|e| {
+        // Nobody may be listening any more.
+        drop(errors.map(|mut errors| {
+            errors.write_all(format!("casemate: {}: {e}\n", argv[0]).as_bytes())
+        }));
+        1
+    });
     i32::from(wire::write_frame(socket, &FromGuest::Exited { code }).is_err())
 }
 

@@ -29,7 +29,7 @@ impl Host {
     ) -> io::Result<Self> {
         let uid = nix::unistd::geteuid().as_raw();
         let session_uid = match disk {
-            _ if uid != 0 => None,
+            _ if !is_root() => None,
             // Never root: whoever can be none else is refused by a stage of the set-up.
             Some(disk) => {
                 Some(disk.owner()?).filter(|owner| *owner != 0).or_else(|| Some(session_uid()))
@@ -234,6 +234,24 @@ fn read_memory() -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Whether this process is root of the machine. Root of a user namespace that shows an ordinary user as 0, as in a rootless
+/// container, is that user: nobody else's files could be shown as a session's there, and what it makes is his, as outside.
+pub(super) fn is_root() -> bool {
+    static IS: OnceLock<bool> = OnceLock::new();
+    let read = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        nix::unistd::geteuid().is_root() && !shows_another_as_root(&map)
+    };
+    *IS.get_or_init(read)
+}
+
+fn shows_another_as_root(map: &str) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace();
+        numbers.next() == Some("0") && numbers.next().is_some_and(|outside| outside != "0")
+    })
+}
+
 /// A user id of the host that belongs to nobody, another one for each session: sessions cannot reach each other's
 /// processes or files even where they meet.
 pub(super) fn session_uid() -> u32 {
@@ -261,7 +279,23 @@ fn mapped(map: &str, wanted: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::mapped;
+    use super::{mapped, shows_another_as_root};
+
+    #[test]
+    fn root_of_a_rootless_container_is_a_user() {
+        for (map, another) in [
+            ("         0          0 4294967295\n", false),
+            ("0 20123 1\n", true),
+            ("0 1000 1\n1 100000 65536\n", true),
+            ("0 100000 65536\n", true),
+            // Root's own containers, where it has given up what it may do.
+            ("0 0 1\n", false),
+            ("1000 0 1\n", false),
+            ("", false),
+        ] {
+            assert_eq!(shows_another_as_root(map), another, "{map:?}");
+        }
+    }
 
     #[test]
     fn a_session_gets_an_id_that_is_mapped() {

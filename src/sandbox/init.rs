@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource as Rlimit, setrlimit};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::birth::{self, Birth, Equipment, Group, Newborn};
@@ -170,13 +172,17 @@ pub(super) fn failed(stage: &'static str, error: impl Into<io::Error>) -> Failur
 /// exists.
 #[must_use]
 pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
+    inherit_no_signals();
     if let Some(code) = mechanism::enter() {
         return Some(code);
     }
     let mut words = std::env::args_os();
     if words.next()? != GUEST_NAME {
+        // A file that may not grow is an error where it is written, and not the end of this process.
+        handle(Signal::SIGXFSZ, SigHandler::SigIgn);
         return None;
     }
+    handle(Signal::SIGXFSZ, SigHandler::SigDfl);
     let start = match words.next() {
         Some(role) if role == launcher::ROLE => launcher::serve(),
         Some(_) | None => alone().map(Some),
@@ -190,8 +196,22 @@ pub fn enter(serve: Serve, relay: Relay) -> Option<ExitCode> {
     Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
+/// Whoever started this may ignore the end of children, so that none could be waited for, or hold signals back.
+fn inherit_no_signals() {
+    handle(Signal::SIGCHLD, SigHandler::SigDfl);
+    SigSet::empty().thread_set_mask().expect("a set of no signals is one");
+}
+
+fn handle(signal: Signal, handler: SigHandler) {
+    sys::set_handler(signal, handler).expect("the signal can be handled");
+}
+
 fn run(begun: Begun, serve: Serve, relay: Relay) -> i32 {
-    let (mut socket, role, inside) = match set_up(begun) {
+    // What is made for the session must be readable for it, whatever the caller's mask, which its commands have again.
+    let mask = umask(Mode::from_bits_truncate(0o022));
+    let place = set_up(begun);
+    umask(mask);
+    let (mut socket, role, inside) = match place {
         Ok(Place::Outside(code)) => return code,
         Ok(Place::Guest(socket, role, inside)) => (socket, role, *inside),
         Err(Refused { failure: Failure { stage, reason, errno }, socket }) => {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::Cgroup;
 use super::owner::OwnerMap;
 use super::profile::Profile;
-use super::{init, network, program, seccomp, sys};
+use super::{host, init, network, program, seccomp, sys};
 use crate::environment::Tier;
 
 /// The name that this program is started under when it is to try a mechanism.
@@ -276,7 +276,7 @@ fn filter() -> Attempt {
 }
 
 fn idmapped_mount() -> Attempt {
-    if !nix::unistd::geteuid().is_root() {
+    if !host::is_root() {
         return Ok("not needed: files belong to the user anyway".to_owned());
     }
     let place = std::env::temp_dir();

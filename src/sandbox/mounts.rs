@@ -151,10 +151,7 @@ pub(super) fn take(
 fn unmappable(mount: &Mount, error: &io::Error) -> Failure {
     let path = mount.source.display();
     let mut failure = at("workspace owner", &path, error);
-    failure.reason = format!(
-        "{path} is on a file system that cannot map owners ({error}), and root is never the user inside; run casemate \
-         as the owner of the directory, or give it to an ordinary user with chown"
-    );
+    failure.reason = format!("{path} is on a file system that cannot map owners ({error})");
     failure
 }
 

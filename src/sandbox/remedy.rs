@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::host;
+
 /// What of this machine decides which remedy helps. A value, so that other machines can be made up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -38,7 +40,7 @@ impl Machine {
             max_user_namespaces: setting("user/max_user_namespaces").and_then(|n| n.parse().ok()),
             container: container(),
             wsl: kernel.contains("microsoft"),
-            root: nix::unistd::geteuid().is_root(),
+            root: host::is_root(),
         }
     }
 }
@@ -63,6 +65,15 @@ pub(super) fn of(stage: &str, errno: i32) -> String {
 /// The remedy on some machine.
 pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
     match stage {
+        _ if errno == libc::EAGAIN => "Too many processes: raise `ulimit -u`".to_owned(),
+        "mount" | "workspace owner" if machine.root && errno == libc::EPERM => "Root needs CAP_SYS_ADMIN over its mounts, to show its \
+             files to the user that the session becomes: run casemate as an ordinary user who owns the workspace, or start \
+             the container with `--cap-add SYS_ADMIN`"
+            .to_owned(),
+        "mount" if errno == libc::ENOSYS => "Mounts need Linux 5.12 or newer, and no outer filter that forbids them".to_owned(),
+        "home" | "session user" if machine.root => "Root is never the user inside, and the user namespace that this runs in \
+             has no other user: run casemate as an ordinary user"
+            .to_owned(),
         "user namespace" | "namespaces" | "process namespace" | "network namespace" | "host name"
         | "mount propagation" => namespaces(machine, errno),
         "proc" => proc(machine),
@@ -77,7 +88,8 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
             .to_owned(),
         "control group" => control_group(machine),
         "workspace owner" => "Root is never the user inside, so the workspace's file system must be able to map owners: \
-             ext4, xfs, btrfs and tmpfs can. Run casemate as the owner of the directory instead"
+             ext4, xfs, btrfs and tmpfs can. Work on a copy with `--workspace-mode copy` and `casemate apply`, or run casemate \
+             as an ordinary user who owns the directory"
             .to_owned(),
         "workspace" if machine.root => "Without mounts, root's own files cannot be shown to the user that the session \
              becomes: run casemate as an ordinary user who owns the workspace, or use the tier `full`"
@@ -92,9 +104,6 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         "overlay" => "Layers without privileges need Linux 5.11 or newer with the module: `sudo modprobe overlay`".to_owned(),
         "start" if errno == libc::EMFILE || errno == libc::ENFILE => {
             "Too many files are open: raise `ulimit -n`".to_owned()
-        }
-        "start" | "process" if errno == libc::EAGAIN => {
-            "Too many processes: raise `ulimit -u`".to_owned()
         }
         "memory" | "root" if errno == libc::ENOSPC || errno == libc::ENOMEM => {
             "The machine is out of memory for the sandbox's own files".to_owned()

@@ -215,7 +215,7 @@ impl Place {
         let owner = match self.owner() {
             // Root's own it is where no other user could be had: nothing has run there.
             Ok(owner) if owner != 0 => owner,
-            _ if geteuid().is_root() => host::session_uid(),
+            _ if host::is_root() => host::session_uid(),
             _ => geteuid().as_raw(),
         };
         let own = |path: &Path| -> Result<(), DiskError> {
@@ -292,7 +292,7 @@ impl Place {
 
 /// Only root can give a directory away; everybody else's is the session's already.
 fn give(path: &Path, owner: u32) -> io::Result<()> {
-    if !geteuid().is_root() {
+    if !host::is_root() {
         return Ok(());
     }
     match chown(path, Some(owner), Some(owner)) {

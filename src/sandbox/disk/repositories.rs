@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::renameat;
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, geteuid};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::DiskError;
 use super::place::Place;
 use super::restore::{open_root, remove_all};
 use super::tree::open_directory;
+use crate::sandbox::host;
 
 /// Largest sealed token that is read.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -97,7 +98,7 @@ impl Place {
         let tree = self.of_repository(id, "tree");
         let fail = || DiskError::at("take over", checkout);
         remove_all(&tree).and_then(|()| std::fs::rename(checkout, &tree)).map_err(fail())?;
-        if geteuid().is_root() {
+        if host::is_root() {
             let owner = self.owner().map_err(fail())?;
             give_all(&tree, owner).map_err(fail())?;
         }
@@ -131,7 +132,7 @@ impl Place {
                 made => made.map(|()| true)?,
             };
             directory = open_directory(&directory, &name)?;
-            if made && geteuid().is_root() {
+            if made && host::is_root() {
                 fchown(&directory, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
             }
         }

@@ -72,7 +72,9 @@ fn told(machine: Machine, broken: &[(Mechanism, Outcome)]) -> String {
 
 #[test]
 fn every_machine_is_told_cause_and_remedy() {
-    use Mechanism::{ControlGroup, FreshProc, Landlock, NetworkDoor, SealedProgram, UserNamespace};
+    use Mechanism::{
+        ControlGroup, FreshProc, IdmappedMount, Landlock, NetworkDoor, SealedProgram, UserNamespace,
+    };
     let no_namespaces = (UserNamespace, refused("making it", libc::EPERM));
     let groups = Outcome::Refused {
         doing: "making one".to_owned(),
@@ -109,6 +111,11 @@ fn every_machine_is_told_cause_and_remedy() {
             "inside docker",
             Machine { container: Some("docker".to_owned()), root: true, ..machine() },
             vec![(FreshProc, refused("mounting it", libc::EPERM)), (ControlGroup, groups)],
+        ),
+        (
+            "root of docker",
+            Machine { container: Some("docker".to_owned()), root: true, ..machine() },
+            vec![(IdmappedMount, refused("taking a directory", libc::EPERM))],
         ),
         (
             "inside a strict docker",

@@ -18,6 +18,7 @@ mod network;
 mod processes;
 mod repositories;
 mod sessions;
+mod starts;
 mod terminal;
 mod toolchains;
 mod tools;
