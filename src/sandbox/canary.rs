@@ -87,7 +87,8 @@ fn put_in(dir: &Path) -> io::Result<Canary> {
             _ => {}
         }
         match is_own(dir) {
-            Ok(true) => {}
+            // Anybody may read what it holds, whatever this process masks, or nothing were proved.
+            Ok(true) => drop(std::fs::set_permissions(dir, Permissions::from_mode(0o755))),
             // Whatever it holds would prove nothing.
             Ok(false) => return Err(io::ErrorKind::PermissionDenied.into()),
             Err(_) => continue,
@@ -116,8 +117,7 @@ fn sweep(dir: &Path) {
     if !is_own(dir).unwrap_or_default() {
         return;
     }
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let mut numbers = name.to_str().unwrap_or_default().splitn(3, '-');
         let pid = numbers.next().and_then(|pid| pid.parse().ok());
@@ -155,9 +155,14 @@ mod tests {
         std::fs::remove_file(dir.join("of nobody")).unwrap();
         drop(own);
         assert!(!dir.exists());
-        // A directory that nothing holds goes too.
+        // A directory that nothing holds goes too, and one that its owner may not use is used.
         std::fs::create_dir(&dir).unwrap();
         sweep(&dir);
+        assert!(!dir.exists());
+        DirBuilder::new().mode(0).create(&dir).unwrap();
+        let own = put_in(&dir).unwrap();
+        assert_eq!(dir.metadata().unwrap().mode() & 0o777, 0o755);
+        drop(own);
         assert!(!dir.exists());
     }
 }
