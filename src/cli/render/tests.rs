@@ -322,6 +322,17 @@ fn no_sandbox_and_giving_up_are_told_once() {
 }
 
 #[test]
+fn files_that_are_not_kept_are_told() {
+    let mut story = Story::default();
+    story
+        .begin("x")
+        .event(EventBody::Unsealed { message: "failed to seal /w: \u{1b}[2J".to_owned() });
+    let (_, stderr) = in_files(&story, settings(OutputFormat::Text, TTY));
+    let told = "changes of files cannot be taken back from here on: failed to seal /w: ␛[2J\n";
+    assert!(stderr.contains(told), "{stderr:?}");
+}
+
+#[test]
 fn outcomes() {
     let check = |story: &mut Story, expected: Option<Outcome>| {
         let mut tally = Tally::default();

@@ -91,6 +91,7 @@ impl TextView {
             EventBody::ProtectedMade { path, set_aside: Some(aside), .. } => {
                 Some(self.lines.set_aside(path, aside))
             }
+            EventBody::Unsealed { message } => Some(self.lines.unsealed(message)),
             EventBody::SandboxReady { tier, layers } => self.lines.sandbox(tier, layers),
             EventBody::SandboxFailed { message } => {
                 return self.important(&self.lines.no_sandbox(message), out);

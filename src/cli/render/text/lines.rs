@@ -173,6 +173,12 @@ impl Lines {
         self.marked("!", Look::Warn, &message, "")
     }
 
+    /// That the files are not kept as they are now, and why.
+    pub(super) fn unsealed(&self, message: &str) -> String {
+        let message = format!("changes of files cannot be taken back from here on: {message}");
+        self.marked("!", Look::Warn, &message, "")
+    }
+
     /// That there is no sandbox to work in, and what to do about it.
     pub(super) fn no_sandbox(&self, message: &str) -> String {
         let message = format!("no sandbox: {}\n{NO_SANDBOX_HINT}", message.trim());
