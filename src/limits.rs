@@ -232,7 +232,7 @@ pub const DISK_ENTRIES: usize = 1_000_000;
 pub const DISK_DEPTH: usize = 256;
 /// Directories between a workspace and a protected path: deeper ones are fixtures and dependencies.
 pub const PROTECT_DEPTH: usize = 6;
-/// Entries of a workspace that are looked at for protected paths: 20 ms at the start of a sandbox, shallow ones first.
+/// Entries of a workspace that are looked at for protected paths: 7 ms at the start of a sandbox, shallow ones first.
 pub const PROTECT_ENTRIES: usize = 20_000;
 /// Mounts that hold protected paths: the kernel's own bound is 100,000, and each costs 30 µs at the start.
 pub const PROTECT_MOUNTS: usize = 500;

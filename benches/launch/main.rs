@@ -25,6 +25,9 @@
 //! does all by itself; the least times and those after a rest are of guests that were ready. The floor runs a program too, but
 //! has a fifth of the mounts.
 //!
+//! A plan of 20,000 entries, which are looked through for protected paths, takes 2.0 times as long as to read their names (18
+//! times while each name was compared with each of 122 patterns, part by part).
+//!
 //! The first goal is met, the second where there is a rest between launches, for an ordinary user also without; the last two are
 //! not, or just about. A take asks the host 120 questions about paths, as many as a launch asks; of 100
 //! at once, all but the first do everything themselves. `sandbox exec` starts this program twice, which takes 2.7 ms each
@@ -78,6 +81,7 @@ fn main() -> Result<ExitCode, AnyError> {
     let ours = bench.ours(effort.calls).into_iter().chain([bench.command(effort.calls)]);
     compare("a sandbox", effort.rounds, bubblewrap.into_iter().chain(ours).collect())?;
     compare("many sandboxes", effort.rounds, vec![bench.many()])?;
+    large_workspace(effort)?;
     bench.memory()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -178,6 +182,31 @@ impl Bench {
             Ok(vec![time])
         })
     }
+}
+
+/// A plan of a workspace with as many entries as are looked at for protected paths, beside reading their names.
+fn large_workspace(effort: Effort) -> Result<(), AnyError> {
+    let workspace = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    for directory in 0..100 {
+        let directory = workspace.path().join(format!("directory-{directory}"));
+        std::fs::create_dir(&directory)?;
+        (0..198).try_for_each(|file| {
+            std::fs::File::create(directory.join(format!("file-{file}.rs"))).map(drop)
+        })?;
+    }
+    let environment = Environment::new(workspace.path().to_owned());
+    let names = Contestant::timed("every name, read", effort.calls, || {
+        for directory in std::fs::read_dir(workspace.path())? {
+            for file in std::fs::read_dir(directory?.path())? {
+                std::hint::black_box(file?.file_name());
+            }
+        }
+        Ok(())
+    });
+    let plan = Contestant::timed("casemate: plan alone", effort.calls, || {
+        Ok(plan_for(&environment, None).map(drop)?)
+    });
+    compare("a workspace of 20,000 entries", effort.rounds, vec![names, plan])
 }
 
 /// This process's children, and theirs.

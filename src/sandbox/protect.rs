@@ -64,6 +64,7 @@ pub(super) fn walk(
     patterns: &[Protect],
     allowed: &[PathBuf],
 ) -> io::Result<Found> {
+    let patterns = Patterns::of(patterns);
     let mut walk = Walk { source, target, patterns, allowed, found: Found::default(), seen: 0 };
     walk.all()?;
     let mut found = walk.found;
@@ -92,10 +93,45 @@ fn strength(hold: &Hold) -> u8 {
     }
 }
 
+/// What is protected, by the last part of its path: most entries are told from all of it by the length of their name.
+struct Patterns<'a> {
+    all: &'a [Protect],
+    /// Those of one name, at its length.
+    named: Vec<Vec<(&'a str, &'a Protect)>>,
+    /// Those whose last part has a `*`.
+    wild: Vec<(&'a str, &'a Protect)>,
+}
+
+impl<'a> Patterns<'a> {
+    fn of(all: &'a [Protect]) -> Self {
+        let mut patterns = Self { all, named: Vec::new(), wild: Vec::new() };
+        for protect in all {
+            let last = protect.path.rsplit('/').next().unwrap_or(&protect.path);
+            if last.contains('*') {
+                patterns.wild.push((last, protect));
+                continue;
+            }
+            let longest = patterns.named.len().max(last.len() + 1);
+            patterns.named.resize_with(longest, Vec::new);
+            patterns.named[last.len()].push((last, protect));
+        }
+        patterns
+    }
+
+    /// Those that a path with this name at its end matches.
+    fn matching(&self, path: &Path, name: &str) -> Vec<&'a Protect> {
+        let named = self.named.get(name.len()).into_iter().flatten();
+        let named = named.filter(|(last, _)| *last == name);
+        let wild = self.wild.iter().filter(|(last, _)| matches(name, last));
+        let all = named.chain(wild).map(|(_, protect)| *protect);
+        all.filter(|protect| ends_with(path, &protect.path)).collect()
+    }
+}
+
 struct Walk<'a> {
     source: &'a Path,
     target: &'a Path,
-    patterns: &'a [Protect],
+    patterns: Patterns<'a>,
     allowed: &'a [PathBuf],
     found: Found,
     seen: usize,
@@ -138,23 +174,24 @@ impl Walk<'_> {
         if self.allowed.iter().any(|allowed| path.starts_with(allowed)) {
             return false;
         }
-        let patterns = self.patterns;
-        let mut hidden = false;
-        for protect in patterns {
-            if kind.is_symlink() && leads_to(path, &protect.path) {
-                self.found.links.push((self.target.join(path), protect.path.clone()));
-            }
-            let only = match protect.only {
-                None => true,
-                Some(Kind::File) => !kind.is_dir(),
-                Some(Kind::Directory) => kind.is_dir(),
-            };
-            if only && ends_with(path, &protect.path) {
-                hidden |= protect.access == Protection::Hidden;
-                self.hold(path, kind, protect);
-            }
+        // No pattern has a name that is not UTF-8.
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+        if kind.is_symlink() {
+            let ways = self.patterns.all.iter().filter(|protect| leads_to(path, &protect.path));
+            let target = self.target.join(path);
+            self.found.links.extend(ways.map(|protect| (target.clone(), protect.path.clone())));
         }
-        hidden
+        let only = |protect: &Protect| match protect.only {
+            None => true,
+            Some(Kind::File) => !kind.is_dir(),
+            Some(Kind::Directory) => kind.is_dir(),
+        };
+        let mut its = self.patterns.matching(path, name);
+        its.retain(|protect| only(protect));
+        for protect in &its {
+            self.hold(path, kind, protect);
+        }
+        its.iter().any(|protect| protect.access == Protection::Hidden)
     }
 
     fn hold(&mut self, path: &Path, kind: std::fs::FileType, protect: &Protect) {
@@ -237,10 +274,11 @@ fn matches(name: &str, part: &str) -> bool {
     match part.split_once('*') {
         None => name == part,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            name.char_indices()
-                .map(|(at, _)| at)
-                .chain([name.len()])
-                .any(|at| matches(&name[at..], rest))
+            if !rest.contains('*') {
+                return name.ends_with(rest);
+            }
+            let ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            ends.into_iter().any(|at| matches(&name[at..], rest))
         }),
     }
 }
