@@ -159,7 +159,7 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         sweep(&dir);
         assert!(!dir.exists());
-        DirBuilder::new().mode(0).create(&dir).unwrap();
+        DirBuilder::new().mode(0o000).create(&dir).unwrap();
         let own = put_in(&dir).unwrap();
         assert_eq!(dir.metadata().unwrap().mode() & 0o777, 0o755);
         drop(own);
