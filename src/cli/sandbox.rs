@@ -91,7 +91,7 @@ fn name(workspace: &Path, made: &[Made]) -> Result<(), Failure> {
         let Some(aside) = set_aside else { continue };
         let (path, aside) = (below(path), below(aside));
         let text = format!("{path} was made, which your git would obey: it is now {aside}");
-        out.talk(format!("casemate: {}\n", neutralise(&text)))?;
+        out.talk(format!("casemate: {}\n", neutralise(&text).replace('\n', "␊")))?;
     }
     let obeyed = made.iter().filter(|made| made.set_aside.is_none()).map(|made| below(&made.path));
     let obeyed = Changes { obeyed: obeyed.collect(), ..Changes::default() };

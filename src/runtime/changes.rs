@@ -33,7 +33,8 @@ impl Changes {
     pub fn warning(&self) -> Option<String> {
         let some = !self.obeyed.is_empty();
         some.then(|| {
-            let paths = self.obeyed.join(", ");
+            // A name is one line, whatever it is.
+            let paths = self.obeyed.join(", ").replace('\n', "␊");
             format!("look before you use git or an editor here, they obey: {paths}")
         })
     }
@@ -143,4 +144,16 @@ fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     let whole = facts.is_file() && facts.len() <= most;
     whole.then(|| file.take(most).read_to_end(&mut bytes)).and_then(Result::ok)?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Changes;
+
+    #[test]
+    fn a_name_of_two_lines_is_one_line_of_the_warning() {
+        let obeyed = vec!["a\n✓ done/AGENTS.md".to_owned(), "b".to_owned()];
+        let warning = Changes { obeyed, ..Changes::default() }.warning().unwrap();
+        assert!(warning.ends_with(": a␊✓ done/AGENTS.md, b"), "{warning}");
+    }
 }

@@ -170,6 +170,7 @@ impl Lines {
     /// That a file was moved out of sight of who would obey it.
     pub(super) fn set_aside(&self, path: &str, aside: &str) -> String {
         let message = format!("{path} was made, which your git would obey: it is now {aside}");
+        let message = message.replace('\n', "␊");
         self.marked("!", Look::Warn, &message, "")
     }
 
@@ -352,5 +353,6 @@ fn named(files: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} changed: {}{more}", files.len(), names.join(", "))
+    // A name is one line, whatever it is.
+    format!("{} changed: {}{more}", files.len(), names.join(", ").replace('\n', "␊"))
 }
