@@ -26,7 +26,7 @@
 //! has a fifth of the mounts.
 //!
 //! A plan of 20,000 entries, which are looked through for protected paths, takes 2.0 times as long as to read their names (18
-//! times while each name was compared with each of 117 patterns, part by part).
+//! times while each name was compared with every pattern, part by part).
 //!
 //! The first goal is met, the second where there is a rest between launches, for an ordinary user also without; the last two are
 //! not, or just about. A take asks the host 120 questions about paths, as many as a launch asks; of 100
