@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::absent::Asker;
 use super::attached::{AttachedFiles, Resolver};
+use super::beginning::Beginning;
 use super::call::{Call, CallState};
 use super::disk::DiskSlot;
 use super::files::changes_files;
@@ -17,22 +18,19 @@ use super::lineage::{Lineage, Rewind};
 use super::made::Makings;
 use super::mcp::Servers;
 use super::network::Attempts;
-use super::offers::Offers;
 use super::previews::Previews;
 use super::step::{self, Step};
-use super::{Definition, Session, context, fit, prompt, recover};
+use super::{Definition, Session, recover};
 use crate::agent::ToolName;
 use crate::clock::{Clock, Timestamp};
-use crate::event::{Event, EventBody, NewEvent, Seq};
+use crate::event::{EventBody, NewEvent, Seq};
 use crate::id::{EventId, SessionId};
-use crate::limits::{SCAN_PAGE, WINDOW_ASKS};
 use crate::mcp::Mcp;
 use crate::provider::prices::Price;
 use crate::provider::windows::Window;
-use crate::provider::{Model, ToolSpec};
+use crate::provider::Model;
 use crate::sandbox::disk::{DiskError, Place};
-use crate::skill::Brought;
-use crate::store::{Append, Author, Epoch, Store, StoreError};
+use crate::store::{Epoch, Store, StoreError};
 use crate::web::Web;
 
 pub use super::guest::{Launched, Launcher, Sandboxed};
@@ -115,41 +113,6 @@ pub enum DriveError {
     },
 }
 
-/// What every request begins with, and what it was made of.
-struct Shown {
-    definition: Arc<Definition>,
-    offers: Arc<Offers>,
-    brought: Arc<Brought>,
-    window: Option<u64>,
-    system: Arc<str>,
-    /// All that the model has.
-    tools: Arc<[ToolSpec]>,
-    /// System prompt and tools as they fit into its context.
-    fitted: (Arc<str>, Arc<[ToolSpec]>),
-}
-
-impl Shown {
-    fn of(session: &Session) -> Self {
-        let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
-        let brought = Arc::clone(session.brought());
-        let window = session.context().window().map(|window| window.tokens);
-        let tools = offers.specs(&definition.agent, window);
-        let system = (definition.system.clone() + &definition.skills.told_of(&brought)).into();
-        let fitted = fit::to_window(&system, &tools, window);
-        Self { definition, offers, brought, window, system, tools, fitted }
-    }
-
-    fn is_of(&self, session: &Session) -> bool {
-        Arc::ptr_eq(&self.definition, session.definition())
-            && Arc::ptr_eq(&self.offers, session.offers())
-            && Arc::ptr_eq(&self.brought, session.brought())
-            && self.window == session.context().window().map(|window| window.tokens)
-    }
-}
-
-/// What the context was measured of.
-type Measured = (Arc<Definition>, Arc<Offers>, Arc<Brought>);
-
 /// The kind of [`EventBody::Rewound`].
 pub(super) const REWOUND: &str = "internal.rewound";
 
@@ -188,12 +151,10 @@ pub struct Driver {
     pub(super) servers: Servers,
     /// What the repositories brought was looked at for this turn.
     pub(super) looked_for_skills: bool,
-    shown: Shown,
+    pub(super) beginning: Beginning,
     pub(super) disk: DiskSlot,
-    lineage: Lineage,
-    epoch: Epoch,
-    /// Of what the context was measured, and how often nobody knew.
-    measured: (Option<Measured>, u32),
+    pub(super) lineage: Lineage,
+    pub(super) epoch: Epoch,
     /// Where the log ends; clients move it too.
     head: watch::Receiver<Seq>,
 }
@@ -213,7 +174,7 @@ impl Driver {
         let guest = GuestSlot::new(parts.launcher.clone());
         let disk = DiskSlot::new(parts.disk.clone(), definition.environment.clone());
         let session = Session::new(definition);
-        let shown = Shown::of(&session);
+        let beginning = Beginning::of(&session);
         let rewinds = parts.store.reader().of_kind(&id, REWOUND)?;
         let rewinds: Vec<_> = rewinds.iter().filter_map(Rewind::of).collect();
         let lineage = Lineage::to(row.head, &rewinds);
@@ -230,11 +191,10 @@ impl Driver {
             makings: Makings::default(),
             servers: Servers::default(),
             looked_for_skills: false,
-            shown,
+            beginning,
             disk,
             lineage,
             epoch,
-            measured: (None, 0),
             head,
         };
         driver.carry_out(rewinds.last()).await?;
@@ -242,24 +202,6 @@ impl Driver {
         let repairs = recover::repairs(&driver.session, driver.parts.opened_at);
         driver.commit_bodies(repairs).await?;
         Ok(driver)
-    }
-
-    fn shown(&mut self) -> &Shown {
-        if !self.shown.is_of(&self.session) {
-            self.shown = Shown::of(&self.session);
-        }
-        &self.shown
-    }
-
-    /// The system prompt with the skills of the repositories, the tools of the agent as it is now, and of its servers: all
-    /// as it is in the log's last word about them, as far as it fits into the context.
-    pub(super) fn beginning(&mut self) -> (Arc<str>, Arc<[ToolSpec]>) {
-        self.shown().fitted.clone()
-    }
-
-    /// The names of the tools that the model was shown last.
-    pub(super) fn tool_names(&self) -> Vec<&str> {
-        self.shown.tools.iter().map(|tool| tool.name.as_str()).collect()
     }
 
     /// A rewind that was cut is ended before anything else.
@@ -430,37 +372,6 @@ impl Driver {
         performed
     }
 
-    /// Finds out how much the model can read, unless that is known of this agent. A server may know it only once its model
-    /// is loaded, and is asked again after an answer.
-    async fn measure(&mut self) -> Option<Vec<NewEvent>> {
-        let definition = Arc::clone(self.session.definition());
-        let offers = Arc::clone(self.session.offers());
-        let brought = Arc::clone(self.session.brought());
-        let (of, unknown) = &mut self.measured;
-        let is_known = of.as_ref().is_some_and(|(agent, offered, skills)| {
-            Arc::ptr_eq(agent, &definition)
-                && Arc::ptr_eq(offered, &offers)
-                && Arc::ptr_eq(skills, &brought)
-        });
-        if is_known || *unknown >= WINDOW_ASKS {
-            return None;
-        }
-        let Some(tokens) = self.parts.window.tokens().await else {
-            *unknown += 1;
-            return None;
-        };
-        let tools = offers.specs(&definition.agent, Some(tokens));
-        *of = Some((definition, offers, brought));
-        let system = Arc::clone(&self.shown().system);
-        let (system, tools) = fit::to_window(&system, &tools, Some(tokens));
-        let fixed = prompt::fixed_tokens(&system, &tools);
-        let known = self.session.context().window();
-        if known == Some(context::Window { tokens, fixed }) {
-            return None;
-        }
-        Some(self.at_once(vec![EventBody::ContextMeasured { window: tokens, fixed }]))
-    }
-
     fn decide(&self, facts: &[NewEvent]) -> (Step, Vec<EventBody>) {
         let ahead = self.session.ahead(facts);
         let step = step::next_step(&ahead);
@@ -523,88 +434,5 @@ impl Driver {
         let mut intent = vec![EventBody::SandboxFailed { message: failure }];
         intent.extend(step::intent(&ahead, &step, self.parts.clock.now()));
         (step, intent)
-    }
-
-    pub(super) fn at_once(&self, bodies: Vec<EventBody>) -> Vec<NewEvent> {
-        let now = self.parts.clock.now();
-        bodies.into_iter().map(|body| NewEvent::now(now, body)).collect()
-    }
-
-    async fn commit_bodies(&mut self, bodies: Vec<EventBody>) -> Result<(), DriveError> {
-        let facts = self.at_once(bodies);
-        self.commit(facts).await
-    }
-
-    /// What was noticed beside the steps.
-    fn news(&mut self) -> Vec<NewEvent> {
-        let mut news: Vec<_> = self.guest.news().collect();
-        news.extend(self.attempts.in_background(self.guest.report()));
-        self.at_once(news)
-    }
-
-    /// Appends the facts and applies them, together with what clients appended before them.
-    pub(super) async fn commit(&mut self, facts: Vec<NewEvent>) -> Result<(), DriveError> {
-        // First, because it came first.
-        let mut news = self.news();
-        news.extend(facts);
-        self.append(news, None).await
-    }
-
-    /// Appends the facts only if nobody said anything meanwhile; otherwise listens, and is to decide again.
-    pub(super) async fn commit_here(&mut self, facts: Vec<NewEvent>) -> Result<bool, DriveError> {
-        match self.append(facts, Some(self.session.head())).await {
-            Ok(()) => Ok(true),
-            Err(DriveError::Store(StoreError::Moved { .. })) => {
-                self.catch_up(None)?;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn append(&mut self, facts: Vec<NewEvent>, at: Option<Seq>) -> Result<(), DriveError> {
-        if facts.is_empty() {
-            return Ok(());
-        }
-        let now = self.parts.clock.now();
-        let ends_wait = facts.iter().flat_map(|fact| match &fact.body {
-            EventBody::TakenUp { event_ids } | EventBody::Flushed { event_ids } => &event_ids[..],
-            _ => &[],
-        });
-        let unmarked = ends_wait.filter(|id| self.session.is_unmarked(id));
-        let processed = unmarked.map(|id| (id.clone(), now)).collect();
-        let append = Append { events: facts, processed, at, working: false };
-        let events = self.parts.store.append(&self.id, Author::Driver(self.epoch), append).await?;
-        let first = events.first().map_or(0, |event| event.seq);
-        if first != self.session.head() + 1 {
-            self.catch_up(Some(first))?;
-        }
-        events.iter().for_each(|event| self.session.apply(event));
-        Ok(())
-    }
-
-    /// Applies what others appended, up to but not including `until`.
-    fn catch_up(&mut self, until: Option<u64>) -> Result<(), DriveError> {
-        loop {
-            let next = self.session.head() + 1;
-            let room =
-                until.map_or(SCAN_PAGE, |until| usize::try_from(until - next).unwrap_or(SCAN_PAGE));
-            let wanted = room.min(SCAN_PAGE);
-            if wanted == 0 {
-                return Ok(());
-            }
-            let page: Vec<Event> =
-                self.parts.store.reader().scan(&self.id, self.session.head(), wanted)?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for event in page {
-                if self.lineage.holds(event.seq) {
-                    self.session.apply(&event);
-                } else {
-                    self.session.skip(&event);
-                }
-            }
-        }
     }
 }

@@ -22,6 +22,7 @@
 
 mod absent;
 mod attached;
+mod beginning;
 pub mod call;
 pub(crate) mod compact;
 pub mod context;
@@ -33,6 +34,7 @@ mod files;
 mod fit;
 mod guest;
 mod interrupt;
+mod journal;
 mod judge;
 pub mod lineage;
 mod links;
