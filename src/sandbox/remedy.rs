@@ -21,6 +21,8 @@ pub(super) struct Machine {
     pub(super) wsl: bool,
     /// Whether this user is root.
     pub(super) root: bool,
+    /// Whether `/proc` is there: this program starts its guests and probes through it.
+    pub(super) proc: bool,
 }
 
 impl Machine {
@@ -41,6 +43,7 @@ impl Machine {
             container: container(),
             wsl: kernel.contains("microsoft"),
             root: host::is_root(),
+            proc: Path::new("/proc/self").exists(),
         }
     }
 }
@@ -65,6 +68,8 @@ pub(super) fn of(stage: &str, errno: i32) -> String {
 /// The remedy on some machine.
 pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
     match stage {
+        _ if !machine.proc => "/proc is not mounted: `mount -t proc proc /proc`".to_owned(),
+        "device" => "The host's /dev lacks it: in a chroot, `mount --rbind /dev` of the host's".to_owned(),
         _ if errno == libc::EAGAIN => "Too many processes: raise `ulimit -u`".to_owned(),
         "mount" | "workspace owner" if machine.root && errno == libc::EPERM => "Root needs CAP_SYS_ADMIN over its mounts, to show its \
              files to the user that the session becomes: run casemate as an ordinary user who owns the workspace, or start \

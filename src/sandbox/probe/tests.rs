@@ -14,6 +14,7 @@ fn machine() -> Machine {
         container: None,
         wsl: false,
         root: false,
+        proc: true,
     }
 }
 
@@ -131,6 +132,11 @@ fn every_machine_is_told_cause_and_remedy() {
             "in a pod with a covered proc",
             Machine { container: Some("kubepods".to_owned()), ..machine() },
             vec![(FreshProc, refused("mounting it", libc::EPERM))],
+        ),
+        (
+            "without proc",
+            Machine { proc: false, ..machine() },
+            vec![(UserNamespace, refused("starting a child", libc::ENOENT))],
         ),
         (
             "no routes",
