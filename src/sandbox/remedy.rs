@@ -71,6 +71,9 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         _ if !machine.proc => "/proc is not mounted: `mount -t proc proc /proc`".to_owned(),
         "device" => "The host's /dev lacks it: in a chroot, `mount --rbind /dev` of the host's".to_owned(),
         _ if errno == libc::EAGAIN => "Too many processes: raise `ulimit -u`".to_owned(),
+        _ if errno == libc::EMFILE || errno == libc::ENFILE => {
+            "Too many files are open: raise `ulimit -n`".to_owned()
+        }
         "mount" | "workspace owner" if machine.root && errno == libc::EPERM => "Root needs CAP_SYS_ADMIN over its mounts, to show its \
              files to the user that the session becomes: run casemate as an ordinary user who owns the workspace, or start \
              the container with `--cap-add SYS_ADMIN`"
@@ -107,9 +110,6 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
              copy instead"
             .to_owned(),
         "overlay" => "Layers without privileges need Linux 5.11 or newer with the module: `sudo modprobe overlay`".to_owned(),
-        "start" if errno == libc::EMFILE || errno == libc::ENFILE => {
-            "Too many files are open: raise `ulimit -n`".to_owned()
-        }
         "memory" | "root" if errno == libc::ENOSPC || errno == libc::ENOMEM => {
             "The machine is out of memory for the sandbox's own files".to_owned()
         }
