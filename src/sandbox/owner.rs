@@ -30,7 +30,7 @@ impl OwnerMap {
     pub(super) fn begin(source: &Path) -> Result<Self, Failure> {
         let fail = |e: io::Error| at(STAGE, &source.display(), &e);
         let (held, theirs) = UnixStream::pair().map_err(fail)?;
-        let holder = sys::hold_user_namespace(theirs.as_fd(), held.as_fd());
+        let holder = sys::hold_user_namespace(theirs.as_fd());
         let holder = holder.map_err(|e| failed("user namespace", e))?;
         Ok(Self { holder, _held: held })
     }

@@ -39,34 +39,37 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// Starts a process in a user namespace of its own that does nothing, and ends when the other end of the socket `held` is
-/// closed; `ours` is that end, which the process has no use for. It shares this process's memory: to copy that would take
-/// longer than the namespace. Called by init only, which has one thread.
-pub(super) fn hold_user_namespace(held: BorrowedFd<'_>, ours: BorrowedFd<'_>) -> io::Result<Pid> {
+/// closed. Of this process's descriptors it keeps that alone: whoever waits for the end of another would wait for ever. It
+/// shares this process's memory: to copy that would take longer than the namespace. Called by init only, which has one
+/// thread.
+pub(super) fn hold_user_namespace(held: BorrowedFd<'_>) -> io::Result<Pid> {
     struct Room {
-        ends: [RawFd; 2],
+        held: RawFd,
         /// For three system calls.
         stack: [u128; 1024],
     }
-    extern "C" fn hold(ends: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn hold(held: *mut libc::c_void) -> libc::c_int {
         let mut byte = 0_u8;
-        // SAFETY: `ends` lies in the room of this process, which is never freed; the descriptors are its own copies, and
+        // SAFETY: `held` lies in the room of this process, which is never freed; the descriptors are its own copies, and
         // `byte` is on its own stack. What it shares with its parent, it does not touch.
         unsafe {
-            let [held, ours] = *ends.cast::<[RawFd; 2]>();
-            libc::close(ours);
+            let held = *held.cast::<RawFd>();
+            if held > 0 {
+                libc::syscall(libc::SYS_close_range, 0, held - 1, 0);
+            }
+            libc::syscall(libc::SYS_close_range, held + 1, RawFd::MAX, 0);
             libc::read(held, (&raw mut byte).cast(), 1);
             libc::_exit(0)
         }
     }
     // Never freed: it is in use until the process has ended.
-    let ends = [held.as_raw_fd(), ours.as_raw_fd()];
-    let room = Box::leak(Box::new(Room { ends, stack: [0; 1024] }));
+    let room = Box::leak(Box::new(Room { held: held.as_raw_fd(), stack: [0; 1024] }));
     let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
     // SAFETY: the stack is aligned, grows down from its end, belongs to that process alone and is never freed; `hold`
-    // reads nothing but `ends`.
+    // reads nothing but `held`.
     let pid = check(unsafe {
         let stack = room.stack.as_mut_ptr_range().end.cast();
-        libc::clone(hold, stack, flags, (&raw mut room.ends).cast()).into()
+        libc::clone(hold, stack, flags, (&raw mut room.held).cast()).into()
     })?;
     Ok(Pid::from_raw(libc::pid_t::try_from(pid).expect("it is one")))
 }

@@ -1,6 +1,8 @@
 //! Whatever the program is started with, the sandbox is the same, and what cannot be had is said.
 
-use crate::support::{As, Casemate};
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::support::{As, Casemate, until};
 
 /// A shell does the first line to itself and becomes the program, whose command is the second line.
 #[track_caller]
@@ -64,4 +66,29 @@ fn root_of_a_users_own_namespace_is_that_user() {
     casemate.shell("exec unshare --user --map-root-user \"$@\"", &args).expect(0);
     let text = std::fs::read_to_string(casemate.workspace().join("file")).unwrap();
     assert_eq!(text, "text\nmore\n");
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_had_leaves_no_process_behind() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let own = casemate.home().join("casemate");
+        std::fs::copy(env!("CARGO_BIN_EXE_casemate"), &own).unwrap();
+        casemate.give_to_user();
+        let file = own.metadata().unwrap().ino();
+        let alone = match who == As::Me && nix::unistd::geteuid().is_root() {
+            true => "--mount",
+            false => "--user --map-root-user --mount",
+        };
+        // No device can be shown, of the guest that is forked ahead either.
+        let line = "mount -t tmpfs none /dev && touch /dev/null && exec $0 doctor";
+        let line = format!("exec unshare {alone} sh -c '{line}' {}", own.display());
+        let ended = casemate.shell(&line, &[]).expect(5);
+        assert!(ended.stdout().contains("device: /dev/"), "{who:?}: {ended:?}");
+        let living = || {
+            let mut all = std::fs::read_dir("/proc").unwrap().flatten();
+            all.any(|one| one.path().join("exe").metadata().is_ok_and(|exe| exe.ino() == file))
+        };
+        until("all have ended", || (!living()).then_some(()));
+    }
 }
