@@ -82,6 +82,13 @@ pub(super) fn on(machine: &Machine, stage: &str, errno: i32) -> String {
         "home" | "session user" if machine.root => "Root is never the user inside, and the user namespace that this runs in \
              has no other user: run casemate as an ordinary user"
             .to_owned(),
+        "mount" | "namespaces" | "network namespace"
+            if errno == libc::ENOSPC && machine.max_user_namespaces != Some(0) =>
+        {
+            "There may be no more namespaces of some kind: raise what is low among `sysctl user`, as in `sudo sysctl -w \
+             user.max_mnt_namespaces=15000`, and `fs.mount-max`"
+                .to_owned()
+        }
         "user namespace" | "namespaces" | "process namespace" | "network namespace" | "host name"
         | "mount propagation" => namespaces(machine, errno),
         "proc" => proc(machine),
