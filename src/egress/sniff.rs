@@ -48,8 +48,10 @@ pub struct Inspector {
 
 /// Longest line before a chunk, extensions included.
 const CHUNK_LINE_BYTES: usize = 256;
-/// Longest method of a request: beyond it, it is none.
+/// Longest word that may become a method although it is no token, as lenient servers take it.
 const METHOD_BYTES: usize = 32;
+/// Longest line with which a client of SSH begins (RFC 4253, 4.2).
+const SSH_LINE_BYTES: usize = 255;
 
 impl Inspector {
     /// For a connection to this name.
@@ -251,19 +253,28 @@ fn opening(bytes: &[u8], web: bool) -> Result<Option<Opening>, Violation> {
         }
         Ok(Some(Opening::Other))
     };
-    if bytes.starts_with(SSH) {
-        return Ok(Some(Opening::Other));
-    }
+    let is_ssh = bytes.starts_with(SSH);
     let line = bytes.iter().position(|b| *b == b'\n').map(|end| &bytes[..end]);
     if let Some(line) = line {
         let upper = line.to_ascii_uppercase();
         let is_http = upper.windows(5).any(|five| five == b"HTTP/");
-        return if is_http { Ok(Some(Opening::Http)) } else { other() };
+        return match (is_http, is_ssh) {
+            (true, _) => Ok(Some(Opening::Http)),
+            (false, true) => Ok(Some(Opening::Other)),
+            (false, false) => other(),
+        };
+    }
+    // `SSH-` also begins a method that HTTP servers take: only the whole line says which it is.
+    if is_ssh {
+        let fits = bytes.len() <= SSH_LINE_BYTES;
+        return if fits { Ok(None) } else { Err(violation("its SSH version is too long")) };
     }
     // Without a line's end yet: whatever cannot become a request line is something else.
     let is_text = |b: &u8| *b == b'\t' || *b == b'\r' || (*b >= b' ' && *b != 0x7f);
-    let word = bytes.iter().take_while(|b| !b.is_ascii_whitespace()).count();
-    if !bytes.iter().all(is_text) || word > METHOD_BYTES {
+    let word = bytes.iter().position(u8::is_ascii_whitespace).map_or(bytes, |end| &bytes[..end]);
+    // Servers take methods of any length, as long as they are tokens.
+    let is_method = word.len() <= METHOD_BYTES || word.iter().all(|b| http::is_token(*b));
+    if !bytes.iter().all(is_text) || !is_method {
         return other();
     }
     let fits = bytes.len() <= EGRESS_HEAD_BYTES;
@@ -377,12 +388,29 @@ mod tests {
     }
 
     #[test]
+    fn no_method_makes_a_request_another_protocol() {
+        let evil = b"GET / HTTP/1.1\r\nHost: b.example\r\n\r\n";
+        let long = "M".repeat(METHOD_BYTES + 10);
+        for (port, method) in [(443, "SSH-"), (80, "SSH-2.0-x"), (9000, "SSH-"), (9000, &long)] {
+            let good = format!("{method} / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+            check(port, good.as_bytes(), Ok(good.as_bytes()));
+            check(port, &[good.as_bytes(), evil].concat(), Err("is for `b.example`"));
+            // The method may come alone.
+            for size in [method.len(), method.len() + 3] {
+                let (_, outcome) = inspect(port, &[good.as_bytes(), evil].concat(), size);
+                assert!(outcome.is_err(), "{method} by {size} on {port}");
+            }
+        }
+    }
+
+    #[test]
     fn other_protocols_pass_where_a_rule_names_their_port() {
         check(22, b"SSH-2.0-x\r\n", Ok(b"SSH-2.0-x\r\n"));
         check(443, b"SSH-2.0-x\r\n", Ok(b"SSH-2.0-x\r\n"));
         check(9418, b"0032git-upload-pack /r\0host=a", Ok(b"0032git-upload-pack /r\0host=a"));
         check(6379, b"PING\r\n", Ok(b"PING\r\n"));
         check(5432, b"\0\0\0\x08\x04\xd2\x16\x2f", Ok(b"\0\0\0\x08\x04\xd2\x16\x2f"));
+        check(22, &[&b"SSH-2.0-"[..], &[b'x'; 300]].concat(), Err("SSH version is too long"));
         check(443, b"PING\r\n", Err("neither TLS, HTTP/1 nor SSH"));
         check(80, b"\0\0\0\x08", Err("neither TLS, HTTP/1 nor SSH"));
         check(6379, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Err("HTTP/2 without TLS"));
