@@ -20,6 +20,18 @@ pub fn nobodys(address: IpAddr) -> Option<&'static str> {
     (!own.contains(&kind)).then_some(kind)
 }
 
+/// The addresses of this machine: what listens on them is the user's own.
+#[must_use]
+pub fn own() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    addresses.collect()
+}
+
 /// Metadata services of clouds that lie outside of the link-local range.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),

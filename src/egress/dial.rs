@@ -2,11 +2,11 @@
 //! gets no others, so a name that changes its mind between question and connection gains nothing.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::address::not_public;
+use super::address;
 use crate::environment::networking::Host;
 use crate::limits::EGRESS_ADDRESSES;
 
@@ -26,19 +26,26 @@ impl Resolve for PublicOnly {
         Box::pin(async move {
             // The port is set by whoever dials.
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            public(name.as_str(), found)
+            public(name.as_str(), found, &address::own())
         })
     }
+}
+
+/// What listens on an address of this machine is the user's own, whatever guards it from outside.
+fn closed(address: IpAddr, own: &[IpAddr]) -> Option<&'static str> {
+    address::not_public(address)
+        .or_else(|| own.contains(&address).then_some("an address of this machine"))
 }
 
 fn public(
     name: &str,
     found: impl Iterator<Item = SocketAddr>,
+    own: &[IpAddr],
 ) -> Result<Addrs, Box<dyn std::error::Error + Send + Sync>> {
     let mut refused = None;
     let mut addresses = Vec::new();
     for address in found.take(EGRESS_ADDRESSES) {
-        match not_public(address.ip()) {
+        match closed(address.ip(), own) {
             Some(kind) => refused = Some(kind),
             None => addresses.push(address),
         }
@@ -58,7 +65,8 @@ fn public(
 pub async fn judge_name(host: &Host) -> Result<(), NotPublic> {
     let Host::Name(name) = host else { return Ok(()) };
     let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else { return Ok(()) };
-    let kinds: Vec<_> = found.map(|address| not_public(address.ip())).collect();
+    let own = address::own();
+    let kinds: Vec<_> = found.map(|address| closed(address.ip(), &own)).collect();
     match kinds.iter().copied().collect::<Option<Vec<_>>>().as_deref() {
         Some([kind, ..]) => Err(NotPublic { name: name.to_string(), kind }),
         Some([]) | None => Ok(()),
@@ -69,7 +77,7 @@ pub async fn judge_name(host: &Host) -> Result<(), NotPublic> {
 #[must_use]
 pub fn refuse_literal(host: &Host) -> Option<&'static str> {
     match host {
-        Host::Address(address) => not_public(*address),
+        Host::Address(address) => closed(*address, &address::own()),
         Host::Name(_) => None,
     }
 }
@@ -80,7 +88,9 @@ mod tests {
 
     fn check(found: &[&str], expected: Result<usize, &str>) {
         let found = found.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
-        let given = public("a.example", found).map(Iterator::count).map_err(|e| e.to_string());
+        let own = ["93.184.216.35".parse().unwrap()];
+        let given =
+            public("a.example", found, &own).map(Iterator::count).map_err(|e| e.to_string());
         assert_eq!(given, expected.map_err(str::to_owned));
     }
 
@@ -91,6 +101,8 @@ mod tests {
         check(&["10.0.0.1", "fd00::1"], Err("`a.example` leads to a private address"));
         // One that answers with both is asked at the public one alone.
         check(&["169.254.169.254", "1.1.1.1"], Ok(1));
+        check(&["93.184.216.35"], Err("`a.example` leads to an address of this machine"));
+        check(&["93.184.216.35", "1.1.1.1"], Ok(1));
         check(&[], Err("entity not found"));
     }
 }

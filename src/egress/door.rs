@@ -20,6 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::address;
 use super::ledger::{Ledger, Report, Traffic};
 use super::policy::{Policy, Refusal, Target};
 use super::sniff::Inspector;
@@ -197,7 +198,7 @@ impl Keeper {
 
     /// The addresses that may be dialled, a family after the other; the refusal of the first if none may.
     fn allowed(&self, target: &Target, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, No> {
-        let own = own_addresses();
+        let own = address::own();
         let mut refusal = None;
         let mut allowed = Vec::new();
         for address in addresses {
@@ -258,17 +259,6 @@ fn alternate(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let longest = first.len().max(second.len());
     let pairs = (0..longest).flat_map(|i| [first.get(i).copied(), second.get(i).copied()]);
     pairs.flatten().take(EGRESS_ADDRESSES).collect()
-}
-
-/// The addresses of this machine: what listens on them is the user's own.
-fn own_addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-    });
-    addresses.collect()
 }
 
 async fn dial(target: &Target, addresses: &[IpAddr]) -> Result<TcpStream, No> {
