@@ -933,6 +933,30 @@ fn a_name_of_two_lines_is_shown_on_one() {
 }
 
 #[test]
+fn a_file_that_may_not_be_read_is_named() {
+    if !As::all().contains(&As::User) {
+        return lacking("a file of another user's needs root");
+    }
+    for name in ["deep/secret", "closed/file"] {
+        let session = Session::new(As::User, &["echo well"]);
+        session.casemate.put("own", "");
+        let path = session.workspace().join(name);
+        let above = path.parent().unwrap();
+        std::fs::create_dir(above).unwrap();
+        std::fs::write(&path, "root's").unwrap();
+        let closed = if name.starts_with("closed") { above } else { &path };
+        std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0o600)).unwrap();
+        session.run(&[]);
+        let shown = closed.strip_prefix(session.workspace()).unwrap().display();
+        for command in ["diff", "fork"] {
+            let said = session.casemate.run(&[command, &session.id()]).expect(1);
+            let named = format!("\"{shown}\" cannot be read: ");
+            assert!(said.stderr().contains(&named), "{command} {name}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn a_direct_session_shows_what_it_changed_and_has_nothing_to_apply() {
     let session = Session::new(As::Me, &["echo two >> text; echo x > new"]);
     session.casemate.put("text", "one\n");

@@ -116,9 +116,12 @@ fn directory(
         let Some(facts) = gone(fstatat(fd, &*name, AtFlags::AT_SYMLINK_NOFOLLOW))? else {
             continue;
         };
-        let Some(kind) = kind(fd, &name, &path, &facts, content)? else { continue };
+        let unread = |e| unread(&path, e);
+        let found = kind(fd, &name, &path, &facts, content).map_err(unread)?;
+        let Some(kind) = found else { continue };
         if matches!(kind, Kind::Directory { .. }) {
-            let Some(inner) = gone(open_closed_directory(fd, &name, &facts))? else { continue };
+            let opened = gone(open_closed_directory(fd, &name, &facts)).map_err(unread)?;
+            let Some(inner) = opened else { continue };
             let opaque = sys::is_opaque(inner.as_fd())?;
             tree.insert(path.clone(), node(Kind::Directory { opaque }, &facts));
             let walked = directory(&inner, &path, depth + 1, tree, content);
@@ -135,6 +138,15 @@ fn directory(
         }
     }
     Ok(())
+}
+
+/// Names what may not be read, as a file of another user's: nobody finds it in a large tree otherwise.
+fn unread(path: &RelativePath, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let text = format!("{path:?} cannot be read: {error}; make it readable, or remove it");
+    io::Error::new(error.kind(), text)
 }
 
 fn kind(
