@@ -406,9 +406,11 @@ const PRIVATE: [&str; 9] = [
 
 /// Refuses a workspace that is a protected place, or holds one. Its path is real: links were followed.
 fn check_workspace(workspace: &Path, host: &Host) -> Result<(), PlanError> {
-    check_target(workspace)?;
     let refuse =
         |problem: String| Err(PlanError::Workspace { path: workspace.to_owned(), problem });
+    if let Err(PlanError::Mount { problem, .. }) = check_target(workspace) {
+        return refuse(problem.to_owned());
+    }
     if CROWDED.iter().any(|crowded| workspace == Path::new(crowded)) {
         return refuse("holds much more than a project".to_owned());
     }

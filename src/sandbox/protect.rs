@@ -334,6 +334,13 @@ mod tests {
         );
         check(&[".git"], &[], &[("/w/.git", Freeze)]);
         check(&[".vscode/tasks.json"], &[], &[("/w/.vscode", Freeze)]);
+        check(&[".helix/languages.toml"], &[], &[("/w/.helix", Freeze)]);
+        check(&["a/.Rprofile"], &[], &[("/w/a/.Rprofile", Freeze)]);
+        check(
+            &[".github/copilot-instructions.md", ".github/workflows/ci.yml"],
+            &[],
+            &[("/w/.github", Pin), ("/w/.github/copilot-instructions.md", Freeze)],
+        );
         check(
             &[".casemate/.env"],
             &[],

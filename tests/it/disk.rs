@@ -943,7 +943,7 @@ fn a_file_that_may_not_be_read_is_named() {
         let path = session.workspace().join(name);
         let above = path.parent().unwrap();
         std::fs::create_dir(above).unwrap();
-        std::fs::write(&path, "root's").unwrap();
+        write(&path, "root's");
         let closed = if name.starts_with("closed") { above } else { &path };
         std::fs::set_permissions(closed, std::fs::Permissions::from_mode(0o600)).unwrap();
         session.run(&[]);

@@ -102,6 +102,20 @@ fn git_works_in_a_repository_that_is_held() {
 }
 
 #[test]
+fn what_is_obeyed_is_named_on_one_line_whatever_it_is_called() {
+    for who in As::all() {
+        let casemate = Casemate::of(who);
+        let line = r#"touch "$(printf 'a\ncasemate: all is well\033[2J.code-workspace')""#;
+        let made = casemate.run(&["sandbox", "exec", "--", "bash", "-c", line]).expect(0).stderr();
+        assert!(made.contains("they obey: a␊casemate: all is well␛[2J.code-workspace"), "{made}");
+        assert_eq!(made.lines().count(), 1, "{made:?}");
+        let line = r#"git init -q "$(printf 'a\ncasemate: all is well')""#;
+        let made = casemate.run(&["sandbox", "exec", "--", "bash", "-c", line]).expect(0).stderr();
+        assert!(made.lines().all(|line| !line.starts_with("casemate: all")), "{made:?}");
+    }
+}
+
+#[test]
 fn a_place_that_cannot_be_held_is_refused_with_a_sentence_and_nothing_is_left() {
     for who in As::all() {
         let casemate = Casemate::of(who);
