@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{As, Casemate, Finished, lacking, variable};
+use crate::support::{As, Casemate, Finished, lacking, variable, write};
 
 /// A session whose every message has the next of these commands run.
 struct Session {
