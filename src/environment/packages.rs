@@ -83,6 +83,9 @@ impl Spec {
         if manager == Manager::Npm && given.contains('/') && !given.starts_with('@') {
             return Err("must be a package of a registry, not a repository");
         }
+        if manager == Manager::Apt && given.ends_with('-') {
+            return Err("must not end with `-`: apt would remove the package");
+        }
         let marks = manager.marks();
         if !given.chars().all(|c| c.is_ascii_alphanumeric() || marks.contains(c)) {
             return Err("has a character that no package's name or version has");
@@ -289,6 +292,7 @@ mod tests {
             check("pip", given, expected);
         }
         check("npm", "user/repository", "not a repository");
+        check("apt", "libc6-", "would remove the package");
         check("pip", "git+https://example.com/x", "not a URL or a path");
         check("pip", "x/../../y", "not a URL or a path");
         let character = "has a character that no package's name or version has";
