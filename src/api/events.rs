@@ -322,7 +322,8 @@ impl Walk<'_> {
             let page = self.reader.scan(self.id, seen, SCAN_PAGE)?;
             let Some(last) = page.last() else { break };
             seen = last.seq;
-            for event in page {
+            // What was taken up since then still waits among the others.
+            for event in page.into_iter().filter(|event| event.seq <= end) {
                 waited.extend(view::shown_inputs(self.reader, self.id, &event)?);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
@@ -132,7 +133,13 @@ fn a_client_that_vanishes_leaves_nothing_behind() {
     // What the first of each kind makes for good is made before it is counted.
     all();
     let gone = |held: &Held| held.streams == 0 && held.connections == 1;
-    let before = until("the first to be gone", || Some(Held::by(server)).filter(gone));
+    // What they began may still be on its way out when their connections are closed.
+    let settled = || {
+        let held = Held::by(server);
+        std::thread::sleep(Duration::from_millis(100));
+        (gone(&held) && Held::by(server) == held).then_some(held)
+    };
+    let before = until("the first to be gone", settled);
     for _ in 0..5 {
         all();
     }
