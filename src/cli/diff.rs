@@ -1,6 +1,6 @@
 //! `casemate diff`, `apply` and `discard`: what a session changed of its workspace.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use similar::TextDiff;
@@ -12,7 +12,7 @@ use super::history::json_line;
 use super::output::Output;
 use super::sessions::find;
 use super::terminal::neutralise;
-use crate::runtime::{Change, ChangeKind, Choice, Outcome, Runtime, RuntimeError};
+use crate::runtime::{Change, ChangeKind, Choice, Outcome, Runtime, RuntimeError, on_one_line};
 
 /// Shows the changes, text line by line.
 pub(super) async fn diff(context: &Context, args: DiffArgs) -> Result<ExitStatus, Failure> {
@@ -46,21 +46,16 @@ fn word(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// A path on one line: a session that chooses a name must not write lines of ours with it.
-fn on_one_line(path: &Path) -> String {
-    path.to_string_lossy().replace('\n', "␊")
-}
-
 /// One line that says what happened, then the text's difference.
 fn shown(change: &Change) -> String {
-    let path = on_one_line(&change.path);
+    let path = on_one_line(&change.path.to_string_lossy());
     let conflict = if change.conflict { ", and you changed it too" } else { "" };
     format!("{} {path}{conflict}\n{}", word(change.kind), unified(change).unwrap_or_default())
 }
 
 fn unified(change: &Change) -> Option<String> {
     let (old, new) = change.texts.as_ref()?;
-    let path = on_one_line(&change.path);
+    let path = on_one_line(&change.path.to_string_lossy());
     let (from, to) = match change.kind {
         ChangeKind::Added => ("/dev/null".to_owned(), format!("b/{path}")),
         ChangeKind::Removed => (format!("a/{path}"), "/dev/null".to_owned()),
@@ -131,7 +126,7 @@ fn report(
         out.talk("nothing differs\n")?;
     } else if !context.quiet() {
         for (path, outcome) in &done {
-            let line = format!("{} {}\n", word(*outcome), on_one_line(path));
+            let line = format!("{} {}\n", word(*outcome), on_one_line(&path.to_string_lossy()));
             out.talk(neutralise(&line).into_owned())?;
         }
     }

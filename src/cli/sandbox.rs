@@ -15,7 +15,7 @@ use crate::environment::{Environment, ExtraMount};
 use crate::runtime::packages::{Builder, Provided};
 use crate::runtime::{
     Changes, Executed, Made, Registries, Report, profile_source, resolve_workspace, sandbox_exec,
-    sandbox_view,
+    sandbox_view, was_set_aside,
 };
 
 /// Runs the command, or shows the plan.
@@ -89,9 +89,8 @@ fn name(workspace: &Path, made: &[Made]) -> Result<(), Failure> {
     let below = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).display().to_string();
     for Made { path, set_aside } in made {
         let Some(aside) = set_aside else { continue };
-        let (path, aside) = (below(path), below(aside));
-        let text = format!("{path} was made, which your git would obey: it is now {aside}");
-        out.talk(format!("casemate: {}\n", neutralise(&text).replace('\n', "␊")))?;
+        let text = was_set_aside(&below(path), &below(aside));
+        out.talk(format!("casemate: {}\n", neutralise(&text)))?;
     }
     let obeyed = made.iter().filter(|made| made.set_aside.is_none()).map(|made| below(&made.path));
     let obeyed = Changes { obeyed: obeyed.collect(), ..Changes::default() };

@@ -20,7 +20,13 @@ pub fn nobodys(address: IpAddr) -> Option<&'static str> {
     (!own.contains(&kind)).then_some(kind)
 }
 
-/// The addresses of this machine: what listens on them is the user's own.
+/// Why nobody is to be led there, if so: it is not public, or of this machine.
+#[must_use]
+pub fn closed(address: IpAddr, is_own: bool) -> Option<&'static str> {
+    not_public(address).or(is_own.then_some("an address of this machine"))
+}
+
+/// The addresses of this machine: what listens on them is the user's own, whatever guards it from outside.
 #[must_use]
 pub fn own() -> Vec<IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };

@@ -31,12 +31,6 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// What listens on an address of this machine is the user's own, whatever guards it from outside.
-fn closed(address: IpAddr, own: &[IpAddr]) -> Option<&'static str> {
-    address::not_public(address)
-        .or_else(|| own.contains(&address).then_some("an address of this machine"))
-}
-
 fn public(
     name: &str,
     found: impl Iterator<Item = SocketAddr>,
@@ -45,7 +39,7 @@ fn public(
     let mut refused = None;
     let mut addresses = Vec::new();
     for address in found.take(EGRESS_ADDRESSES) {
-        match closed(address.ip(), own) {
+        match address::closed(address.ip(), own.contains(&address.ip())) {
             Some(kind) => refused = Some(kind),
             None => addresses.push(address),
         }
@@ -66,7 +60,8 @@ pub async fn judge_name(host: &Host) -> Result<(), NotPublic> {
     let Host::Name(name) = host else { return Ok(()) };
     let Ok(found) = tokio::net::lookup_host((name.as_str(), 0)).await else { return Ok(()) };
     let own = address::own();
-    let kinds: Vec<_> = found.map(|address| closed(address.ip(), &own)).collect();
+    let kind = |at: SocketAddr| address::closed(at.ip(), own.contains(&at.ip()));
+    let kinds: Vec<_> = found.map(kind).collect();
     match kinds.iter().copied().collect::<Option<Vec<_>>>().as_deref() {
         Some([kind, ..]) => Err(NotPublic { name: name.to_string(), kind }),
         Some([]) | None => Ok(()),
@@ -77,7 +72,7 @@ pub async fn judge_name(host: &Host) -> Result<(), NotPublic> {
 #[must_use]
 pub fn refuse_literal(host: &Host) -> Option<&'static str> {
     match host {
-        Host::Address(address) => closed(*address, &address::own()),
+        Host::Address(at) => address::closed(*at, address::own().contains(at)),
         Host::Name(_) => None,
     }
 }

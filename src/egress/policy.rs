@@ -122,8 +122,7 @@ impl Policy {
         address: IpAddr,
         is_own: bool,
     ) -> Result<(), Refusal> {
-        let own = is_own.then_some("an address of this machine");
-        let Some(kind) = address::not_public(address).or(own) else { return Ok(()) };
+        let Some(kind) = address::closed(address, is_own) else { return Ok(()) };
         let literal = Host::Address(address);
         if self.rules().any(|rule| rule.is_literal() && rule.covers(&literal, target.port)) {
             return Ok(());

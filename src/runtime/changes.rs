@@ -33,11 +33,22 @@ impl Changes {
     pub fn warning(&self) -> Option<String> {
         let some = !self.obeyed.is_empty();
         some.then(|| {
-            // A name is one line, whatever it is.
-            let paths = self.obeyed.join(", ").replace('\n', "␊");
+            let paths = on_one_line(&self.obeyed.join(", "));
             format!("look before you use git or an editor here, they obey: {paths}")
         })
     }
+}
+
+/// Names on one line: a session that chooses one must not write lines of ours with it.
+#[must_use]
+pub fn on_one_line(names: &str) -> String {
+    names.replace('\n', "␊")
+}
+
+/// That a file was moved out of sight of who would obey it.
+#[must_use]
+pub fn was_set_aside(path: &str, aside: &str) -> String {
+    on_one_line(&format!("{path} was made, which your git would obey: it is now {aside}"))
 }
 
 /// What changed in the environment's workspace at or after `since`.

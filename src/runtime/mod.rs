@@ -45,7 +45,7 @@ pub use crate::session::{Definition, Preview};
 pub use crate::store::{CreatedRange, Json, Order, Origin, SessionRow, SessionStatus};
 pub use admission::{Input, Unanswerable};
 pub use attachments::{AttachmentError, IMAGES};
-pub use changes::Changes;
+pub use changes::{Changes, on_one_line, was_set_aside};
 pub use config::{Config, ConfigError, Overrides};
 pub use creation::SessionSpec;
 pub use error::RuntimeError;

@@ -34,11 +34,12 @@ pub(super) fn supervise(
     forked: impl FnOnce() -> io::Result<()>,
 ) -> i32 {
     let errors = streams.last().and_then(|stderr| stderr.try_clone().ok()).map(File::from);
-    let code = command(socket, argv, context, streams, forked).unwrap_or_else(|e| {
+    let tell = |text: String| {
         // Nobody may be listening any more.
-        drop(errors.map(|mut errors| {
-            errors.write_all(format!("casemate: {}: {e}\n", argv[0]).as_bytes())
-        }));
+        drop(errors.as_ref().map(|mut errors| errors.write_all(text.as_bytes())));
+    };
+    let code = command(socket, argv, context, streams, forked, &tell).unwrap_or_else(|e| {
+        tell(format!("casemate: {}: {e}\n", argv[0]));
         1
     });
     i32::from(wire::write_frame(socket, &FromGuest::Exited { code }).is_err())
@@ -48,8 +49,9 @@ fn command(
     socket: &UnixStream,
     argv: &[String],
     context: &GuestContext,
-    mut streams: Vec<OwnedFd>,
+    streams: Vec<OwnedFd>,
     forked: impl FnOnce() -> io::Result<()>,
+    tell: &dyn Fn(String),
 ) -> io::Result<u8> {
     let passed_on =
         [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGCHLD];
@@ -63,13 +65,11 @@ fn command(
     forked()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)?;
     let (mut passed, mut looked) = (None, Instant::now());
-    let mut errors = File::from(streams.pop().expect("there are three"));
     drop(streams);
     loop {
         if let Some(code) = reap(child) {
             if let Some(limit) = passed {
-                // Nobody may be listening any more.
-                drop(errors.write_all(format!("casemate: killed: {limit}\n").as_bytes()));
+                tell(format!("casemate: killed: {limit}\n"));
             }
             return Ok(code);
         }

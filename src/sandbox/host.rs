@@ -238,11 +238,11 @@ fn read_memory() -> Option<u64> {
 /// container, is that user: nobody else's files could be shown as a session's there, and what it makes is his, as outside.
 pub(super) fn is_root() -> bool {
     static IS: OnceLock<bool> = OnceLock::new();
-    let read = || {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        nix::unistd::geteuid().is_root() && !shows_another_as_root(&map)
-    };
-    *IS.get_or_init(read)
+    *IS.get_or_init(|| nix::unistd::geteuid().is_root() && !shows_another_as_root(&user_map()))
+}
+
+fn user_map() -> String {
+    std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()
 }
 
 fn shows_another_as_root(map: &str) -> bool {
@@ -257,7 +257,7 @@ fn shows_another_as_root(map: &str) -> bool {
 pub(super) fn session_uid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
     let wanted = SESSION_UIDS | u32::try_from(random & 0xffff).expect("16 bits");
-    mapped(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), wanted)
+    mapped(&user_map(), wanted)
 }
 
 /// That id where the map of a user namespace has it. In a container only a few exist: then the last before `nobody`.

@@ -408,7 +408,7 @@ const PRIVATE: [&str; 9] = [
 fn check_workspace(workspace: &Path, host: &Host) -> Result<(), PlanError> {
     let refuse =
         |problem: String| Err(PlanError::Workspace { path: workspace.to_owned(), problem });
-    if let Err(PlanError::Mount { problem, .. }) = check_target(workspace) {
+    if let Some(problem) = problem_of(workspace) {
         return refuse(problem.to_owned());
     }
     if CROWDED.iter().any(|crowded| workspace == Path::new(crowded)) {
@@ -564,18 +564,21 @@ fn network(environment: &Environment) -> Result<Network, PlanError> {
 /// A mount may not replace what makes the sandbox one.
 fn check_target(target: &Path) -> Result<(), PlanError> {
     let refuse = |problem| Err(PlanError::Mount { path: target.to_owned(), problem });
+    problem_of(target).map_or(Ok(()), refuse)
+}
+
+/// What is wrong with a place inside.
+fn problem_of(target: &Path) -> Option<&'static str> {
     if !target.is_absolute()
         || target.components().any(|part| part == std::path::Component::ParentDir)
     {
-        return refuse("must be an absolute path without `..`");
+        return Some("must be an absolute path without `..`");
     }
     if target == Path::new("/") {
-        return refuse("would replace the sandbox's own root");
+        return Some("would replace the sandbox's own root");
     }
-    if ["/proc", "/dev", "/sys"].iter().any(|own| target.starts_with(own)) {
-        return refuse("would replace a directory of the sandbox's own");
-    }
-    Ok(())
+    let own = ["/proc", "/dev", "/sys"].iter().any(|own| target.starts_with(own));
+    own.then_some("would replace a directory of the sandbox's own")
 }
 
 fn home(profile: &Profile) -> PathBuf {

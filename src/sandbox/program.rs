@@ -76,8 +76,8 @@ fn can_write(plan: &Plan, facts: &Metadata) -> bool {
 /// does.
 fn shows_for_writing(plan: &Plan) -> bool {
     let Ok(file) = std::fs::read_link(ITSELF) else { return true };
-    let written = plan.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
-    plan.tier != Tier::Full || written.into_iter().any(|mount| file.starts_with(&mount.source))
+    let mut written = plan.mounts.iter().filter(|mount| mount.access == Access::ReadWrite);
+    plan.tier != Tier::Full || written.any(|mount| file.starts_with(&mount.source))
 }
 
 /// This program's file, mounted by itself without write access.

@@ -274,11 +274,11 @@ fn matches(name: &str, part: &str) -> bool {
     match part.split_once('*') {
         None => name == part,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            if !rest.contains('*') {
-                return name.ends_with(rest);
+            let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+            match rest.contains('*') {
+                true => ends.any(|at| matches(&name[at..], rest)),
+                false => name.ends_with(rest),
             }
-            let ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
-            ends.into_iter().any(|at| matches(&name[at..], rest))
         }),
     }
 }

@@ -77,58 +77,33 @@ pub(super) fn hold_user_namespace(held: BorrowedFd<'_>) -> io::Result<Pid> {
 /// One file, mounted by itself, detached and without write access. A process in namespaces of its own makes it, where anybody
 /// may mount, and ends; until then this thread waits.
 pub(super) fn read_only_mount(file: &Path) -> io::Result<OwnedFd> {
-    struct Room {
-        file: *const libc::c_char,
-        mount: libc::c_long,
-        errno: libc::c_int,
-        /// For three system calls.
-        stack: [u128; 1024],
+    struct Room<'a> {
+        file: &'a Path,
+        mount: Option<io::Result<OwnedFd>>,
+        stack: [u128; 4096],
     }
     extern "C" fn make(room: *mut libc::c_void) -> libc::c_int {
-        let set = READ_ONLY | NO_SUID | NO_DEV;
-        let attr = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
-        // SAFETY: `room` is that of `read_only_mount`, which waits and touches nothing meanwhile; its path is a C string. The
-        // table of descriptors is shared, so what is opened here is open there. errno is that of the thread that waits.
+        // SAFETY: `room` is that of `read_only_mount`, whose thread waits and touches nothing meanwhile: this process is that
+        // thread, elsewhere. It has its memory and errno; the table of descriptors is shared, so what is opened here is open there.
         unsafe {
-            let room = room.cast::<Room>();
-            let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-            let mount = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, (*room).file, flags);
-            let made = mount >= 0
-                && libc::syscall(
-                    libc::SYS_mount_setattr,
-                    mount,
-                    c"".as_ptr(),
-                    libc::AT_EMPTY_PATH,
-                    &raw const attr,
-                    size_of::<libc::mount_attr>(),
-                ) == 0;
-            if made {
-                (*room).mount = mount;
-            } else {
-                (*room).errno = *libc::__errno_location();
-                libc::syscall(libc::SYS_close, mount);
-            }
+            let room = room.cast::<Room<'_>>();
+            (*room).mount = Some(open_tree_with((*room).file, READ_ONLY | NO_SUID | NO_DEV));
             libc::_exit(0)
         }
     }
-    let file = c_path(file)?;
-    let mut room = Box::new(Room { file: file.as_ptr(), mount: -1, errno: 0, stack: [0; 1024] });
+    let mut room = Box::new(Room { file, mount: None, stack: [0; 4096] });
     let shared = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
     let flags = shared | libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD;
-    let room_of_child: *mut Room = &raw mut *room;
-    // SAFETY: the stack is aligned, grows down from its end and is that process's alone, which is gone when this returns:
-    // CLONE_VFORK. `make` calls nothing but the kernel.
+    let of_child: *mut Room<'_> = &raw mut *room;
+    // SAFETY: the stack is aligned, grows down from its end and is that process's alone, which is gone when this returns
+    // (CLONE_VFORK); nothing else is reached through `room` until then.
     let pid = check(unsafe {
-        let stack = (&raw mut (*room_of_child).stack).add(1).cast();
-        libc::clone(make, stack, flags, room_of_child.cast()).into()
+        let stack = (&raw mut (*of_child).stack).add(1).cast();
+        libc::clone(make, stack, flags, of_child.cast()).into()
     })?;
     let pid = Pid::from_raw(libc::pid_t::try_from(pid).expect("it is one"));
     nix::sys::wait::waitpid(pid, None)?;
-    if room.mount < 0 {
-        return Err(io::Error::from_raw_os_error(room.errno));
-    }
-    // SAFETY: the kernel just gave us this descriptor and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(room.mount).expect("descriptors are small")) })
+    room.mount.take().unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
 }
 
 /// A descriptor for a process, which goes on naming it when its number names another. Called for a child that was not

@@ -15,7 +15,7 @@ use crate::skill::Brought;
 pub(super) struct Beginning {
     shown: Shown,
     /// Of what the context was measured.
-    measured: Option<Measured>,
+    measured: Option<Basis>,
     /// How often nobody knew how much the model can read.
     unknown: u32,
 }
@@ -26,11 +26,36 @@ impl Beginning {
     }
 }
 
-/// What every request begins with, and what it was made of.
-struct Shown {
+/// What of a session a beginning follows from.
+struct Basis {
     definition: Arc<Definition>,
     offers: Arc<Offers>,
     brought: Arc<Brought>,
+}
+
+impl Basis {
+    fn of(session: &Session) -> Self {
+        Self {
+            definition: Arc::clone(session.definition()),
+            offers: Arc::clone(session.offers()),
+            brought: Arc::clone(session.brought()),
+        }
+    }
+
+    fn is_of(&self, session: &Session) -> bool {
+        Arc::ptr_eq(&self.definition, session.definition())
+            && Arc::ptr_eq(&self.offers, session.offers())
+            && Arc::ptr_eq(&self.brought, session.brought())
+    }
+
+    fn tools(&self, window: Option<u64>) -> Arc<[ToolSpec]> {
+        self.offers.specs(&self.definition.agent, window)
+    }
+}
+
+/// What every request begins with, and what it was made of.
+struct Shown {
+    basis: Basis,
     window: Option<u64>,
     system: Arc<str>,
     /// All that the model has.
@@ -41,25 +66,20 @@ struct Shown {
 
 impl Shown {
     fn of(session: &Session) -> Self {
-        let (definition, offers) = (Arc::clone(session.definition()), Arc::clone(session.offers()));
-        let brought = Arc::clone(session.brought());
+        let basis = Basis::of(session);
         let window = session.context().window().map(|window| window.tokens);
-        let tools = offers.specs(&definition.agent, window);
-        let system = (definition.system.clone() + &definition.skills.told_of(&brought)).into();
+        let tools = basis.tools(window);
+        let told = basis.definition.skills.told_of(&basis.brought);
+        let system = (basis.definition.system.clone() + &told).into();
         let fitted = fit::to_window(&system, &tools, window);
-        Self { definition, offers, brought, window, system, tools, fitted }
+        Self { basis, window, system, tools, fitted }
     }
 
     fn is_of(&self, session: &Session) -> bool {
-        Arc::ptr_eq(&self.definition, session.definition())
-            && Arc::ptr_eq(&self.offers, session.offers())
-            && Arc::ptr_eq(&self.brought, session.brought())
+        self.basis.is_of(session)
             && self.window == session.context().window().map(|window| window.tokens)
     }
 }
-
-/// What the context was measured of.
-type Measured = (Arc<Definition>, Arc<Offers>, Arc<Brought>);
 
 impl Driver {
     fn shown(&mut self) -> &Shown {
@@ -84,15 +104,8 @@ impl Driver {
     /// Finds out how much the model can read, unless that is known of this agent. A server may know it only once its model
     /// is loaded, and is asked again after an answer.
     pub(super) async fn measure(&mut self) -> Option<Vec<NewEvent>> {
-        let definition = Arc::clone(self.session.definition());
-        let offers = Arc::clone(self.session.offers());
-        let brought = Arc::clone(self.session.brought());
         let Beginning { measured, unknown, .. } = &mut self.beginning;
-        let is_known = measured.as_ref().is_some_and(|(agent, offered, skills)| {
-            Arc::ptr_eq(agent, &definition)
-                && Arc::ptr_eq(offered, &offers)
-                && Arc::ptr_eq(skills, &brought)
-        });
+        let is_known = measured.as_ref().is_some_and(|basis| basis.is_of(&self.session));
         if is_known || *unknown >= WINDOW_ASKS {
             return None;
         }
@@ -100,8 +113,7 @@ impl Driver {
             *unknown += 1;
             return None;
         };
-        let tools = offers.specs(&definition.agent, Some(tokens));
-        *measured = Some((definition, offers, brought));
+        let tools = measured.insert(Basis::of(&self.session)).tools(Some(tokens));
         let system = Arc::clone(&self.shown().system);
         let (system, tools) = fit::to_window(&system, &tools, Some(tokens));
         let fixed = prompt::fixed_tokens(&system, &tools);

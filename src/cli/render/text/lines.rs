@@ -10,7 +10,7 @@ use crate::environment::Tier;
 use crate::event::{ContentBlock, ErrorDetail, RefusalDetails, RetryStatus, Summarised};
 use crate::id::{EventId, SessionId};
 use crate::limits::MAX_LINE_CHARS;
-use crate::runtime::{Changes, narrowest};
+use crate::runtime::{Changes, narrowest, on_one_line, was_set_aside};
 
 use super::doing::Label;
 
@@ -169,9 +169,7 @@ impl Lines {
 
     /// That a file was moved out of sight of who would obey it.
     pub(super) fn set_aside(&self, path: &str, aside: &str) -> String {
-        let message = format!("{path} was made, which your git would obey: it is now {aside}");
-        let message = message.replace('\n', "␊");
-        self.marked("!", Look::Warn, &message, "")
+        self.marked("!", Look::Warn, &was_set_aside(path, aside), "")
     }
 
     /// That the files are not kept as they are now, and why.
@@ -353,6 +351,5 @@ fn named(files: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    // A name is one line, whatever it is.
-    format!("{} changed: {}{more}", files.len(), names.join(", ").replace('\n', "␊"))
+    format!("{} changed: {}{more}", files.len(), on_one_line(&names.join(", ")))
 }
